@@ -1,0 +1,71 @@
+"""``python -m pipeline``: compose the config, turn it into settings, run the stages."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+
+from pipeline.config import CONFIG_NAME, checked_overrides, run_dir, settings_from_config, sweep_id
+from pipeline.errors import PipelineError
+from pipeline.resources import conf_dir
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipeline.runner import Observer
+
+_exit_code = 0
+
+
+def report(error: PipelineError) -> None:
+    """Print what went wrong, one line for each fault."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+
+
+def _task(config: DictConfig) -> None:
+    """Run one job; a failed one is reported and leaves the other jobs of its sweep alone."""
+    global _exit_code
+    try:
+        settings = settings_from_config(config)
+        # Late, so that --help and a mistyped setting do not wait for torch and MLflow.
+        from pipeline.console import ConsoleObserver
+        from pipeline.runner import run
+
+        observers: list[Observer] = [ConsoleObserver()]
+        if settings.tracking.enabled:
+            from pipeline.tracking.mlflow import MlflowTracker
+
+            observers.append(MlflowTracker(sweep_id()))
+        run(settings, Path(run_dir()), observers)
+    except PipelineError as error:
+        report(error)
+        _exit_code = 1
+
+
+def main() -> None:
+    """Run what the command line asks for; exit with 1 where it cannot be done, 130 where it was stopped."""
+    # A broken pipe (`| head`) shall end the run quietly, not with a traceback at exit.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+    arguments = sys.argv[1:]
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    try:
+        overrides = checked_overrides([argument for argument in arguments if not argument.startswith("-")])
+    except PipelineError as error:
+        report(error)
+        sys.exit(1)
+    sys.argv[1:] = flags + overrides
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(_task)()
+    except KeyboardInterrupt:
+        print("stopped; what is finished stays in the store", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(_exit_code)
+
+
+if __name__ == "__main__":
+    main()

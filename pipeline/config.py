@@ -1,0 +1,146 @@
+"""The only room that knows Hydra and OmegaConf: from overrides to `Settings`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.errors import SettingsError, listed
+from pipeline.resources import conf_dir
+from pipeline.settings import Settings, settings_from
+
+CONFIG_NAME = "config"
+
+
+def checked_overrides(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides as Hydra can take them, so that all that is wrong in them is found in one go.
+
+    A layer may be spelt ``layer4[1].conv2``, which Hydra's grammar does not know. A setting that does not exist is
+    passed on with ``++``: Hydra would stop at the first; `settings_from` reports it together with all other faults.
+
+    Raises
+    ------
+    SettingsError
+        If an override cannot be read, or a config group has no such option.
+    """
+    spelled = [
+        re.sub(r"(?<=\w)\[(\d+)\]", r".\1", override) if re.match(r"\+{0,2}layer=", override) else override
+        for override in overrides
+    ]
+    faults, checked = [], []
+    for text in spelled:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            faults.append(f"every argument must have the form setting=value; got {text} ({reason}). Quote the value.")
+            continue
+        faults += _missing_options(override)
+        checked.append(f"++{text}" if _is_unknown_setting(override) else text)
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return checked
+
+
+def compose_settings(overrides: Sequence[str]) -> Settings:
+    """Return the settings for a list of overrides, without starting a run."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        try:
+            config = compose(CONFIG_NAME, overrides=checked_overrides(overrides))
+        except HydraException as error:
+            raise SettingsError(" ".join(str(error).split())) from error
+    return settings_from_config(config)
+
+
+def settings_from_config(config: DictConfig) -> Settings:
+    """Return the settings for a composed config.
+
+    Raises
+    ------
+    SettingsError
+        One line for each fault.
+    """
+    missing = OmegaConf.missing_keys(config)
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise SettingsError(f"every setting must resolve; {str(error).splitlines()[0]}") from error
+    for path in missing:  # left out, so that they are reported as missing beside all other faults
+        *parents, name = path.split(".")
+        parent: Any = values
+        for part in parents:
+            parent = parent[part]
+        del parent[name]
+    assert isinstance(values, dict)
+    return settings_from({str(name): value for name, value in values.items()})
+
+
+def sweep_id() -> str | None:
+    """Return what the jobs of the present ``--multirun`` share, None in a single run."""
+    hydra = HydraConfig.get()
+    return str(hydra.sweep.dir).rsplit("/", 1)[-1] if hydra.mode == RunMode.MULTIRUN else None
+
+
+def run_dir() -> str:
+    """Return the folder that Hydra made for the present run."""
+    return str(HydraConfig.get().runtime.output_dir)
+
+
+def options(group: str) -> list[str]:
+    """Return the options of a config group, e.g. the names below ``conf/model``."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _is_group(name: str) -> bool:
+    return (conf_dir() / name).is_dir()
+
+
+def _missing_options(override: Override) -> Iterable[str]:
+    """Report each option of a config group that has no file."""
+    group = override.key_or_group
+    if not _is_group(group) or group.startswith("hydra") or override.is_delete():
+        return
+    known = options(group)
+    chosen = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+    for option in chosen:
+        if option is not None and str(option) not in known:
+            hint = f" Any torchvision model works: model=torchvision model.name={option}." if group == "model" else ""
+            yield f"{group} must be one of {listed(known, 20)}; got '{option}'.{hint}"
+
+
+def _is_unknown_setting(override: Override) -> bool:
+    """Say whether a plain override names a setting that no schema has."""
+    key = override.key_or_group
+    if override.is_add() or override.is_force_add() or override.is_delete():
+        return False
+    if key.startswith(("hydra.", "hydra/")) or _is_group(key.partition("@")[0]):
+        return False
+    schema: Any = Settings
+    for part in key.split("."):
+        if not is_dataclass(schema):
+            return False  # below a union (data.*) or a free mapping (model.arguments.*): Hydra and pydantic judge
+        names = {field.name: field.type for field in fields(schema)}
+        if part not in names:
+            return True
+        schema = _resolved_types()[schema][part]
+    return False
+
+
+def _resolved_types() -> dict[Any, dict[str, Any]]:
+    from typing import get_type_hints
+
+    from pipeline import settings as module
+
+    classes = [value for value in vars(module).values() if isinstance(value, type) and is_dataclass(value)]
+    return {cls: get_type_hints(cls) for cls in classes}

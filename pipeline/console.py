@@ -1,0 +1,121 @@
+"""What a person sees while a run goes on, and at its end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.artifacts import Activations, ChannelScores, Figures, ImageSet, Projections
+from pipeline.runner import RunResult, Stage, StageReport
+from pipeline.settings import Settings
+
+N_SHOWN = 10
+
+
+class ConsoleObserver:
+    """Print a line per stage, a progress bar while one is computed, the best channels at the end."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+
+    def started(self, settings: Settings) -> None:
+        """Need no word: the resolved settings say more."""
+
+    def resolved(self, settings: Settings) -> None:
+        """Print the question."""
+        name = settings.class_name or f"number {settings.target_class}"
+        components = f"{settings.n_components} component" + ("s" if settings.n_components > 1 else "")
+        self._print(
+            f"Which channels of {settings.layer} ({settings.model.name}) matter for class {name}? "
+            f"{settings.n_images} images, {components}, statistic {settings.score.statistic}.",
+            style="bold",
+        )
+
+    def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
+        """Show a bar, with the time left, where somebody looks at a terminal."""
+        if not self._console.is_terminal:
+            return None
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(stage.counts))
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+        self._progress.start()
+        task = self._progress.add_task(f"{stage.name:<10}", total=None)
+        progress = self._progress
+        return lambda done, total: progress.update(task, completed=done, total=total)
+
+    def stage_finished(self, report: StageReport, artifact: Any) -> None:
+        """Print what the stage made."""
+        self._stop_progress()
+        time = "from the store" if report.is_cached else f"{report.seconds:.1f} s"
+        self._print(f"  {report.stage.name:<10} {_described(artifact):<46} {time:>14}")
+
+    def finished(self, result: RunResult) -> None:
+        """Print the ten best channels, where everything lies, and how to open it."""
+        table = result.ranking.table
+        shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
+        for heading in ("rank", "channel", "score", "maximal", "first", "R²", "iterations"):
+            shown.add_column(heading, justify="right")
+        for row in table.head(N_SHOWN).to_dict("records"):
+            numbers = [f"{row[name]:.4f}" for name in ("score", "score_maximal", "score_first", "r_squared")]
+            shown.add_row(str(row["rank"]), str(row["channel"]), *numbers, str(row["iterations"]))
+        self._console.print()
+        self._console.print(shown)
+        n_dead = int(table.dead.sum())
+        rest = f"{len(table)} channels" + (f", {n_dead} of them dead (no variance)" if n_dead else "")
+        self._print(f"... of {rest}." if len(table) > N_SHOWN else f"{rest}.")
+        figures: Figures = result.artifacts["visualize"]
+        for note in figures.notes:
+            self._print(f"Note: {note}.")
+        self._print("")
+        self._print(f"Ranking  {_shown_path(result.run_dir / 'ranking.csv')}")
+        names = ", ".join(path.stem for path in figures.paths)
+        self._print(f"Figures  {_shown_path(result.run_dir / 'figures')} ({names})")
+        outputs = result.settings.paths.outputs
+        option = "" if outputs == "outputs" else f" {shlex.quote(f'paths.outputs={outputs}')}"
+        if result.settings.tracking.enabled:
+            self._print(f"MLflow   python -m pipeline.ui{option}")
+
+    def failed(self, error: BaseException) -> None:
+        """Take the bar away; whoever called says what happened."""
+        self._stop_progress()
+
+    def _stop_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style))
+
+
+def _described(artifact: Any) -> str:
+    """Return an artifact's shape in words."""
+    match artifact:
+        case ImageSet(records=records):
+            sizes = sorted({(record.width, record.height) for record in records})
+            size = " x ".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
+            return f"{len(records)} images of {size} pixels"
+        case Activations(maps=maps):
+            return f"{maps.shape[0]} channels of {maps.shape[2]} x {maps.shape[3]}"
+        case Projections(values=values, explained_variance_ratio=ratios, dead=dead):
+            share = ratios[~dead].sum(axis=1).mean() if (~dead).any() else 0.0
+            return f"{values.shape[2]} components hold {share:.0%} of the variance"
+        case ChannelScores(iterations=iterations, dead=dead):
+            mean = iterations[~dead].mean() if (~dead).any() else 0.0
+            return f"{len(dead)} channels, {mean:.1f} iterations on average"
+        case Figures():
+            return f"{len(artifact.paths)} figures"
+        case _:
+            return f"{len(artifact.table)} channels"
+
+
+def _shown_path(path: Path) -> Path:
+    """Return the path as one would type it: relative where it lies below the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,57 @@
+"""``python -m pipeline.layers``: the layers of a network that can be ranked."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.__main__ import report
+from pipeline.config import compose_settings
+from pipeline.errors import PipelineError
+
+USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
+
+Lists the layers that can be ranked: name, type, channels, map size (height x width) for the model's input size.
+No weights are loaded or downloaded.
+
+    python -m pipeline.layers model=vgg16
+    python -m pipeline.layers model=torchvision model.name=convnext_tiny
+    python -m pipeline.layers model=resnet18 'model.input_size=[3,448,448]'"""
+
+
+def main() -> None:
+    """Print the layers of the model that the overrides choose."""
+    overrides = sys.argv[1:]
+    if {"-h", "--help"} & set(overrides):
+        print(USAGE)
+        return
+    try:
+        # The question's other settings are not asked here; a source that lacks its folder shall not stand in the way.
+        settings = compose_settings([*overrides, "data=digits"])
+        from pipeline.networks.layers import layout
+
+        found = layout(settings.model)
+    except PipelineError as error:
+        report(error)
+        sys.exit(1)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
+    for heading, justify in (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    rankable = found.rankable()
+    for layer in rankable:
+        n_channels, height, width = layer.shape or (0, 0, 0)
+        table.add_row(layer.name, layer.type, str(n_channels), f"{height} x {width}")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
+    n_left = len(found.layers) - len(rankable)
+    size = " x ".join(str(size) for size in settings.model.input_size[1:])
+    console.print(
+        f"\n{len(rankable)} layers of {settings.model.name} for images of {size} pixels; "
+        f"{n_left} others put out no maps or run more than once in a pass."
+    )
+
+
+if __name__ == "__main__":
+    main()

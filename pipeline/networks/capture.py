@@ -1,0 +1,59 @@
+"""Read a layer's output during a forward pass, without changing the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from pipeline.errors import NetworkError
+
+
+class Captured:
+    """The output of one layer in the latest forward pass."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+        self._outputs: list[torch.Tensor] = []
+
+    def take(self) -> torch.Tensor:
+        """Return the output and forget it, ready for the next pass.
+
+        Raises
+        ------
+        NetworkError
+            If the layer did not run in the pass, or ran more than once.
+        """
+        outputs, self._outputs = self._outputs, []
+        if len(outputs) != 1:
+            raise NetworkError(
+                f"layer must run once in a forward pass; got {len(outputs)} runs (layer '{self.layer}'). "
+                "Choose another: `python -m pipeline.layers` lists those that can be ranked."
+            )
+        return outputs[0]
+
+
+@contextmanager
+def capture(network: nn.Module, layer: str) -> Iterator[Captured]:
+    """Record the output of `layer` in every forward pass made inside the context; the hook always comes off.
+
+    The output is cloned at once: an in-place operation behind it (torchvision's VGG follows each convolution
+    with ``ReLU(inplace=True)``) would otherwise overwrite what was recorded.
+    """
+    captured = Captured(layer)
+
+    def record(_module: nn.Module, _inputs: object, output: object) -> None:
+        if not isinstance(output, torch.Tensor):
+            raise NetworkError(
+                f"layer must put out one tensor; got {type(output).__name__} (layer '{layer}'). "
+                "Choose another: `python -m pipeline.layers` lists those that can be ranked."
+            )
+        captured._outputs.append(output.detach().clone())
+
+    handle = network.get_submodule(layer).register_forward_hook(record)
+    try:
+        yield captured
+    finally:
+        handle.remove()

@@ -1,0 +1,227 @@
+"""What can be asked for: frozen, typed, checked once, all faults reported together.
+
+Default values are written in ``conf/`` and nowhere else; these classes say what is possible.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import SettingsError
+
+MIN_IMAGES = 5  # below this the supersmoother's smallest window (2 neighbours a side) covers everything
+
+_CONFIG = ConfigDict(strict=True, extra="forbid")
+
+
+def _number_as_name(value: object) -> object:
+    """Let ``class_name=3`` mean the class called "3", as it reads on a command line."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class TransformSettings:
+    """How a decoded image becomes the network's input.
+
+    ``weights``: as the torchvision weights prescribe (resize, centre crop, normalise); ``resize``: straight to
+    `size` x `size`, aspect ratio not kept, then normalise; ``none``: the image as it is, then normalise.
+    """
+
+    kind: Literal["weights", "resize", "none"]
+    size: Positive
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class ModelSettings:
+    """The network: a torchvision model by `name`, or your own by `factory` (``package.module:callable``)."""
+
+    name: Annotated[str, Field(min_length=1)]
+    factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None
+    arguments: dict[str, Any]
+    weights: str
+    checkpoint: str | None
+    class_names: tuple[Name, ...] | None
+    input_size: Annotated[tuple[Positive, Positive, Positive], Field()]
+    transform: TransformSettings
+    batch_size: Positive
+    device: Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class DigitsSettings:
+    """scikit-learn's handwritten digits: 1,797 scans of 8 x 8 pixels, classes "0" to "9"."""
+
+    source: Literal["digits"]
+    select: Literal["first", "random"]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class FolderSettings:
+    """A folder of photographs: one subfolder a class, or one flat folder."""
+
+    source: Literal["folder"]
+    select: Literal["first", "random"]
+    root: Annotated[str, Field(min_length=1)]
+
+
+DataSettings = Annotated[DigitsSettings | FolderSettings, Field(discriminator="source")]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class ScoreSettings:
+    """How a channel's projections and the class score become the channel's score."""
+
+    solver: Literal["ace"]
+    statistic: Literal["maximal", "first"]
+    delrsq: Annotated[float, Field(gt=0, lt=1)]
+    maxit: Positive
+    nterm: Positive
+    n_jobs: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class VisualizeSettings:
+    """Which channels and images are drawn."""
+
+    n_top: Positive
+    n_bottom: NonNegative
+    n_images: Positive
+    dpi: Annotated[int, Field(ge=50, le=600)]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class TrackingSettings:
+    """Where a run is logged: an MLflow tracking address, or None for the SQLite file under the outputs."""
+
+    enabled: bool
+    uri: str | None
+    experiment: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class PathSettings:
+    """Where things are written."""
+
+    outputs: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Settings:
+    """One question: which channels of `layer` matter for this class, judged on `n_images` images?"""
+
+    layer: Annotated[str, Field(min_length=1)]
+    class_name: Name | None
+    target_class: NonNegative | None
+    n_images: Annotated[int, Field(ge=MIN_IMAGES)]
+    n_components: Positive
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    model: ModelSettings
+    data: DataSettings
+    score: ScoreSettings
+    visualize: VisualizeSettings
+    tracking: TrackingSettings
+    paths: PathSettings
+
+
+_ADAPTER = TypeAdapter(Settings)
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """Turn a plain mapping, as composed from YAML, into `Settings`.
+
+    Raises
+    ------
+    SettingsError
+        If anything is unknown, missing, of the wrong type or out of range; one line for every fault.
+    """
+    try:
+        # Through JSON, so that strict typing takes YAML's lists for tuples, yet never "3" for 3 or 1 for true.
+        settings = _ADAPTER.validate_json(json.dumps(values))
+    except ValidationError as error:
+        # Taken out of the `except` so that the report, not pydantic's own text, is all there is to read.
+        faults = [_fault(details, values) for details in error.errors()]
+    else:
+        faults = _contradictions(settings)
+        if not faults:
+            return settings
+    raise SettingsError("\n".join(faults))
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Faults that only show when several settings are read together."""
+    faults = []
+    transform, channels = settings.model.transform, settings.model.input_size[0]
+    for name, values in (("mean", transform.mean), ("std", transform.std)):
+        if transform.kind != "weights" and len(values) != channels:
+            faults.append(
+                f"model.transform.{name} must have one value per input channel ({channels}); got {list(values)}."
+            )
+    if transform.kind == "weights" and settings.model.factory is not None:
+        faults.append(
+            "model.transform.kind must be resize or none for a network of your own (model.factory); got weights."
+        )
+    if settings.n_components > settings.n_images:
+        faults.append(
+            f"n_components must be at most n_images; got {settings.n_components} with {settings.n_images} images. "
+            "Lower it or add images."
+        )
+    return faults
+
+
+def _fault(details: ErrorDetails, values: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's findings, in the words of the person who typed the setting."""
+    path = [str(part) for part in details["loc"] if part not in ("digits", "folder")]
+    name, kind, context = ".".join(path), details["type"], details.get("ctx", {})
+    got = json.dumps(details["input"])
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{name} must be a known setting; got {got}. {_nearest(path, values)}"
+    if kind in ("missing", "missing_argument"):
+        return f"{name} must be given; got nothing. Add {name}=... to the command."
+    rules = {
+        "greater_than": "be above {gt}",
+        "greater_than_equal": "be at least {ge}",
+        "less_than": "be below {lt}",
+        "less_than_equal": "be at most {le}",
+        "int_type": "be a whole number",
+        "int_from_float": "be a whole number",
+        "float_type": "be a number",
+        "bool_type": "be true or false",
+        "string_type": "be text",
+        "string_too_short": "not be empty",
+        "tuple_type": "be a list",
+        "dict_type": "be a mapping",
+        "literal_error": "be {expected}",
+        "union_tag_invalid": "be one of {expected_tags}",
+        "string_pattern_mismatch": "have the form package.module:callable",
+    }
+    if kind == "union_tag_invalid":
+        name, got = f"{name}.source", json.dumps(context["tag"])
+    rule = rules.get(kind, "be valid (" + details["msg"].lower() + ")").format(**context)
+    return f"{name} must {rule}; got {got}."
+
+
+def _nearest(path: list[str], values: Mapping[str, Any]) -> str:
+    """Suggest the known settings beside an unknown one."""
+    siblings: Any = values
+    for part in path[:-1]:
+        siblings = siblings[part]
+    known = [key for key in siblings if key != path[-1]]
+    near = difflib.get_close_matches(path[-1], known, n=2, cutoff=0.6)
+    prefix = "".join(f"{part}." for part in path[:-1])
+    if near:
+        return f"Did you mean {' or '.join(prefix + key for key in near)}?"
+    return f"Known here: {', '.join(prefix + key for key in known)}."

@@ -1,0 +1,112 @@
+"""activate: one forward pass over the images gives every channel's maps and every image's class score."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.artifacts import Activations, FloatArray, ImageSet, create_maps
+from pipeline.errors import InputError, NetworkError
+from pipeline.networks.capture import capture
+from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.load import identity, load, resolve_device
+from pipeline.settings import ModelSettings, Settings
+from pipeline.sources.base import Progress
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ActivateReads:
+    """What the stage reads: the network, the layer, the class whose logit is the score."""
+
+    model: ModelSettings
+    layer: str
+    target_class: int
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the result, in plain JSON types; the batch size and the device move the last digits."""
+        return {
+            "network": identity(self.model, self.seed),
+            "transform": asdict(self.model.transform),
+            "n_input_channels": self.model.input_size[0],
+            "batch_size": self.model.batch_size,
+            "device": resolve_device(self.model).type,
+            "layer": self.layer,
+            "target_class": self.target_class,
+            "dtype": "float32",
+        }
+
+
+def select(settings: Settings) -> ActivateReads:
+    """Pick what this stage reads; `settings` must be resolved."""
+    assert settings.target_class is not None
+    return ActivateReads(settings.model, settings.layer, settings.target_class, settings.seed)
+
+
+def run(reads: ActivateReads, images: ImageSet, *, folder: Path, progress: Progress) -> Activations:
+    """Return the layer's maps and the class scores, written below `folder`.
+
+    Raises
+    ------
+    NetworkError
+        If the layer does not put out (n, channels, height, width).
+    InputError
+        If the class scores are not finite, or all the same: then there is nothing to correlate with.
+    """
+    network = load(reads.model, reads.seed)
+    device = resolve_device(reads.model)
+    transform = to_input(reads.model)
+    class_score = np.empty(len(images), dtype=np.float64)
+    maps = None
+    with torch.inference_mode(), capture(network, reads.layer) as captured:
+        for batch in batches(len(images), reads.model.batch_size):
+            inputs = load_batch(images.paths[batch], reads.model, transform).to(device)
+            logits = network(inputs)
+            output = captured.take()
+            if output.ndim != 4:
+                raise NetworkError(
+                    f"layer must put out (n, channels, height, width); got {tuple(output.shape)} "
+                    f"(layer '{reads.layer}'). `python -m pipeline.layers` lists those that can be ranked."
+                )
+            if maps is None:
+                n_channels, height, width = output.shape[1:]
+                maps = create_maps(folder, (n_channels, len(images), height, width))
+            maps[:, batch] = output.transpose(0, 1).cpu().numpy()
+            class_score[batch] = logits[:, reads.target_class].double().cpu().numpy()
+            progress(batch.stop, len(images))
+    assert maps is not None
+    _check_class_score(class_score, reads.target_class)
+    np.save(folder / Activations.CLASS_SCORE, class_score)
+    maps.flush()  # type: ignore[attr-defined]
+    return Activations(maps, class_score)
+
+
+def batches(n_images: int, batch_size: int) -> list[slice]:
+    """Split the images into as few batches of at most `batch_size` as it takes, all of nearly one size.
+
+    A small last batch would be computed by other kernels than the rest, with other last digits (up to 3e-6), and
+    ACE is sensitive to these: see docs/decisions/0003-batches-of-nearly-one-size.md.
+    """
+    edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
+    return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
+
+
+def _check_class_score(class_score: FloatArray, target_class: int) -> None:
+    context = f"class {target_class}, {len(class_score)} images"
+    if not np.isfinite(class_score).all():
+        n_bad = int((~np.isfinite(class_score)).sum())
+        raise InputError(
+            f"class scores must be finite; got {n_bad} that are not ({context}). Check the weights and the transform."
+        )
+    if np.ptp(class_score) == 0:
+        raise InputError(
+            f"class scores must differ between images; got {class_score[0]:g} for every one ({context}). "
+            "Check that the weights are trained, the images differ and the transform suits the network."
+        )

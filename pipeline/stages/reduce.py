@@ -1,0 +1,41 @@
+"""reduce: standardise each channel's pixels over the images and keep the leading principal components."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Activations, Projections
+from pipeline.numerics.pca import reduce_channels
+from pipeline.settings import Settings
+from pipeline.sources.base import Progress
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ReduceReads:
+    """What the stage reads."""
+
+    n_components: int
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the result, in plain JSON types."""
+        return asdict(self)
+
+
+def select(settings: Settings) -> ReduceReads:
+    """Pick what this stage reads."""
+    return ReduceReads(settings.n_components)
+
+
+def run(reads: ReduceReads, activations: Activations, *, folder: Path, progress: Progress) -> Projections:
+    """Return every channel's projections, written below `folder`.
+
+    Raises
+    ------
+    InputError
+        If there are more components than images or pixels.
+    """
+    return Projections(*reduce_channels(activations.maps, reads.n_components, progress)).save(folder)

@@ -1,0 +1,6 @@
+"""The artifact store: what has been computed once is found again by its key."""
+
+from pipeline.store.files import Store, storage_errors
+from pipeline.store.keys import ArtifactKey, artifact_key
+
+__all__ = ["ArtifactKey", "Store", "artifact_key", "storage_errors"]

@@ -1,0 +1,187 @@
+"""The only room that knows MLflow: an observer that logs a run to it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Before MLflow is imported: its telemetry looks up hosts on the network.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+import mlflow
+import mlflow.data
+import pandas as pd
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.errors import PipelineError, StorageError
+from pipeline.settings import Settings
+from pipeline.tracking.environment import environment, git_state
+
+if TYPE_CHECKING:
+    from pipeline.runner import RunResult, Stage, StageReport
+
+PARAM_LENGTH = 6000  # what MLflow's SQL store takes
+DATABASE = "mlflow.db"
+
+
+def tracking_uri(outputs: Path, uri: str | None) -> str:
+    """Return where runs are logged: `uri`, or the SQLite file in `outputs`."""
+    return uri or f"sqlite:///{outputs.absolute() / DATABASE}"
+
+
+@contextmanager
+def _tracking_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(
+            f"tracking.uri must be an MLflow store that can be written to; got {uri} ({reason}). "
+            "Free the disk or mend the address; tracking.enabled=false runs without it."
+        ) from error
+
+
+class MlflowTracker:
+    """Log one run to MLflow.
+
+    Parameters
+    ----------
+    sweep : str or None
+        Tag that the runs of one sweep share: MLflow's comparison views can filter by it, and unlike nested runs
+        they hide none.
+    """
+
+    def __init__(self, sweep: str | None = None) -> None:
+        self._sweep = sweep
+        self._client: MlflowClient | None = None
+        self._uri = ""
+        self._run_id = ""
+
+    @property
+    def _logged(self) -> MlflowClient:
+        if self._client is None:
+            raise PipelineError("the tracker must be started before it is told more; got no started(settings).")
+        return self._client
+
+    def started(self, settings: Settings) -> None:
+        """Create the run, so that one which fails at once is seen as well."""
+        outputs = Path(settings.paths.outputs).absolute()
+        self._uri = tracking_uri(outputs, settings.tracking.uri)
+        with _tracking_errors(self._uri):
+            outputs.mkdir(parents=True, exist_ok=True)
+            self._client = MlflowClient(self._uri)
+            experiment_id = _experiment(self._client, settings.tracking.experiment, outputs)
+            tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}}
+            if self._sweep is not None:
+                tags["sweep"] = self._sweep
+            name = f"{settings.model.name} {settings.layer} {settings.class_name or settings.target_class}"
+            self._run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+
+    def resolved(self, settings: Settings) -> None:
+        """Log the settings: whole as ``config.json``, flat as parameters."""
+        config = asdict(settings)
+        with _tracking_errors(self._uri):
+            self._logged.log_dict(self._run_id, config, "config.json")
+            params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(config).items()]
+            self._logged.log_batch(self._run_id, params=params)
+
+    def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
+        """Need no progress."""
+        del stage
+        return None
+
+    def stage_finished(self, report: StageReport, artifact: Any) -> None:
+        """Log the stage's time, whether it was a cache hit, its artifact's key; the images as the run's data set."""
+        name, now = report.stage.name, int(time.time() * 1000)
+        with _tracking_errors(self._uri):
+            self._logged.log_batch(
+                self._run_id,
+                metrics=[
+                    Metric(f"seconds.{name}", report.seconds, now, 0),
+                    Metric(f"cached.{name}", float(report.is_cached), now, 0),
+                ],
+                tags=[RunTag(f"artifact.{name}", report.key.digest)],
+            )
+            if name == "download":
+                self._log_images(artifact, report.key.digest)
+
+    def finished(self, result: RunResult) -> None:
+        """Log the ranking as a table, a curve and a few numbers that compare; figures and files; and end the run."""
+        table, now = result.ranking.table, int(time.time() * 1000)
+        client, run_id = self._logged, self._run_id
+        living = table[~table.dead]
+        summary = {
+            "score.best": table.score.max(),
+            "score.median": living.score.median(),
+            "score.share_above_half": (table.score > 0.5).mean(),
+            "n_channels": len(table),
+            "n_dead": table.dead.sum(),
+        }
+        metrics = [Metric(name, float(value), now, 0) for name, value in summary.items()]
+        metrics += [
+            Metric("score_by_rank", float(score), now, int(rank))
+            for rank, score in zip(table["rank"], table.score, strict=True)
+        ]
+        with _tracking_errors(self._uri):
+            for start in range(0, len(metrics), 1000):  # what one call may hold
+                client.log_batch(run_id, metrics=metrics[start : start + 1000])
+            client.log_table(run_id, table, "ranking.json")
+            client.log_artifacts(run_id, str(result.run_dir / "figures"), "figures")
+            for name in ("ranking.csv", "ranking.parquet"):
+                client.log_artifact(run_id, str(result.run_dir / name))
+            client.set_terminated(run_id, "FINISHED")
+
+    def failed(self, error: BaseException) -> None:
+        """End the run as FAILED (KILLED where the user stopped it), with the error as a tag."""
+        if self._client is None or not self._run_id:
+            return
+        is_stopped = isinstance(error, KeyboardInterrupt)
+        message = str(error) or type(error).__name__
+        with _tracking_errors(self._uri):
+            self._client.set_tag(self._run_id, "error", message)
+            self._client.set_terminated(self._run_id, "KILLED" if is_stopped else "FAILED")
+
+    def _log_images(self, images: Any, digest: str) -> None:
+        """Log the image set as MLflow's data set input, its digest the artifact's key."""
+        manifest = pd.DataFrame([asdict(record) for record in images.records])
+        name = manifest.source.iloc[0].partition(":")[0]
+        with warnings.catch_warnings():  # it warns of whole numbers without missing values, as ours rightly are
+            warnings.simplefilter("ignore", UserWarning)
+            dataset = mlflow.data.from_pandas(manifest, name=name, digest=digest[:32])  # type: ignore[attr-defined]
+        entity = mlflow.entities.DatasetInput(
+            dataset._to_mlflow_entity(), [mlflow.entities.InputTag("mlflow.data.context", "ranking")]
+        )
+        self._logged.log_inputs(self._run_id, [entity])
+        with tempfile.TemporaryDirectory() as folder:
+            manifest.to_csv(Path(folder) / "images.csv", index=False)
+            self._logged.log_artifact(self._run_id, str(Path(folder) / "images.csv"))
+
+
+def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:
+    """Return the experiment's id, creating it and MLflow's tables under a lock: they do not bear two at once."""
+    with FileLock(outputs / f"{DATABASE}.lock"):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (outputs / "mlartifacts").as_uri()
+        return client.create_experiment(name, artifact_location=location)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}
+    return flat
