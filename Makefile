@@ -25,7 +25,7 @@ lint: .venv/installed-dev  ## what CI checks besides the tests
 	@$(BIN)/lint-imports
 
 repro: .venv/installed-dev  ## the same pipeline through DVC
-	@$(BIN)/dvc repro
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 sweep: setup  ## the three layers of the embedded default, one run each
 	@$(BIN)/python -m pipeline --multirun layer=conv1,conv2,conv3

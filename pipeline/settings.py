@@ -192,10 +192,10 @@ def _fault(details: ErrorDetails, values: Mapping[str, Any]) -> str:
     if kind in ("missing", "missing_argument"):
         return f"{name} must be given; got nothing. Add {name}=... to the command."
     rules = {
-        "greater_than": "be above {gt}",
-        "greater_than_equal": "be at least {ge}",
-        "less_than": "be below {lt}",
-        "less_than_equal": "be at most {le}",
+        "greater_than": "be above {gt:g}",
+        "greater_than_equal": "be at least {ge:g}",
+        "less_than": "be below {lt:g}",
+        "less_than_equal": "be at most {le:g}",
         "int_type": "be a whole number",
         "int_from_float": "be a whole number",
         "float_type": "be a number",

@@ -33,27 +33,16 @@ def draw_ranking_curve(table: pd.DataFrame, title: str) -> Figure:
     living, dead = table[~table.dead], table[table.dead]
     axes.plot(living["rank"], living.score, color=BLUE, linewidth=1.2, zorder=2)
     axes.scatter(living["rank"], living.score, s=12, color=BLUE, zorder=3, label=f"{len(living)} channels")
+    best = living.head(N_NAMED)
+    named = ", ".join(str(channel) for channel in best.channel)
+    axes.scatter(best["rank"], best.score, s=16, color=ORANGE, zorder=4, label=f"best channels: {named}")
     if len(dead):
         axes.scatter(dead["rank"], dead.score, s=14, color=GREY, marker="x", zorder=3, label=f"{len(dead)} dead")
-        axes.legend(frameon=False, loc="upper right")
-    # The names go where the falling curve leaves room: below it where scores are high, above it where they are low.
-    lowest = 0.08 if living.score.median() > 0.5 else 0.65
-    best = living.head(N_NAMED)[::-1]
-    named = zip(best.channel.tolist(), best["rank"].tolist(), best.score.tolist(), strict=True)
-    for place, (channel, rank, score) in enumerate(named):
-        axes.annotate(
-            f"channel {channel}",
-            (rank, score),
-            xytext=(0.3, lowest + 0.075 * place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=ORANGE,
-            arrowprops={"arrowstyle": "-", "color": ORANGE, "linewidth": 0.5, "shrinkB": 3},
-        )
+    axes.legend(frameon=False, loc="upper right")
     axes.set_xlabel("rank")
     axes.set_ylabel(f"score: {SCORE_NAMES[str(table.statistic.iloc[0])]}")
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(0, 1.2 if table.score.max() > 0.75 else 1.02)  # room for the legend above a high curve
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.set_xlim(0, len(table) + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", linewidth=0.4, color="0.9")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import v2
+from torchvision import transforms
 
 from pipeline.errors import InputError
 from pipeline.networks.load import torchvision_weights
@@ -24,15 +24,13 @@ def to_input(model: ModelSettings) -> ToInput:
     transform = model.transform
     if transform.kind == "weights":
         return cast(ToInput, torchvision_weights(model).transforms())
-    steps: list[torch.nn.Module] = []
+    steps: list[Callable[..., Any]] = []
     if transform.kind == "resize":
-        steps.append(v2.Resize((transform.size, transform.size), antialias=True))
-    steps += [
-        v2.PILToTensor(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(list(transform.mean), list(transform.std)),
-    ]
-    return cast(ToInput, v2.Compose(steps))
+        steps.append(transforms.Resize((transform.size, transform.size)))
+    # ToTensor divides by 255. Version 2's ToDtype multiplies by 1/255, which differs in the last digit, and so far
+    # down the road in the third digit of some scores (docs/decisions/0003).
+    steps += [transforms.ToTensor(), transforms.Normalize(list(transform.mean), list(transform.std))]
+    return cast(ToInput, transforms.Compose(steps))
 
 
 def open_image(path: Path, n_channels: int) -> Image.Image:

@@ -160,9 +160,8 @@ class MlflowTracker:
         with warnings.catch_warnings():  # it warns of whole numbers without missing values, as ours rightly are
             warnings.simplefilter("ignore", UserWarning)
             dataset = mlflow.data.from_pandas(manifest, name=name, digest=digest[:32])  # type: ignore[attr-defined]
-        entity = mlflow.entities.DatasetInput(
-            dataset._to_mlflow_entity(), [mlflow.entities.InputTag("mlflow.data.context", "ranking")]
-        )
+            context = mlflow.entities.InputTag("mlflow.data.context", "ranking")
+            entity = mlflow.entities.DatasetInput(dataset._to_mlflow_entity(), [context])
         self._logged.log_inputs(self._run_id, [entity])
         with tempfile.TemporaryDirectory() as folder:
             manifest.to_csv(Path(folder) / "images.csv", index=False)

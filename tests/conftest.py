@@ -1,0 +1,58 @@
+"""What the tests share: composed settings that write below a temporary folder, and the real photographs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from pipeline.config import compose_settings
+from pipeline.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+# Small enough to be quick, real enough to have a best channel: 16 channels, 20 scans, one component, one process.
+SMALL = ("layer=conv1", "n_images=20", "n_components=1", "score.n_jobs=1", "visualize.dpi=50", "tracking.enabled=false")
+
+# A shared machine stalls now and then: no example fails for being slow.
+hypothesis_settings.register_profile("pcace", deadline=None)
+hypothesis_settings.load_profile("pcace")
+
+Compose = Callable[..., Settings]
+
+
+def in_ci() -> bool:
+    """Say whether a missing tool is a failure (CI) or a reason to skip (elsewhere)."""
+    return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The folder of CIFAR-10 photographs: cat, dog, ship."""
+    folder = SHARED / "data" / "cifar10"
+    if not folder.is_dir():
+        pytest.skip(f"no photographs: {folder} is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resnet20_weights() -> Path:
+    """The pretrained CIFAR-10 ResNet-20."""
+    path = SHARED / "data" / "weights" / "resnet20-12fca82f.th"
+    if not path.is_file():
+        pytest.skip(f"no weights: {path} is not there")
+    return path
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Compose:
+    """Compose the small default with overrides; outputs go below the test's own folder."""
+
+    def _compose(*overrides: str) -> Settings:
+        return compose_settings([f"paths.outputs={tmp_path / 'outputs'}", *SMALL, *overrides])
+
+    return _compose

@@ -1,0 +1,155 @@
+"""The commands of the README, as a stranger types them."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from mlflow import MlflowClient
+
+from pipeline import __main__ as front_door
+from pipeline import layers
+from tests.conftest import ROOT, SMALL
+
+Cli = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Call the front door as `python -m pipeline` does, in this process; return exit code, stdout and stderr lines."""
+    monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path / "outputs"))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def call(*arguments: str, main: Callable[[], None] = front_door.main) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
+        monkeypatch.setattr(front_door, "_exit_code", 0)
+        GlobalHydra.instance().clear()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    yield call
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            handler.close()
+            root.removeHandler(handler)
+    root.handlers[:], root.level = handlers, level
+
+
+def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_ui(cli: Cli, tmp_path: Path) -> None:
+    run_dir = tmp_path / "here"
+    code, out, err = cli(*SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}")
+    assert (code, err) == (0, [])
+    assert out[0] == (
+        "Which channels of conv1 (digits_cnn) matter for class 8? 20 images, 1 component, statistic maximal."
+    )
+    assert [line.split()[0] for line in out[1:7]] == ["download", "activate", "reduce", "score", "rank", "visualize"]
+    assert out[8].split() == ["rank", "channel", "score", "maximal", "first", "R²", "iterations"]
+    table = pd.read_csv(run_dir / "ranking.csv")
+    assert [line.split()[1] for line in out[9:19]] == [str(channel) for channel in table.channel.head(10)]
+    assert out[19] == "... of 16 channels."
+    assert out[-3:] == [
+        f"Ranking  {run_dir / 'ranking.csv'}",
+        f"Figures  {run_dir / 'figures'} (activation_maps, cam, ranking_curve, transforms)",
+        f"MLflow   python -m pipeline.ui paths.outputs={tmp_path / 'outputs'}",
+    ]
+    code, out, err = cli(*SMALL, "layer=conv1")
+    assert (code, err) == (0, [])
+    assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
+
+
+def test_a_sweep_runs_every_layer_and_outlives_one_that_fails(cli: Cli, tmp_path: Path) -> None:
+    code, _, err = cli(*SMALL, "tracking.enabled=true", "layer=conv1,conv9,conv2", "--multirun")
+    assert code == 1
+    assert len(err) == 1
+    assert err[0].startswith("error: layer must be one of the network's layers; got 'conv9'.")
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    ranked = {path.parent.name: pd.read_csv(path).layer.iloc[0] for path in sweep.glob("*/ranking.csv")}
+    assert ranked == {"0": "conv1", "2": "conv2"}
+    client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    assert {run.data.tags["sweep"] for run in runs} == {sweep.name}
+    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED", "FINISHED"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        (["layer=conv4"], "error: layer must be one of the network's layers; got 'conv4'. Nearest: conv3"),
+        (["class_name=ten"], "error: class_name must be one of the network's 10 classes; got 'ten'."),
+        (["model=resnet19"], "error: model must be one of cifar10_resnet20, "),
+        (["n_images=175"], "error: n_images must be at most 174; got 175 (class '8' of scikit-learn's digits)."),
+        (["layer=conv3", "n_images=100", "n_components=65"], "error: n_components must be in [1, 64]; got 65 ("),
+        (["layer=classifier"], "error: layer must put out (n, channels, height, width) once a pass; got shape (n, 10)"),
+        (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
+        (["model.checkpoint=none.pth"], "error: model.checkpoint must be a file; got none.pth (there is none)."),
+        (["data=folder", "data.root=nowhere"], "error: data.root must be a folder; got nowhere (there is none)."),
+    ],
+)
+def test_every_refusal_is_one_line_and_leaves_nothing(
+    cli: Cli, tmp_path: Path, arguments: list[str], start: str
+) -> None:
+    code, _, err = cli(*SMALL, *arguments)
+    assert code == 1
+    assert len(err) == 1
+    assert err[0].startswith(start)
+    assert not list(tmp_path.rglob("store/*/*"))
+    assert not list(tmp_path.rglob("ranking*"))
+
+
+def test_several_faults_are_a_line_each(cli: Cli) -> None:
+    code, out, err = cli("n_imgs=3", "n_components=0", "score.statistic=best")
+    assert (code, out) == (1, [])
+    assert err == [
+        "error: n_components must be at least 1; got 0.",
+        "error: score.statistic must be 'maximal' or 'first'; got \"best\".",
+        "error: n_imgs must be a known setting; got 3. Did you mean n_images?",
+    ]
+
+
+def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
+    for layer in ("layer4[1].conv9", "layer4.1.conv9"):
+        resnet = ("model=resnet18", "model.weights=random", "target_class=8", f"layer={layer}")
+        code, _, err = cli(*SMALL, *resnet, "class_name=8")
+        assert code == 1
+        assert err[0].startswith("error: layer must be one of the network's layers; got 'layer4.1.conv9'. Nearest: ")
+        assert "layer4.1.conv2" in err[0]
+
+
+def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
+    code, out, err = cli("model=vgg16", main=layers.main)
+    assert (code, err) == (0, [])
+    assert out[0].split() == ["layer", "type", "channels", "map"]
+    assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split() for line in out]
+    assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split() for line in out]
+    code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
+    assert code == 1
+    assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")
+
+
+def test_help_shows_the_keys_the_groups_and_examples() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    for name in ("layer=", "class_name=", "target_class=", "n_images=", "n_components=", "seed="):
+        assert f"\n  {name}" in done.stdout.replace("    ", "  ")
+    for group in ("model", "data", "score", "visualize", "tracking", "experiment"):
+        assert f"{group}: " in done.stdout
+    assert done.stdout.count("python -m pipeline ") >= 4
+    heavy = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import pipeline.__main__"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    loaded = {line.rpartition("|")[2].strip() for line in heavy.stderr.splitlines()}
+    assert not loaded & {"torch", "mlflow", "matplotlib", "sklearn", "pandas"}

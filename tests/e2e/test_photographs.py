@@ -1,0 +1,71 @@
+"""Real photographs through real networks, against numbers computed by other hands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.load import load
+from pipeline.runner import run
+from tests.conftest import Compose
+
+ORACLES = Path(__file__).resolve().parent.parent / "oracles"
+
+
+def cifar(photographs: Path, weights: Path) -> list[str]:
+    return ["experiment=cifar10_resnet20", f"data.root={photographs}", f"model.checkpoint={weights}"]
+
+
+def test_the_resnet20_recognises_the_photographs(compose: Compose, photographs: Path, resnet20_weights: Path) -> None:
+    settings = compose(*cifar(photographs, resnet20_weights), "class_name=cat", "layer=conv1")
+    network, transform = load(settings.model, seed=0), to_input(settings.model)
+    n_right = n_seen = 0
+    for index, name in ((3, "cat"), (5, "dog"), (8, "ship")):
+        paths = sorted((photographs / name).glob("*.jpg"))
+        for start in range(0, len(paths), 250):
+            with torch.inference_mode():
+                guesses = network(load_batch(paths[start : start + 250], settings.model, transform)).argmax(dim=1)
+            n_right += int((guesses == index).sum())
+            n_seen += len(guesses)
+    assert n_seen == 3000
+    assert n_right / n_seen == pytest.approx(0.779, abs=0.0006)
+
+
+@pytest.mark.parametrize("n_components", [1, 10])
+def test_scores_are_those_of_an_independent_computation(
+    compose: Compose, photographs: Path, resnet20_weights: Path, tmp_path: Path, n_components: int
+) -> None:
+    golden = json.loads((ORACLES / "cifar10_resnet20.json").read_text())[str(n_components)]
+    settings = compose(
+        *cifar(photographs, resnet20_weights), "class_name=cat", "layer=layer3.2.conv2", "n_images=300",
+        f"n_components={n_components}", "score.n_jobs=0",
+    )  # fmt: skip
+    table = run(settings, tmp_path / "run").ranking.table.sort_values("channel")
+    maximal, first = (np.abs(table[f"score_{name}"] - golden[name]) for name in ("maximal", "first"))
+    # METHOD section 3: between machines, scores within .02 and nearly all within 1e-5 (here 1e-4: golden is rounded).
+    for differences in (maximal, first):
+        assert differences.max() < 0.02
+        assert np.mean(differences < 1e-4) > 0.9
+    assert pd.Series(golden["maximal"]).corr(table.score_maximal.reset_index(drop=True), method="spearman") > 0.999
+
+
+@pytest.mark.parametrize(("model", "layer"), [("vgg16", "features[28]"), ("densenet121", "features.norm5")])
+def test_torchvision_networks_rank_a_layer_on_photographs(
+    compose: Compose, photographs: Path, tmp_path: Path, model: str, layer: str
+) -> None:
+    settings = compose(
+        f"model={model}", "model.weights=random", "data=folder", f"data.root={photographs}", "class_name=ship",
+        f"layer={layer}", "n_images=8", "model.transform.kind=resize", "model.transform.size=64",
+    )  # fmt: skip
+    table = run(settings, tmp_path / "run").ranking.table
+    assert len(table) == {"vgg16": 512, "densenet121": 1024}[model]
+    assert table[~table.dead].score.between(0, 1).all()
+    assert table.score.nunique() > 100
+    figures = {path.name for path in (tmp_path / "run" / "figures").glob("*.png")}
+    assert ("cam.png" in figures) == (model == "densenet121")

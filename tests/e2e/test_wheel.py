@@ -1,0 +1,59 @@
+"""The wheel, installed in a fresh environment, run from a folder of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (path,) = folder.glob("pcace-*.whl")
+    return path
+
+
+def test_the_wheel_carries_conf_and_weights_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "pipeline/conf/config.yaml" in names
+    assert "pipeline/data/digits_cnn.safetensors" in names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"pipeline"}
+    assert not [name for name in names if "tests" in name or "outputs" in name]
+
+
+def test_the_default_runs_from_an_installed_wheel_in_another_folder(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=False)
+    python = environment / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(command, check=True, capture_output=True)
+    # The dependencies are borrowed; a path in a .pth file brings no .pth of its own, so not the editable install.
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    (site_packages / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    where = [str(python), "-c", "import pipeline; print(pipeline.__file__)"]
+    found = subprocess.run(where, cwd=elsewhere, check=True, capture_output=True, text=True).stdout
+    assert found.startswith(str(environment))
+
+    command = [str(environment / "bin" / "pcace"), "hydra.run.dir=run"]
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Which channels of conv3 (digits_cnn) matter for class 8? 150 images, 3 components")
+    table = pd.read_csv(elsewhere / "run" / "ranking.csv")
+    assert sorted(table.channel) == list(range(64))
+    assert table.score.is_monotonic_decreasing
+    assert len(list((elsewhere / "run" / "figures").glob("*.png"))) == 4
+    assert (elsewhere / "outputs" / "mlflow.db").exists()

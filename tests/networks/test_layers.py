@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import compose_settings
+from pipeline.errors import NetworkError
+from pipeline.networks.layers import canonical_name, layout
+from pipeline.settings import ModelSettings
+
+
+def model(*overrides: str) -> ModelSettings:
+    return compose_settings(overrides).model
+
+
+def own(factory: str) -> ModelSettings:
+    return model(f"model.factory=tests.networks.test_layers:{factory}", "model.weights=random")
+
+
+class Awkward(nn.Module):
+    """Everything that a layer can put out besides maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.relu = nn.ReLU()
+        self.pair = Pair()
+        self.linear = nn.Linear(4, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps, _ = self.pair(self.relu(self.conv(self.relu(images))))
+        logits: torch.Tensor = self.linear(maps.mean(dim=(2, 3)))
+        return logits
+
+
+class Pair(nn.Module):
+    def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return maps, maps
+
+
+class NeedsValues(Awkward):
+    """Looks at a value on its way, which torch's meta device has none of."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images if images.sum().item() >= 0 else -images)
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return images, images
+
+
+def test_both_spellings_are_one_layer() -> None:
+    assert canonical_name("layer4[1].conv2") == canonical_name("layer4.1.conv2") == "layer4.1.conv2"
+    assert canonical_name("features[28]") == "features.28"
+
+
+def test_the_digits_network_has_three_convolutions() -> None:
+    found = {layer.name: (layer.type, layer.shape) for layer in layout(model()).rankable()}
+    assert found["conv1"] == ("Conv2d", (16, 8, 8))
+    assert found["conv2"] == ("Conv2d", (32, 8, 8))
+    assert found["conv3"] == ("Conv2d", (64, 8, 8))
+    assert layout(model()).n_outputs == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "shape"),
+    [
+        ("vgg16", "features.0", (64, 224, 224)),
+        ("vgg16", "features.28", (512, 14, 14)),
+        ("resnet18", "layer4.1.conv2", (512, 7, 7)),
+        ("squeezenet1_1", "features.12.expand3x3", (256, 13, 13)),
+        ("densenet121", "features.denseblock4.denselayer16.conv2", (32, 7, 7)),
+        ("densenet161", "features.conv0", (96, 112, 112)),
+    ],
+)
+def test_shapes_are_read_from_the_originals_networks(name: str, layer: str, shape: tuple[int, ...]) -> None:
+    found = layout(model(f"model={name}"))
+    assert (found.find(layer).shape, found.n_outputs) == (shape, 1000)
+
+
+def test_an_unknown_layer_lists_the_nearest() -> None:
+    with pytest.raises(NetworkError) as caught:
+        layout(model()).find("conv4")
+    assert str(caught.value) == (
+        "layer must be one of the network's layers; got 'conv4'. Nearest: conv3, conv2, conv1. "
+        "`python -m pipeline.layers` lists all."
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        ("relu", "got 2 runs in one pass (layer 'relu', ReLU)"),
+        ("pair", "got something other than one tensor (layer 'pair', Pair)"),
+        ("linear", "got shape (n, 10) (layer 'linear', Linear)"),
+    ],
+)
+def test_a_layer_without_maps_is_refused(layer: str, what: str) -> None:
+    with pytest.raises(NetworkError) as caught:
+        layout(own("Awkward")).find(layer)
+    assert str(caught.value) == (
+        f"layer must put out (n, channels, height, width) once a pass; {what}. "
+        "Choose another: `python -m pipeline.layers` lists them."
+    )
+
+
+def test_a_network_that_needs_values_is_run_on_the_cpu() -> None:
+    assert layout(own("NeedsValues")).find("conv").shape == (4, 6, 6)
+
+
+def test_a_network_without_class_scores_is_refused() -> None:
+    with pytest.raises(NetworkError, match=r"^the network must put out one row of class scores per image"):
+        layout(own("TwoOutputs"))

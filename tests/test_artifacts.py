@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.artifacts import Activations, ChannelScores, Figures, Projections, Ranking, create_maps
+
+RNG = np.random.default_rng(0)
+
+
+def test_arrays_come_back_as_they_went_strided_ones_too(tmp_path: Path) -> None:
+    values = RNG.normal(size=(6, 4, 5)).transpose(2, 1, 0)[::2]
+    assert not values.flags.c_contiguous
+    dead = np.array([True, False, True, False, True, False])[::2]
+    saved = Projections(values, RNG.normal(size=(3, 6)).T, dead).save(tmp_path)
+    loaded = Projections.load(tmp_path)
+    np.testing.assert_array_equal(loaded.values, saved.values)
+    np.testing.assert_array_equal(loaded.explained_variance_ratio, saved.explained_variance_ratio)
+    np.testing.assert_array_equal(loaded.dead, dead)
+    assert loaded.dead.dtype == bool
+
+
+def test_scores_come_back_with_their_types(tmp_path: Path) -> None:
+    vector, whole, flags = RNG.normal(size=3), np.array([3, 4, 5]), np.array([False, False, True])
+    saved = ChannelScores(vector, vector, vector, whole, flags, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)))
+    saved.save(tmp_path)
+    loaded = ChannelScores.load(tmp_path)
+    for name, value in vars(saved).items():
+        np.testing.assert_array_equal(getattr(loaded, name), value)
+        assert getattr(loaded, name).dtype == value.dtype
+
+
+def test_maps_are_mapped_not_read(tmp_path: Path) -> None:
+    maps = create_maps(tmp_path, (2, 3, 4, 5))
+    maps[:] = RNG.normal(size=maps.shape)
+    maps.flush()  # type: ignore[attr-defined]
+    np.save(tmp_path / Activations.CLASS_SCORE, np.arange(3.0))
+    loaded = Activations.load(tmp_path)
+    assert isinstance(loaded.maps, np.memmap)
+    assert loaded.maps.dtype == np.float32
+    np.testing.assert_array_equal(loaded.maps, maps)
+    np.testing.assert_array_equal(loaded.class_score, [0, 1, 2])
+
+
+def test_a_ranking_in_csv_and_parquet_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
+    table = pd.DataFrame({"rank": [1, 2], "channel": [1, 0], "score": [1 / 3, 0.1 + 0.2], "class_name": ["8", "8"]})
+    Ranking(table).save(tmp_path)
+    pd.testing.assert_frame_equal(Ranking.load(tmp_path).table, table)
+    written = pd.read_csv(tmp_path / Ranking.CSV, dtype={"class_name": str})
+    pd.testing.assert_frame_equal(written, table)
+
+
+def test_figures_are_listed_with_their_notes(tmp_path: Path) -> None:
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "a.png").write_bytes(b"")
+    Figures(tmp_path, ("no CAM: reason",)).save()
+    loaded = Figures.load(tmp_path)
+    assert [path.name for path in loaded.paths] == ["a.png", "b.png"]
+    assert loaded.notes == ("no CAM: reason",)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import checked_overrides, compose_settings, options
+from pipeline.errors import SettingsError
+from pipeline.resources import conf_dir
+
+GROUPS = ("model", "data", "score", "visualize", "tracking", "experiment")
+# What a file leaves open for the user to fill in.
+NEEDED = {
+    "model=torchvision": ["model.name=alexnet"],
+    "data=folder": ["data.root=photographs"],
+    "experiment=cifar10_resnet20": ["data.root=photographs"],
+}
+
+
+@pytest.mark.parametrize("choice", [f"{group}={option}" for group in GROUPS for option in options(group)])
+def test_every_yaml_composes(choice: str) -> None:
+    settings = compose_settings([choice, *NEEDED.get(choice, [])])
+    assert settings.n_images >= 5
+
+
+def test_every_group_is_tested() -> None:
+    assert {path.name for path in conf_dir().iterdir() if path.is_dir()} == {*GROUPS, "hydra"}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16", "squeezenet1_1", "densenet161", "densenet121"])
+def test_the_originals_networks_have_a_file_each(name: str) -> None:
+    model = compose_settings([f"model={name}"]).model
+    assert (model.name, model.weights, model.transform.kind) == (name, "IMAGENET1K_V1", "weights")
+
+
+def test_both_spellings_of_a_layer_reach_the_settings() -> None:
+    assert checked_overrides(["layer=layer4[1].conv2"]) == ["layer=layer4.1.conv2"]
+    assert checked_overrides(["layer=layer4[0].conv1,layer4[1].conv2"]) == ["layer=layer4.0.conv1,layer4.1.conv2"]
+    assert compose_settings(["layer=features[28]"]).layer == "features.28"
+
+
+def test_a_list_is_left_alone() -> None:
+    assert checked_overrides(["model.input_size=[3,64,64]"]) == ["model.input_size=[3,64,64]"]
+
+
+def test_an_unknown_option_of_a_group_lists_the_known_ones() -> None:
+    with pytest.raises(SettingsError) as caught:
+        checked_overrides(["model=resnet50", "data=web"])
+    assert str(caught.value).splitlines() == [
+        "model must be one of cifar10_resnet20, densenet121, densenet161, digits_cnn, resnet18, squeezenet1_1, "
+        "torchvision, vgg16; got 'resnet50'. Any torchvision model works: model=torchvision model.name=resnet50.",
+        "data must be one of digits, folder; got 'web'.",
+    ]
+
+
+def test_an_override_that_cannot_be_read_is_one_line() -> None:
+    with pytest.raises(SettingsError) as caught:
+        checked_overrides(["n_images=[3"])
+    assert str(caught.value).count("\n") == 0
+    assert str(caught.value).startswith("every argument must have the form setting=value; got n_images=[3 (")
+
+
+def test_help_names_every_key_and_its_default() -> None:
+    text = (conf_dir() / "hydra" / "help" / "pcace.yaml").read_text()
+    settings = compose_settings([])
+    for name in ("layer", "class_name", "target_class", "n_images", "n_components", "seed"):
+        value = getattr(settings, name)
+        assert f"{name}={'null' if value is None else value} " in text
+
+
+def test_outputs_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path))
+    assert compose_settings([]).paths.outputs == str(tmp_path)

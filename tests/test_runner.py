@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline import runner
+from pipeline.errors import InputError, NetworkError, PipelineError
+from pipeline.runner import STAGES, RunResult, Stage, StageReport, run
+from pipeline.settings import Settings
+from tests.conftest import Compose
+
+NAMES = [stage.name for stage in STAGES]
+
+
+class Recorder:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.computed: list[str] = []
+        self.cached: list[str] = []
+        self.progress: dict[str, tuple[int, int]] = {}
+        self.ended: Any = None
+
+    def started(self, settings: Settings) -> None:
+        self.asked = settings
+
+    def resolved(self, settings: Settings) -> None:
+        self.meant = settings
+
+    def stage_started(self, stage: Stage) -> Callable[[int, int], None]:
+        return lambda done, total: self.progress.__setitem__(stage.name, (done, total))
+
+    def stage_finished(self, report: StageReport, artifact: Any) -> None:
+        (self.cached if report.is_cached else self.computed).append(report.stage.name)
+
+    def finished(self, result: RunResult) -> None:
+        self.ended = result
+
+    def failed(self, error: BaseException) -> None:
+        self.ended = error
+
+
+def go(settings: Settings, folder: Path) -> Recorder:
+    recorder = Recorder()
+    run(settings, folder, [recorder])
+    return recorder
+
+
+def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_path: Path) -> None:
+    first = go(compose(), tmp_path / "first")
+    assert first.computed == NAMES
+    assert first.progress == {
+        "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16), "rank": (16, 16),
+        "visualize": (4, 4),
+    }  # fmt: skip
+    again = go(compose(), tmp_path / "again")
+    assert (again.computed, again.cached) == ([], NAMES)
+    one, two = ((tmp_path / name / "ranking.csv").read_bytes() for name in ("first", "again"))
+    assert one == two
+
+
+def test_the_run_folder_holds_what_people_look_for(compose: Compose, tmp_path: Path) -> None:
+    recorder = go(compose(), tmp_path / "run")
+    files = sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.*"))
+    assert files == [
+        "figures/activation_maps.png", "figures/cam.png", "figures/ranking_curve.png", "figures/transforms.png",
+        "ranking.csv", "ranking.parquet", "settings.json",
+    ]  # fmt: skip
+    table = pd.read_csv(tmp_path / "run" / "ranking.csv", dtype={"class_name": str})
+    pd.testing.assert_frame_equal(table, recorder.ended.ranking.table)
+    assert sorted(table.channel) == list(range(16))
+    assert table.score.is_monotonic_decreasing
+    assert table.score.between(0, 1).all()
+    written = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (written["layer"], written["target_class"]) == ("conv1", 8)
+
+
+def test_only_what_depends_on_a_change_is_computed_again(compose: Compose, tmp_path: Path) -> None:
+    go(compose(), tmp_path / "0")
+    assert go(compose("n_components=2"), tmp_path / "1").computed == ["reduce", "score", "rank", "visualize"]
+    assert go(compose("layer=conv2"), tmp_path / "2").cached == ["download"]
+    assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "visualize"]
+    assert go(compose("visualize.n_top=2"), tmp_path / "4").computed == ["visualize"]
+    assert go(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
+
+
+def test_an_artifact_that_lost_a_file_is_computed_again(compose: Compose, tmp_path: Path) -> None:
+    first = go(compose(), tmp_path / "first")
+    (first.ended.folders["reduce"] / "values.npy").unlink()
+    assert go(compose(), tmp_path / "again").computed == ["reduce"]
+
+
+def test_a_refused_question_leaves_nothing_behind(compose: Compose, tmp_path: Path) -> None:
+    recorder = Recorder()
+    with pytest.raises(NetworkError):
+        run(compose("layer=conv9"), tmp_path / "run", [recorder])
+    assert isinstance(recorder.ended, NetworkError)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_stage_that_fails_keeps_what_was_finished(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, folder: Path, **kwargs: object) -> None:
+        (folder / "half").write_text("written")
+        raise InputError("scores must be; got none.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner.score, "run", fail)
+        with pytest.raises(PipelineError, match=r"^scores must be; got none\.$"):
+            go(compose(), tmp_path / "run")
+    assert not list(tmp_path.rglob("half"))
+    assert not (tmp_path / "run").exists()
+    recorder = go(compose(), tmp_path / "run")
+    assert recorder.cached == ["download", "activate", "reduce"]
+
+
+def test_dead_channels_score_nothing_and_sink(compose: Compose, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from pipeline.resources import shipped_weights
+
+    state = load_file(shipped_weights("digits_cnn"))
+    for channel in (3, 11):
+        state["conv1.weight"][channel] = 0
+    save_file(state, tmp_path / "dead.safetensors")
+    table = go(compose(f"model.checkpoint={tmp_path / 'dead.safetensors'}"), tmp_path / "run").ended.ranking.table
+    assert table.tail(2)[["rank", "channel", "score", "dead"]].to_numpy().tolist() == [
+        [15, 3, 0.0, True],
+        [16, 11, 0.0, True],
+    ]
+    assert not table.head(14).dead.any()
+
+
+def test_a_layer_that_is_all_dead_is_refused(compose: Compose, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from pipeline.resources import shipped_weights
+
+    state = load_file(shipped_weights("digits_cnn"))
+    state["conv1.weight"][:] = 0
+    state["conv2.weight"][:] = 0
+    save_file(state, tmp_path / "dead.safetensors")
+    with pytest.raises(InputError, match=r"^class scores must differ between images; got .* for every one "):
+        go(compose(f"model.checkpoint={tmp_path / 'dead.safetensors'}"), tmp_path / "run")

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.errors import NetworkError, StorageError
+from pipeline.runner import STAGES, run
+from pipeline.tracking.environment import git_state
+from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
+from tests.conftest import Compose
+
+
+def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
+    client = MlflowClient(tracking_uri(outputs, None))
+    experiment = client.get_experiment_by_name("pcace")
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def downloaded(client: MlflowClient, logged_run: Run, name: str, folder: Path) -> Any:
+    return json.loads(Path(client.download_artifacts(logged_run.info.run_id, name, str(folder))).read_text())
+
+
+def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path) -> None:
+    settings = compose("tracking.enabled=true")
+    result = run(settings, tmp_path / "run", [MlflowTracker(sweep="monday")])
+    client, (found,) = logged(tmp_path / "outputs")
+
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "digits_cnn conv1 8")
+    params = found.data.params
+    assert (params["layer"], params["target_class"], params["model.transform.kind"]) == ("conv1", "8", "none")
+    config = downloaded(client, found, "config.json", tmp_path)
+    assert config["n_images"] == 20
+
+    tags = found.data.tags
+    assert tags["sweep"] == "monday"
+    assert {name: tags[name] for name in git_state()} == git_state()
+    assert {tags[f"artifact.{report.stage.name}"] for report in result.reports} == {
+        report.key.digest for report in result.reports
+    }
+    assert tags["env.torch"].startswith("2.")
+
+    metrics, table = found.data.metrics, result.ranking.table
+    assert {name for name in metrics if name.startswith("seconds.")} == {f"seconds.{stage.name}" for stage in STAGES}
+    assert all(metrics[f"cached.{stage.name}"] == 0 for stage in STAGES)
+    assert metrics["score.best"] == table.score.max()
+    assert (metrics["n_channels"], metrics["n_dead"]) == (16, 0)
+    history = sorted(client.get_metric_history(found.info.run_id, "score_by_rank"), key=lambda metric: metric.step)
+    assert [(metric.step, metric.value) for metric in history] == list(zip(table["rank"], table.score, strict=True))
+
+    ranking = downloaded(client, found, "ranking.json", tmp_path)
+    assert ranking["columns"][:3] == ["rank", "channel", "score"]
+    assert [row[1] for row in ranking["data"]] == table.channel.tolist()
+    figures = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}
+    assert figures == {f"figures/{path.name}" for path in result.artifacts["visualize"].paths}
+
+    (dataset,) = found.inputs.dataset_inputs
+    assert dataset.dataset.name == "digits"
+    assert dataset.dataset.digest == result.reports[0].key.digest[:32]
+
+
+def test_a_repeated_run_is_logged_as_taken_from_the_store(compose: Compose, tmp_path: Path) -> None:
+    settings = compose("tracking.enabled=true")
+    for name in ("first", "again"):
+        run(settings, tmp_path / name, [MlflowTracker()])
+    _, (again, first) = logged(tmp_path / "outputs")
+    assert {first.data.metrics[f"cached.{stage.name}"] for stage in STAGES} == {0.0}
+    assert {again.data.metrics[f"cached.{stage.name}"] for stage in STAGES} == {1.0}
+    assert "sweep" not in again.data.tags
+
+
+def test_a_failed_run_is_logged_as_failed_with_its_error(compose: Compose, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError):
+        run(compose("tracking.enabled=true", "layer=conv9"), tmp_path / "run", [MlflowTracker()])
+    _, (found,) = logged(tmp_path / "outputs")
+    assert found.info.status == "FAILED"
+    assert found.data.tags["error"].startswith("layer must be one of the network's layers; got 'conv9'.")
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(compose: Compose, tmp_path: Path) -> None:
+    settings = compose("tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+    with pytest.raises(StorageError, match=r"^tracking\.uri must be an MLflow store that can be written to; got sqli"):
+        run(settings, tmp_path / "run", [MlflowTracker()])
