@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,16 +49,20 @@ def _task(config: DictConfig) -> None:
 
 def main() -> None:
     """Run what the command line asks for; exit with 1 where it cannot be done, 130 where it was stopped."""
-    # A broken pipe (`| head`) shall end the run quietly, not with a traceback at exit.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
     arguments = sys.argv[1:]
-    flags = [argument for argument in arguments if argument.startswith("-")]
+    # What has no "=" and follows a flag is that flag's value, as in `--cfg job`.
+    is_override = [
+        not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
+        for before, argument in itertools.pairwise(["", *arguments])
+    ]
     try:
-        overrides = checked_overrides([argument for argument in arguments if not argument.startswith("-")])
+        checked = iter(checked_overrides(list(itertools.compress(arguments, is_override))))
     except PipelineError as error:
         report(error)
         sys.exit(1)
-    sys.argv[1:] = flags + overrides
+    sys.argv[1:] = [
+        next(checked) if is_one else argument for argument, is_one in zip(arguments, is_override, strict=True)
+    ]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(_task)()
     except KeyboardInterrupt:

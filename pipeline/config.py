@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -130,17 +130,8 @@ def _is_unknown_setting(override: Override) -> bool:
     for part in key.split("."):
         if not is_dataclass(schema):
             return False  # below a union (data.*) or a free mapping (model.arguments.*): Hydra and pydantic judge
-        names = {field.name: field.type for field in fields(schema)}
-        if part not in names:
+        types = get_type_hints(schema)
+        if part not in types:
             return True
-        schema = _resolved_types()[schema][part]
+        schema = types[part]
     return False
-
-
-def _resolved_types() -> dict[Any, dict[str, Any]]:
-    from typing import get_type_hints
-
-    from pipeline import settings as module
-
-    classes = [value for value in vars(module).values() if isinstance(value, type) and is_dataclass(value)]
-    return {cls: get_type_hints(cls) for cls in classes}

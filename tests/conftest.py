@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,23 @@ def resnet20_weights() -> Path:
     if not path.is_file():
         pytest.skip(f"no weights: {path} is not there")
     return path
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables without a run: making them takes seconds, copying them none."""
+    from pipeline.tracking.mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def tracked(empty_database: Path, tmp_path: Path) -> Path:
+    """The test's outputs folder, where MLflow's tables wait already."""
+    (tmp_path / "outputs").mkdir()
+    return Path(shutil.copy(empty_database, tmp_path / "outputs")).parent
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     root.handlers[:], root.level = handlers, level
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_ui(cli: Cli, tmp_path: Path) -> None:
     run_dir = tmp_path / "here"
     code, out, err = cli(*SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}")
@@ -69,6 +70,7 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_sweep_runs_every_layer_and_outlives_one_that_fails(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli(*SMALL, "tracking.enabled=true", "layer=conv1,conv9,conv2", "--multirun")
     assert code == 1
@@ -136,6 +138,15 @@ def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
     assert code == 1
     assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")
+
+
+def test_a_flags_value_is_no_override(cli: Cli) -> None:
+    code, out, err = cli("--cfg", "job", "layer=conv2", "--package", "data")
+    assert (code, err) == (0, [])
+    assert out[:3] == ["# @package data", "source: digits", "select: first"]
+    code, out, err = cli("nonsense")
+    assert (code, out, len(err)) == (1, [], 1)
+    assert err[0].startswith("error: every argument must have the form setting=value; got nonsense (")
 
 
 def test_help_shows_the_keys_the_groups_and_examples() -> None:

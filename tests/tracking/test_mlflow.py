@@ -26,6 +26,7 @@ def downloaded(client: MlflowClient, logged_run: Run, name: str, folder: Path) -
     return json.loads(Path(client.download_artifacts(logged_run.info.run_id, name, str(folder))).read_text())
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path) -> None:
     settings = compose("tracking.enabled=true")
     result = run(settings, tmp_path / "run", [MlflowTracker(sweep="monday")])
@@ -64,6 +65,7 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     assert dataset.dataset.digest == result.reports[0].key.digest[:32]
 
 
+@pytest.mark.usefixtures("tracked")
 def test_a_repeated_run_is_logged_as_taken_from_the_store(compose: Compose, tmp_path: Path) -> None:
     settings = compose("tracking.enabled=true")
     for name in ("first", "again"):

@@ -1,0 +1,72 @@
+"""The files around the package say what is true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from pipeline.config import compose_settings
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")]
+
+
+def commands() -> list[str]:
+    """The lines of the README that run the pipeline or list layers."""
+    blocks = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [line.removeprefix("$ ") for line in lines]
+    return [line for line in found if re.match(r"python -m pipeline(\.layers)? .*=", line)]
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if "n_imgs" not in line])
+def test_every_command_of_the_readme_composes(command: str) -> None:
+    arguments = shlex.split(command, comments=True)[3:]
+    overrides = [argument.split(",")[0] for argument in arguments if not argument.startswith("--")]
+    assert overrides
+    assert compose_settings(overrides).n_images >= 5
+
+
+def test_the_readme_has_commands_and_they_are_found() -> None:
+    assert len(commands()) >= 5
+    assert "make run" in README.split("##")[0]
+    assert "make test" in README.split("##")[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_dvc_runs_the_pipeline_on_files_that_are_there() -> None:
+    (stage,) = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    run_dir = stage["cmd"].partition("hydra.run.dir=")[2]
+    assert stage["cmd"].startswith("python -m pipeline ")
+    assert all((ROOT / path).exists() for path in stage["deps"])
+    assert {Path(path).name for path in stage["outs"]} == {"ranking.csv", "ranking.parquet", "figures"}
+    assert {str(Path(path).parent) for path in stage["outs"]} == {run_dir}
+
+
+def test_constraints_pin_every_dependency_within_its_range() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pinned = dict(line.lower().split("==") for line in lines)
+    wanted = project["dependencies"] + [item for group in project["optional-dependencies"].values() for item in group]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "pcace":
+            assert Version(pinned[requirement.name.lower()]) in requirement.specifier, requirement
+
+
+def test_the_makefile_has_its_targets() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {"setup", "run", "test", "lint", "repro", "sweep", "ui", "bench", "clean"} <= targets
