@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 # Small enough to be quick, real enough to have a best channel: 16 channels, 20 scans, one component, one process.
-SMALL = ("layer=conv1", "n_images=20", "n_components=1", "score.n_jobs=1", "visualize.dpi=50", "tracking.enabled=false")
+# Few panels: drawing is what takes longest.
+SMALL = (
+    "layer=conv1", "n_images=20", "n_components=1", "score.n_jobs=1", "tracking.enabled=false",
+    "visualize.dpi=50", "visualize.n_top=1", "visualize.n_bottom=1", "visualize.n_images=1",
+)  # fmt: skip
 
 # A shared machine stalls now and then: no example fails for being slow.
 hypothesis_settings.register_profile("pcace", deadline=None)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from pipeline.config import compose_settings
@@ -60,11 +61,11 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    pinned = dict(line.lower().split("==") for line in lines)
+    pinned = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
     wanted = project["dependencies"] + [item for group in project["optional-dependencies"].values() for item in group]
     for requirement in map(Requirement, wanted):
         if requirement.name != "pcace":
-            assert Version(pinned[requirement.name.lower()]) in requirement.specifier, requirement
+            assert Version(pinned[canonicalize_name(requirement.name)]) in requirement.specifier, requirement
 
 
 def test_the_makefile_has_its_targets() -> None:

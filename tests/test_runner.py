@@ -85,7 +85,7 @@ def test_only_what_depends_on_a_change_is_computed_again(compose: Compose, tmp_p
     assert go(compose("n_components=2"), tmp_path / "1").computed == ["reduce", "score", "rank", "visualize"]
     assert go(compose("layer=conv2"), tmp_path / "2").cached == ["download"]
     assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "visualize"]
-    assert go(compose("visualize.n_top=2"), tmp_path / "4").computed == ["visualize"]
+    assert go(compose("visualize.dpi=60"), tmp_path / "4").computed == ["visualize"]
     assert go(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
 
 
