@@ -67,7 +67,8 @@ def resolve_device(model: ModelSettings) -> torch.device:
 def build(model: ModelSettings, seed: int) -> nn.Module:
     """Return the architecture in evaluation mode, its weights drawn with `seed`; the global generator is untouched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # The CPU's generator, where weights are drawn; torch.manual_seed would queue calls for every accelerator.
+        torch.default_generator.manual_seed(seed)
         network = _factory(model)(**model.arguments)
     if not isinstance(network, nn.Module):
         raise NetworkError(
