@@ -85,6 +85,7 @@ def test_a_failed_run_is_logged_as_failed_with_its_error(compose: Compose, tmp_p
 
 
 def test_a_store_that_cannot_be_reached_is_one_line(compose: Compose, tmp_path: Path) -> None:
-    settings = compose("tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+    (tmp_path / "file").touch()
+    settings = compose("tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db")
     with pytest.raises(StorageError, match=r"^tracking\.uri must be an MLflow store that can be written to; got sqli"):
         run(settings, tmp_path / "run", [MlflowTracker()])
