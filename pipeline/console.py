@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.artifacts import Activations, ChannelScores, Figures, ImageSet, Projections
+from pipeline.numerics.compiled import announced_by
 from pipeline.runner import RunResult, Stage, StageReport
 from pipeline.settings import Settings
 
@@ -25,14 +27,19 @@ class ConsoleObserver:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
+        self._announcing = ExitStack()
 
     def started(self, settings: Settings) -> None:
-        """Need no word: the resolved settings say more."""
+        """Take over what the compiler has to say."""
+        self._announcing.enter_context(announced_by(lambda message: self._print(f"  {message}")))
 
     def resolved(self, settings: Settings) -> None:
         """Print the question."""
         name = settings.class_name or f"number {settings.target_class}"
-        components = f"{settings.n_components} component" + ("s" if settings.n_components > 1 else "")
+        kept = settings.n_components
+        components = f"{kept} component{'s' if kept > 1 else ''}"
+        if isinstance(kept, float):
+            components = f"components for {kept:.0%} of the variance"
         self._print(
             f"Which channels of {settings.layer} ({settings.model.name}) matter for class {name}? "
             f"{settings.n_images} images, {components}, statistic {settings.score.statistic}.",
@@ -58,6 +65,7 @@ class ConsoleObserver:
 
     def finished(self, result: RunResult) -> None:
         """Print the ten best channels, where everything lies, and how to open it."""
+        self._announcing.close()
         table = result.ranking.table
         shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
         for heading in ("rank", "channel", "score", "maximal", "first", "R²", "iterations"):
@@ -84,6 +92,7 @@ class ConsoleObserver:
 
     def failed(self, error: BaseException) -> None:
         """Take the bar away; whoever called says what happened."""
+        self._announcing.close()
         self._stop_progress()
 
     def _stop_progress(self) -> None:
@@ -104,9 +113,15 @@ def _described(artifact: Any) -> str:
             return f"{len(records)} images of {size} pixels"
         case Activations(maps=maps):
             return f"{maps.shape[0]} channels of {maps.shape[2]} x {maps.shape[3]}"
-        case Projections(values=values, explained_variance_ratio=ratios, dead=dead):
+        case Projections(explained_variance_ratio=ratios, dead=dead):
             share = ratios[~dead].sum(axis=1).mean() if (~dead).any() else 0.0
-            return f"{values.shape[2]} components hold {share:.0%} of the variance"
+            n_kept = (ratios[~dead] > 0).sum(axis=1)
+            kept = (
+                "to".join(f" {count} " for count in sorted({n_kept.min(), n_kept.max()})).strip()
+                if len(n_kept)
+                else "0"
+            )
+            return f"{kept} components hold {share:.0%} of the variance"
         case ChannelScores(iterations=iterations, dead=dead):
             mean = iterations[~dead].mean() if (~dead).any() else 0.0
             return f"{len(dead)} channels, {mean:.1f} iterations on average"

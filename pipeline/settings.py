@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.errors import SettingsError
 
 MIN_IMAGES = 5  # below this the supersmoother's smallest window (2 neighbours a side) covers everything
+
+ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
 
 _CONFIG = ConfigDict(strict=True, extra="forbid")
 
@@ -26,9 +28,19 @@ def _number_as_name(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _count_or_share(value: object) -> object:
+    """Take 1, 2, 3, ... components, or a share of the variance between 0 and 1."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if is_count or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise PydanticCustomError("count_or_share", "neither a count nor a share")
+
+
 Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+ComponentCount = Annotated[int | float, BeforeValidator(_count_or_share)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -82,11 +94,20 @@ DataSettings = Annotated[DigitsSettings | FolderSettings, Field(discriminator="s
 
 
 @dataclass(frozen=True, config=_CONFIG)
+class ReduceSettings:
+    """What reducing the maps may cost."""
+
+    memory_mib: Positive
+
+
+@dataclass(frozen=True, config=_CONFIG)
 class ScoreSettings:
     """How a channel's projections and the class score become the channel's score."""
 
-    solver: Literal["ace"]
+    solver: Literal["compiled", "ace"]
     statistic: Literal["maximal", "first"]
+    bass: Annotated[float, Field(ge=0, le=10)]
+    spans: tuple[Share, Share, Share]
     delrsq: Annotated[float, Field(gt=0, lt=1)]
     maxit: Positive
     nterm: Positive
@@ -127,10 +148,11 @@ class Settings:
     class_name: Name | None
     target_class: NonNegative | None
     n_images: Annotated[int, Field(ge=MIN_IMAGES)]
-    n_components: Positive
+    n_components: ComponentCount
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     model: ModelSettings
     data: DataSettings
+    reduce: ReduceSettings
     score: ScoreSettings
     visualize: VisualizeSettings
     tracking: TrackingSettings
@@ -174,6 +196,14 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append(
             "model.transform.kind must be resize or none for a network of your own (model.factory); got weights."
         )
+    score = settings.score
+    if score.solver == "ace" and (score.bass != 0 or score.spans != ACE_PACKAGE_SPANS):
+        faults.append(
+            f"score.bass must be 0 and score.spans {list(ACE_PACKAGE_SPANS)} with score.solver=ace; "
+            f"got {score.bass:g} and {list(score.spans)}. The compiled solver takes others: score.solver=compiled."
+        )
+    if not score.spans[0] < score.spans[1] < score.spans[2]:
+        faults.append(f"score.spans must rise; got {list(score.spans)}.")
     if settings.n_components > settings.n_images:
         faults.append(
             f"n_components must be at most n_images; got {settings.n_components} with {settings.n_images} images. "
@@ -205,6 +235,7 @@ def _fault(details: ErrorDetails, values: Mapping[str, Any]) -> str:
         "tuple_type": "be a list",
         "dict_type": "be a mapping",
         "literal_error": "be {expected}",
+        "count_or_share": "be a whole number of at least 1, or a share of the variance in (0, 1)",
         "union_tag_invalid": "be one of {expected_tags}",
         "string_pattern_mismatch": "have the form package.module:callable",
     }

@@ -23,7 +23,7 @@ def test_defaults_are_the_embedded_question() -> None:
 
 def test_all_faults_are_reported_together() -> None:
     assert faults("n_imgs=3", "n_components=0", "seed=-1", "score.statistic=best", "visualize.dpi=high") == [
-        "n_components must be at least 1; got 0.",
+        "n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
         "seed must be at least 0; got -1.",
         "score.statistic must be 'maximal' or 'first'; got \"best\".",
         'visualize.dpi must be a whole number; got "high".',

@@ -1,24 +1,46 @@
-"""Standardise and reduce one channel after another, by scikit-learn."""
+"""Standardise and reduce every channel of a layer: the leading principal components, and nothing that is not asked for.
+
+Of a channel's matrix Z (images x pixels, standardised) the smaller of Z Z' and Z' Z is formed and its leading
+eigenvectors taken, instead of a singular value decomposition of all of Z. Channels go through in parallel, each on one
+BLAS thread and in blocks of fixed size, so that a channel's digits depend on nothing but the channel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
+from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 from pipeline.errors import InputError
+from pipeline.numerics.compiled import compiled
 
 FloatArray = NDArray[np.floating[Any]]
+Matrix = NDArray[np.float64]
+
+BLOCK = 512  # pixels standardised and multiplied at a time: such a block stays in the cache
+BATCH_BYTES = 4 << 20  # of standardised maps worked on at a time by one thread: about what its cache holds
+MEMORY_MIB = 1024
+# Squaring Z squares its condition. Components with eigenvalues below this share of the largest are taken from Z itself.
+SMALLEST_EIGENVALUE = 1e-8
+# Up to this size LAPACK's decomposition of a whole stack beats one for the leading eigenvectors alone.
+SMALL_MATRIX = 100
 
 
-def check_n_components(n_components: int, n_images: int, height: int, width: int) -> None:
+def check_n_components(n_components: int | float, n_images: int, height: int, width: int) -> None:
     """Raise `InputError` where a channel of `height` x `width` pixels over `n_images` has fewer components."""
     most = min(n_images, height * width)
-    if n_components > most:
+    if isinstance(n_components, float):
+        if not 0 < n_components < 1:
+            raise InputError(
+                f"n_components must be in [1, {most}], or a share of the variance in (0, 1); got {n_components}."
+            )
+    elif not 1 <= n_components <= most:
         raise InputError(
             f"n_components must be in [1, {most}]; got {n_components} "
             f"({n_images} images, maps of {height} x {width} pixels). Lower it, or choose a layer with larger maps."
@@ -26,21 +48,32 @@ def check_n_components(n_components: int, n_images: int, height: int, width: int
 
 
 def reduce_channels(
-    maps: FloatArray, n_components: int, progress: Callable[[int, int], None]
-) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    maps: FloatArray,
+    n_components: int | float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    memory_mib: int = MEMORY_MIB,
+    n_threads: int | None = None,
+) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
     """Return every channel's images in its leading principal components.
 
     Each pixel is standardised over the images (mean 0, standard deviation 1 with ddof 0; one that never varies
-    becomes 0), then ``sklearn.decomposition.PCA(svd_solver="full")`` reduces the pixels.
+    becomes 0). The projections are those of scikit-learn's ``StandardScaler`` and ``PCA(svd_solver="full")``, signs
+    included, to 1e-6; a component past the channel's rank is 0, not rounding noise.
 
     Parameters
     ----------
     maps : ndarray of shape (n_channels, n_images, height, width)
         Activation maps; may be memory-mapped.
-    n_components : int
-        At most ``min(n_images, height * width)``.
+    n_components : int or float
+        At most ``min(n_images, height * width)``. A float in (0, 1): for each channel as many as hold more than this
+        share of its variance; the others' remaining components are 0.
     progress : callable
         Called with the channels done and all channels.
+    memory_mib : int
+        Most memory worked in, in MiB, beside the maps and the result; decides how many channels at a time.
+    n_threads : int or None
+        None: one for each core. Neither this nor `memory_mib` changes the result.
 
     Returns
     -------
@@ -54,26 +87,169 @@ def reduce_channels(
     Raises
     ------
     InputError
-        If `n_components` is too large, or if an activation is not finite.
+        If `n_components` is out of range, an activation is not finite, or one channel does not fit into the memory.
     """
     n_channels, n_images, height, width = maps.shape
     check_n_components(n_components, n_images, height, width)
-    projections = np.zeros((n_channels, n_images, n_components))
-    ratios = np.zeros((n_channels, n_components))
-    dead = np.zeros(n_channels, dtype=bool)
-    for channel in range(n_channels):
-        pixels = np.asarray(maps[channel], dtype=np.float64).reshape(n_images, -1)
-        if not np.isfinite(pixels).all():
-            raise InputError(f"activations must be finite; got NaN or infinity (channel {channel}). Check the weights.")
-        dead[channel] = not np.ptp(pixels, axis=0).any()
-        if not dead[channel]:
-            pca = PCA(n_components, svd_solver="full")
-            standardised = StandardScaler().fit_transform(pixels)
-            # Past the rank, components are rounding noise of 1e-16, which ACE, blind to scale, would fit: make them 0.
-            rounding = max(pixels.shape) * np.finfo(np.float64).eps
-            projected = pca.fit_transform(standardised)
-            is_real = pca.singular_values_ > rounding * pca.singular_values_[0]
-            projections[channel] = projected * is_real
-            ratios[channel] = pca.explained_variance_ratio_ * is_real
-        progress(channel + 1, n_channels)
-    return projections, ratios, dead
+    channels = maps.reshape(n_channels, n_images, height * width)
+    n_threads, batch, keep = _plan(n_images, height * width, memory_mib, n_threads or os.cpu_count() or 1)
+    starts = range(0, n_channels, batch)
+
+    def reduce_batch(start: int) -> list[tuple[Matrix, Matrix]]:
+        return list(_reduce(channels[start : start + batch], start, n_components, keep))
+
+    reduced: list[tuple[Matrix, Matrix]] = []
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
+        for found in threads.map(reduce_batch, starts):
+            reduced += found
+            progress(len(reduced), n_channels)
+    most = n_components if isinstance(n_components, int) else max(1, *(len(ratios) for _, ratios in reduced))
+    projections, all_ratios = np.zeros((n_channels, n_images, most)), np.zeros((n_channels, most))
+    for channel, (scores, ratios) in enumerate(reduced):
+        projections[channel, :, : len(ratios)] = scores
+        all_ratios[channel, : len(ratios)] = ratios
+    return projections, all_ratios, np.array([len(ratios) == 0 for _, ratios in reduced])
+
+
+def _plan(n_images: int, n_pixels: int, memory_mib: int, n_threads: int) -> tuple[int, int, bool]:
+    """Return how many threads work at a time, on how many channels each, and whether they keep standardised maps."""
+    side, block = min(n_images, n_pixels), n_images * min(n_pixels, BLOCK)
+    budget = memory_mib << 20
+    # The standardised channel or a block of it at a time; Z Z' or Z' Z, and LAPACK's copies of it; a wide one's axes.
+    rest = 4 * side * side + (n_pixels * side if n_images <= n_pixels else 0)
+    least, kept = (
+        8 * ((block if n_images <= n_pixels else n_images * n_pixels) + rest),
+        8 * (n_images * n_pixels + rest),
+    )
+    if least > budget:
+        raise InputError(
+            f"reduce.memory_mib must be at least {-(-least >> 20)}; got {memory_mib} "
+            f"({n_images} images, maps of {n_pixels} pixels). "
+            "Raise it, take fewer images, or choose a layer with smaller maps."
+        )
+    n_threads = min(n_threads, max(1, budget // kept))
+    return n_threads, max(1, min(budget // n_threads, BATCH_BYTES) // kept), n_threads * kept <= budget
+
+
+def _reduce(channels: FloatArray, first: int, n_components: int | float, keep: bool) -> Iterator[tuple[Matrix, Matrix]]:
+    """Yield each channel's projections and the shares of variance, both empty for a dead one."""
+    standardised = [_Standardised(channel, first + index, keep) for index, channel in enumerate(channels)]
+    products = np.stack([each.product() for each in standardised])
+    side = products.shape[1]
+    in_one = isinstance(n_components, float) or side <= SMALL_MATRIX
+    if in_one:
+        all_values, all_vectors = np.linalg.eigh(products)
+    for index, each in enumerate(standardised):
+        variance = float(np.trace(products[index]))
+        if variance == 0:
+            yield np.empty((channels.shape[1], 0)), np.empty(0)
+            continue
+        if in_one:
+            values, vectors = all_values[index], all_vectors[index]
+        else:
+            leading = (side - int(n_components), side - 1)
+            values, vectors = linalg.eigh(products[index], subset_by_index=leading, driver="evr", check_finite=False)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        n_kept = _n_kept(values / variance, n_components)
+        values, vectors = values[:n_kept], vectors[:, :n_kept]
+        if values[-1] < SMALLEST_EIGENVALUE * values[0]:
+            scores, values = each.by_svd(n_kept)
+        else:
+            scores = each.project(values, vectors)
+        yield scores, values / variance
+
+
+def _n_kept(ratios: Matrix, n_components: int | float) -> int:
+    """Return the number itself or, for a share, how many components hold more than it (scikit-learn's rule)."""
+    if isinstance(n_components, int):
+        return n_components
+    return min(int(np.searchsorted(np.cumsum(ratios), n_components, side="right")) + 1, len(ratios))
+
+
+def _signs(axes: Matrix) -> Matrix:
+    """Return the signs that make each axis's largest entry positive, as scikit-learn does; `axes` are columns."""
+    signs: Matrix = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return signs
+
+
+class _Standardised:
+    """One channel's matrix Z, (n_images, n_pixels); where it is wide, in blocks of pixels, kept or made anew."""
+
+    def __init__(self, channel: FloatArray, number: int, keep: bool) -> None:
+        self._channel, self._number, self._keep = channel, number, keep
+        self._is_wide = channel.shape[0] <= channel.shape[1]
+        self._blocks: list[Matrix] = []
+
+    def blocks(self) -> Iterator[Matrix]:
+        """Yield Z from left to right."""
+        if self._blocks:
+            yield from self._blocks
+            return
+        n_images, n_pixels = self._channel.shape
+        step = BLOCK if self._is_wide else n_pixels
+        for start in range(0, n_pixels, step):
+            raw = np.require(self._channel[:, start : start + step], requirements=["C", "W"])
+            block = np.empty((n_images, raw.shape[1]))
+            if not standardise(raw, block):
+                raise InputError(
+                    f"activations must be finite; got NaN or infinity (channel {self._number}). Check the weights."
+                )
+            if self._keep or not self._is_wide:
+                self._blocks.append(block)
+            yield block
+
+    def product(self) -> Matrix:
+        """Return Z Z' or Z' Z, the smaller of the two."""
+        products = (block @ block.T if self._is_wide else block.T @ block for block in self.blocks())
+        total = next(products)
+        for product in products:
+            total += product
+        return total
+
+    def project(self, values: Matrix, vectors: Matrix) -> Matrix:
+        """Return the projections, given the leading eigenvalues and eigenvectors of `product`, largest first."""
+        if self._is_wide:
+            axes = np.concatenate([block.T @ vectors for block in self.blocks()])
+            return vectors * (np.sqrt(values) * _signs(axes))
+        (whole,) = self.blocks()
+        return whole @ (vectors * _signs(vectors))
+
+    def by_svd(self, n_components: int) -> tuple[Matrix, Matrix]:
+        """Return projections and eigenvalues from Z itself, for a channel that is nearly of lower rank."""
+        whole = np.concatenate(list(self.blocks()), axis=1)
+        left, singular, right = np.linalg.svd(whole, full_matrices=False)
+        rounding = max(whole.shape) * np.finfo(np.float64).eps
+        # Past the rank a component is rounding noise, which ACE, blind to scale, would fit: it is 0.
+        singular = np.where(singular > rounding * singular[0], singular, 0.0)[:n_components]
+        return left[:, :n_components] * (singular * _signs(right[:n_components].T)), singular**2
+
+
+@compiled
+def standardise(raw, out):
+    """Fill `out` with each column of `raw`, (n_images, n_pixels), at mean 0 and standard deviation 1 (ddof 0).
+
+    A column that never varies, or by no more than rounding (scikit-learn's bound), becomes 0. Return whether all is
+    finite.
+    """
+    n, d = raw.shape
+    mean, factor = np.zeros(d), np.zeros(d)
+    for i in range(n):
+        for j in range(d):
+            mean[j] += raw[i, j]
+    for j in range(d):
+        mean[j] /= n
+    for i in range(n):
+        for j in range(d):
+            out[i, j] = raw[i, j] - mean[j]
+            factor[j] += out[i, j] * out[i, j]
+    is_finite = True
+    eps = 2.0**-52
+    for j in range(d):
+        variance = factor[j] / n
+        is_finite &= np.isfinite(variance)
+        is_constant = variance <= n * eps * variance + (n * mean[j] * eps) ** 2
+        factor[j] = 0.0 if is_constant else 1.0 / np.sqrt(variance)
+    for i in range(n):
+        for j in range(d):
+            out[i, j] *= factor[j]
+    return is_finite

@@ -26,7 +26,7 @@ class RankReads:
     class_name: str | None
     target_class: int | None
     n_images: int
-    n_components: int
+    n_components: int | float
     seed: int
 
     def identity(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,24 @@ from pipeline.numerics.pca import reduce_channels
 from pipeline.settings import Settings
 from pipeline.sources.base import Progress
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class ReduceReads:
     """What the stage reads."""
 
-    n_components: int
+    n_components: int | float
+    memory_mib: int
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types."""
-        return asdict(self)
+        """Return what decides the result, in plain JSON types; the memory does not."""
+        return {"n_components": self.n_components}
 
 
 def select(settings: Settings) -> ReduceReads:
     """Pick what this stage reads."""
-    return ReduceReads(settings.n_components)
+    return ReduceReads(settings.n_components, settings.reduce.memory_mib)
 
 
 def run(reads: ReduceReads, activations: Activations, *, folder: Path, progress: Progress) -> Projections:
@@ -36,6 +37,7 @@ def run(reads: ReduceReads, activations: Activations, *, folder: Path, progress:
     Raises
     ------
     InputError
-        If there are more components than images or pixels.
+        If there are more components than images or pixels, or one channel does not fit into the memory.
     """
-    return Projections(*reduce_channels(activations.maps, reads.n_components, progress)).save(folder)
+    reduced = reduce_channels(activations.maps, reads.n_components, progress, memory_mib=reads.memory_mib)
+    return Projections(*reduced).save(folder)

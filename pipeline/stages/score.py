@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 
 from pipeline.artifacts import Activations, ChannelScores, Projections
 from pipeline.errors import InputError
-from pipeline.numerics.ace_package import fit_channel
+from pipeline.numerics import ace_package
+from pipeline.numerics.ace import optimal_transforms
 from pipeline.settings import ScoreSettings, Settings
 from pipeline.sources.base import Progress
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,16 @@ class ScoreReads:
     score: ScoreSettings
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types; the number of processes does not."""
+        """Return what decides the result, in plain JSON types; the number of threads does not."""
         score = self.score
-        return {"solver": score.solver, "delrsq": score.delrsq, "maxit": score.maxit, "nterm": score.nterm}
+        return {
+            "solver": score.solver,
+            "bass": score.bass,
+            "spans": list(score.spans),
+            "delrsq": score.delrsq,
+            "maxit": score.maxit,
+            "nterm": score.nterm,
+        }
 
 
 def select(settings: Settings) -> ScoreReads:
@@ -51,6 +58,17 @@ def run(
         raise InputError(
             f"at least one channel must vary over the images; got {n_channels} dead ones. Choose another layer."
         )
+    score = reads.score
+    stopping: dict[str, Any] = {
+        "delrsq": score.delrsq, "maxit": score.maxit, "nterm": score.nterm, "progress": progress
+    }  # fmt: skip
+    values, class_score = projections.values[living], activations.class_score
+    if score.solver == "compiled":
+        found = optimal_transforms(
+            values, class_score, bass=score.bass, spans=score.spans, n_threads=score.n_jobs or None, **stopping
+        )
+    else:
+        found = ace_package.optimal_transforms(values, class_score, n_jobs=score.n_jobs or -1, **stopping)
     scores = ChannelScores(
         maximal=np.zeros(n_channels),
         first=np.zeros(n_channels),
@@ -60,12 +78,6 @@ def run(
         phi=np.zeros((n_channels, n_images, n_components)),
         theta=np.zeros((n_channels, n_images)),
     )
-    settings = {name: getattr(reads.score, name) for name in ("delrsq", "maxit", "nterm")}
-    fits = Parallel(n_jobs=reads.score.n_jobs or -1, return_as="generator")(
-        delayed(fit_channel)(projections.values[channel], activations.class_score, **settings) for channel in living
-    )
-    for n_done, (channel, fit) in enumerate(zip(living, fits, strict=True), start=1):
-        for name, value in vars(fit).items():
-            getattr(scores, name)[channel] = value
-        progress(n_done, len(living))
+    for name, result in vars(found).items():
+        getattr(scores, name)[living] = result
     return scores.save(folder)

@@ -114,7 +114,7 @@ def test_several_faults_are_a_line_each(cli: Cli) -> None:
     code, out, err = cli("n_imgs=3", "n_components=0", "score.statistic=best")
     assert (code, out) == (1, [])
     assert err == [
-        "error: n_components must be at least 1; got 0.",
+        "error: n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
         "error: score.statistic must be 'maximal' or 'first'; got \"best\".",
         "error: n_imgs must be a known setting; got 3. Did you mean n_images?",
     ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -69,3 +71,76 @@ def test_activations_that_are_not_finite_are_refused() -> None:
     maps[1, 4, 0, 0] = np.nan
     with pytest.raises(InputError, match=r"^activations must be finite; got NaN or infinity \(channel 1\)"):
         reduce_channels(maps, 2, silent)
+
+
+def by_scikit_learn(channel: np.ndarray, n_components: int | float) -> np.ndarray:
+    pixels = channel.reshape(len(channel), -1).astype(np.float64)
+    return PCA(n_components, svd_solver="full").fit_transform(StandardScaler().fit_transform(pixels))
+
+
+@pytest.mark.parametrize(
+    ("n_images", "side", "n_components"),
+    [(60, 3, 9), (60, 14, 10), (150, 11, 20), (150, 13, 1), (300, 24, 5), (30, 30, 30)],
+    ids=["all of tall", "wide", "tall, large", "wide, large", "wide, blocks", "all of wide"],
+)
+def test_every_way_through_gives_scikit_learns_projections(n_images: int, side: int, n_components: int) -> None:
+    common = RNG.normal(size=(2, n_images, 4)) @ RNG.normal(size=(2, 4, side * side))
+    maps = np.maximum(common + RNG.normal(size=common.shape), 0).astype(np.float32).reshape(2, n_images, side, side)
+    maps[:, :, 0, 0] = 0
+    projections, _, _ = reduce_channels(maps, n_components)
+    # With as many components as images the last is rounding noise in scikit-learn; here it is 0.
+    for found, channel in zip(projections, maps, strict=True):
+        np.testing.assert_allclose(found, by_scikit_learn(channel, n_components), atol=1e-6)
+
+
+def test_nearly_lower_rank_comes_from_the_maps_themselves() -> None:
+    strong, weak = RNG.normal(size=(40, 1)), RNG.normal(size=(40, 1))
+    maps = (strong * np.ones(36) + 1e-6 * weak * RNG.normal(size=36)).reshape(1, 40, 6, 6)
+    projections, _, _ = reduce_channels(maps, 2)
+    expected = by_scikit_learn(maps[0], 2)
+    np.testing.assert_allclose(projections[0], expected, atol=1e-6)
+    assert np.corrcoef(projections[0, :, 1], expected[:, 1])[0, 1] == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n_images", "side"), [(50, 4), (50, 12)], ids=["tall", "wide"])
+def test_a_share_of_the_variance_is_kept_channel_by_channel(n_images: int, side: int) -> None:
+    scales = np.array([1.0, 3.0, 0.1])[:, None, None]  # of what the pixels have in common
+    common = RNG.normal(size=(3, n_images, 2)) @ RNG.normal(size=(3, 2, side * side))
+    maps = (scales * common + RNG.normal(size=common.shape)).astype(np.float32).reshape(3, n_images, side, side)
+    projections, ratios, _ = reduce_channels(maps, 0.8)
+    n_kept = (ratios > 0).sum(axis=1)
+    assert len(set(n_kept)) > 1
+    assert projections.shape[2] == n_kept.max()
+    for channel, count in enumerate(n_kept):
+        expected = by_scikit_learn(maps[channel], 0.8)
+        assert expected.shape[1] == count
+        np.testing.assert_allclose(projections[channel, :, :count], expected, atol=1e-6)
+        assert (projections[channel, :, count:] == 0).all()
+
+
+def test_memory_and_threads_change_no_bit() -> None:
+    maps = RNG.normal(size=(12, 60, 30, 30)).astype(np.float32)
+    expected, *_ = reduce_channels(maps, 4, n_threads=1)
+    for memory_mib, n_threads in ((1, 1), (1, 2), (2, 2), (1024, 2)):
+        found, *_ = reduce_channels(maps, 4, memory_mib=memory_mib, n_threads=n_threads)
+        np.testing.assert_array_equal(found, expected)
+    alone, *_ = reduce_channels(maps[7:8], 4)
+    np.testing.assert_array_equal(alone[0], expected[7])
+
+
+def test_memory_stays_within_the_budget() -> None:
+    maps = RNG.normal(size=(8, 100, 80, 80)).astype(np.float32)
+    reduce_channels(maps[:1], 3)  # whatever is imported or compiled on the way
+    peaks = {}
+    for memory_mib in (8, 16, 64):
+        tracemalloc.start()
+        reduce_channels(maps, 3, memory_mib=memory_mib, n_threads=2)
+        peaks[memory_mib] = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+    assert all(peak < memory_mib for memory_mib, peak in peaks.items()), peaks
+    with pytest.raises(InputError) as caught:
+        reduce_channels(maps, 3, memory_mib=2)
+    assert str(caught.value) == (
+        "reduce.memory_mib must be at least 6; got 2 (100 images, maps of 6400 pixels). "
+        "Raise it, take fewer images, or choose a layer with smaller maps."
+    )

@@ -1,0 +1,90 @@
+"""How the numerics are compiled: once a machine, kept on disk, announced to whoever waits for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core import config, event
+from platformdirs import user_cache_path
+
+ANNOUNCEMENT = "Compiling the solver, once on this machine: about ten seconds."
+
+
+@cache
+def cache_dir() -> Path:
+    """Return where machine code is kept: in the user's cache folder, else in the temporary folder.
+
+    Below it, a folder for each state of the sources. Numba itself would look at the file of the function called alone,
+    and go on using what it had inlined from a file that has changed since.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    given = str(vars(config)["CACHE_DIR"])  # NUMBA_CACHE_DIR
+    own = Path(given) if given else user_cache_path("pcace")
+    folder = own / f"numba-{digest}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(folder, os.W_OK)
+    except OSError:
+        is_writable = False
+    return folder if is_writable else Path(tempfile.gettempdir()) / f"pcace-{os.getuid()}" / f"numba-{digest}"
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function on its first call, free of the interpreter's lock, and keep the result on disk.
+
+    Sums keep their order (no ``fastmath``), so that the same input gives the same bits on every machine; division
+    follows IEEE 754, as NumPy's does.
+    """
+    settings = vars(config)
+    before = settings["CACHE_DIR"]
+    settings["CACHE_DIR"] = str(cache_dir())
+    try:
+        result: Callable[..., Any] = njit(nogil=True, error_model="numpy", cache=True)(function)
+    finally:
+        settings["CACHE_DIR"] = before
+    return result
+
+
+def _to_stderr(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+class _Announcer(event.Listener):
+    """Say once that our functions are being compiled."""
+
+    def __init__(self) -> None:
+        self.say: Callable[[str], None] = _to_stderr
+        self._said = False
+
+    def on_start(self, event: event.Event) -> None:
+        function = event.data["dispatcher"].py_func
+        if not self._said and function.__module__.startswith("pipeline."):
+            self._said = True
+            self.say(ANNOUNCEMENT)
+
+    def on_end(self, event: event.Event) -> None:
+        """Need no word."""
+
+
+_announcer = _Announcer()
+event.register("numba:compile", _announcer)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def announced_by(say: Callable[[str], None]) -> Iterator[None]:
+    """Have the compiler's work announced by `say` inside the context, instead of on stderr."""
+    before, _announcer.say = _announcer.say, say
+    try:
+        yield
+    finally:
+        _announcer.say = before

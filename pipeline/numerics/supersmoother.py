@@ -1,0 +1,312 @@
+"""Friedman's supersmoother, compiled: local linear fits whose span varies with x, chosen by cross-validation.
+
+Everything that depends on x alone (window means, inverse variances, leverages, ties) is worked out once per x, in
+`prepare`, and serves every y smoothed against it: ACE smooths against the same x in each of its iterations, a
+permutation null some hundred times more. What is left for a y are cumulative sums, of which every window of every
+span takes differences, and multiply-adds that the compiler turns into vector instructions.
+
+With a window of w neighbours, their sums S = sum(y) and T = sum(x y), mean m and sum of squares v of x around it,
+the fit at x is ``S / w + (x - m) / v (T - m S)``: linear in S and T, so two coefficients for each x and span do.
+
+References
+----------
+Friedman (1984), "A variable span smoother", SLAC PUB-3477; the Fortran ``supsmu`` in Friedman's ``mace.f``, whose
+decisions (window sizes, slope threshold, ties, bass) are followed to the letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.errors import InputError
+from pipeline.numerics.compiled import compiled
+
+FloatArray = NDArray[np.floating[Any]]
+
+SPANS = (0.05, 0.2, 0.5)  # tweeter, midrange, bass, in shares of the images
+MIN_POINTS = 5  # the smallest window: two neighbours on each side
+SLOPE_THRESHOLD = 1e-3  # windows narrower than this share of x's interquartile range get no slope (eps in supsmu)
+# A point that alone decides the fit at its x has leverage 1; rounding leaves some units of the last place.
+FULL_LEVERAGE = 64 * np.finfo(np.float64).eps
+SMALLEST_RATIO = 1e-7  # of residuals in the bass enhancement (sml in supsmu)
+
+# What `prepare` leaves in its table: a row for x, then for each span the coefficients of S and T, and the factor that
+# turns a residual into the one of a fit without the point itself, 1 / (1 - leverage).
+N_TABLE_ROWS = 10
+N_WORK_ROWS = 16
+HAS_TIES, HAS_FULL_LEVERAGE = 1, 2
+
+
+def supersmooth(
+    x: ArrayLike, y: ArrayLike, *, bass: float = 0.0, spans: Sequence[float] = SPANS
+) -> NDArray[np.float64]:
+    """Return an estimate of E[y | x] at every x, by Friedman's supersmoother.
+
+    Parameters
+    ----------
+    x, y : array_like of shape (n_points,)
+        Finite; at least 5 points. Points of equal x share their mean smooth. Where all x are equal, it is y's mean.
+    bass : float
+        In [0, 10]: the larger, the smoother, where several spans do about equally well.
+    spans : sequence of 3 floats
+        In (0, 1], rising: shares of the points in the windows tried.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, the lengths differ, or there are fewer than 5 points.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise InputError(f"x and y must be two vectors of one length; got shapes {x.shape} and {y.shape}.")
+    if len(x) < MIN_POINTS:
+        raise InputError(f"x must have at least {MIN_POINTS} points; got {len(x)}.")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise InputError("x and y must be finite; got NaN or infinity.")
+    windows = window_sizes(len(x), spans)
+    if np.ptp(x) == 0:
+        return np.full(len(x), y.mean())
+    order = np.argsort(x, kind="stable")
+    # Powers of two, so that neither squares overflow nor small numbers vanish, and no digit is touched.
+    x_sorted, y_sorted = power_of_two_scaled(x)[0][order], y[order]
+    y_scaled, exponent = power_of_two_scaled(y_sorted)
+    table = np.empty((N_TABLE_ROWS, len(x)))
+    flags = prepare(x_sorted, windows, table)
+    smooth = np.empty(len(x))
+    work = np.empty((N_WORK_ROWS, len(x) + 1))
+    smooth_sorted(table, flags, windows, np.asarray(spans, dtype=np.float64), float(bass), y_scaled, smooth, work)
+    result = np.empty(len(x))
+    result[order] = np.ldexp(smooth, exponent)
+    return result
+
+
+def window_sizes(n_points: int, spans: Sequence[float]) -> NDArray[np.int64]:
+    """Return the number of neighbours on each side of a point, for each span.
+
+    Raises
+    ------
+    InputError
+        If the spans are not three rising shares.
+    """
+    if len(spans) != 3 or not 0 < spans[0] < spans[1] < spans[2] <= 1:
+        raise InputError(f"spans must be three rising shares in (0, 1]; got {tuple(spans)}.")
+    sides = [max(int(0.5 * span * n_points + 0.5), 2) for span in spans]
+    return np.array([min(side, (n_points - 1) // 2) for side in sides], dtype=np.int64)
+
+
+def power_of_two_scaled(values: FloatArray) -> tuple[NDArray[np.float64], int]:
+    """Return the values times 2**-exponent, the largest in [0.5, 1), and the exponent. No digit is lost."""
+    exponent = int(np.frexp(np.abs(values).max(initial=0.0))[1])
+    half = exponent // 2  # in two steps: 2**-exponent itself may overflow
+    return np.ldexp(np.ldexp(values, -half), half - exponent), exponent
+
+
+@compiled
+def prepare(x, sides, table):
+    """Fill `table` (N_TABLE_ROWS, n_points) for rising `x` that are not all equal; return flags.
+
+    Window means and sums of squares slide along: an addition each a step (Chan, Golub and LeVeque, 1983).
+    """
+    n = x.size
+    lower = max(n // 4, 1) - 1
+    upper = 3 * (lower + 1) - 1
+    scale = x[upper] - x[lower]
+    while scale <= 0.0 and (upper < n - 1 or lower > 0):
+        upper = min(upper + 1, n - 1)
+        lower = max(lower - 1, 0)
+        scale = x[upper] - x[lower]
+    threshold = (SLOPE_THRESHOLD * scale) ** 2
+
+    # Around the middle, so that the windows' sums of x y stay small.
+    centre = 0.5 * (x[n // 2] + x[(n - 1) // 2])
+    centred = table[0]
+    n_ties = 0
+    for i in range(n):
+        centred[i] = x[i] - centre
+    for i in range(n - 1):
+        n_ties += x[i + 1] <= x[i]
+
+    n_full = 0
+    for span in range(3):
+        side = sides[span]
+        width = 2 * side + 1
+        share = 1.0 / width
+        mean = squares = 0.0
+        for i in range(width):
+            mean += centred[i]
+        mean *= share
+        for i in range(width):
+            squares += (centred[i] - mean) ** 2
+        means, slopes, factors = table[1 + 3 * span], table[2 + 3 * span], table[3 + 3 * span]
+        means[: side + 1] = mean
+        slopes[: side + 1] = squares
+        for i in range(side + 1, n - side):
+            arriving, leaving = centred[i + side], centred[i - side - 1]
+            step = arriving - leaving
+            before = mean
+            mean += step * share
+            squares += step * ((arriving - mean) + (leaving - before))
+            means[i] = mean
+            slopes[i] = squares
+        means[n - side :] = mean
+        slopes[n - side :] = squares
+        for i in range(n):
+            offset = centred[i] - means[i]
+            slope = offset / slopes[i]
+            slope = slope if slopes[i] > threshold else 0.0
+            rest = 1.0 - share - offset * slope
+            factors[i] = 1.0 / rest if rest > FULL_LEVERAGE else -1.0
+            means[i] = share - slope * means[i]
+            slopes[i] = slope
+        for i in range(n):
+            n_full += factors[i] < 0.0
+    return (HAS_TIES if n_ties > 0 else 0) | (HAS_FULL_LEVERAGE if n_full > 0 else 0)
+
+
+@compiled
+def smooth_sorted(table, flags, sides, spans, bass, y, smooth, work):
+    """Fill `smooth` (n_points,) with the supersmoother of `y`, both in the order of rising x.
+
+    `work` (N_WORK_ROWS, n_points + 1) is scratch; `table` and `flags` are `prepare`'s.
+    """
+    n = y.size
+    x = table[0]
+    sums, moments = work[0], work[1]
+    low, mid, high = work[2, :n], work[3, :n], work[4, :n]
+    r_low, r_mid, r_high = work[5, :n], work[6, :n], work[7, :n]
+    best, curve = work[8, :n], work[9, :n]
+
+    _accumulate(x, y, sums, moments)
+    _window_fit(table[1], table[2], sums, moments, sides[0], low)
+    _window_fit(table[4], table[5], sums, moments, sides[1], mid)
+    _window_fit(table[7], table[8], sums, moments, sides[2], high)
+    _residuals(y, low, table[3], flags, r_low)
+    _residuals(y, mid, table[6], flags, r_mid)
+    _residuals(y, high, table[9], flags, r_high)
+    if flags & HAS_TIES:
+        _share_ties(x, low)
+        _share_ties(x, mid)
+        _share_ties(x, high)
+
+    # The three residuals' sums side by side: six chains of additions that do not wait for one another.
+    s_low, s_mid, s_high = work[10], work[11], work[12]
+    t_low, t_mid, t_high = work[13], work[14], work[15]
+    a = b = c = d = e = f = 0.0
+    s_low[0] = s_mid[0] = s_high[0] = t_low[0] = t_mid[0] = t_high[0] = 0.0
+    for i in range(n):
+        a += r_low[i]
+        b += r_mid[i]
+        c += r_high[i]
+        d += x[i] * r_low[i]
+        e += x[i] * r_mid[i]
+        f += x[i] * r_high[i]
+        s_low[i + 1] = a
+        s_mid[i + 1] = b
+        s_high[i + 1] = c
+        t_low[i + 1] = d
+        t_mid[i + 1] = e
+        t_high[i + 1] = f
+    _window_fit(table[4], table[5], s_low, t_low, sides[1], r_low)
+    _window_fit(table[4], table[5], s_mid, t_mid, sides[1], r_mid)
+    _window_fit(table[4], table[5], s_high, t_high, sides[1], r_high)
+    if flags & HAS_TIES:
+        _share_ties(x, r_low)
+        _share_ties(x, r_mid)
+        _share_ties(x, r_high)
+
+    tweeter, midrange, woofer = spans[0], spans[1], spans[2]
+    for i in range(n):
+        least = r_mid[i] if r_mid[i] < r_low[i] else r_low[i]
+        span = midrange if r_mid[i] < r_low[i] else tweeter
+        best[i] = woofer if r_high[i] < least else span
+    if bass > 0.0:
+        _enhance_bass(r_low, r_mid, r_high, woofer, bass, best)
+    _accumulate(x, best, sums, moments)
+    _window_fit(table[4], table[5], sums, moments, sides[1], best)
+    if flags & HAS_TIES:
+        _share_ties(x, best)
+
+    below, above = 1.0 / (midrange - tweeter), 1.0 / (woofer - midrange)
+    for i in range(n):
+        span = tweeter if best[i] < tweeter else best[i]
+        span = woofer if span > woofer else span
+        step = span - midrange
+        up, down = step * above * (high[i] - mid[i]), step * below * (mid[i] - low[i])
+        curve[i] = mid[i] + (up if step > 0.0 else down)
+    _accumulate(x, curve, sums, moments)
+    _window_fit(table[1], table[2], sums, moments, sides[0], smooth)
+    if flags & HAS_TIES:
+        _share_ties(x, smooth)
+
+
+@compiled
+def _enhance_bass(r_low, r_mid, r_high, woofer, bass, best):
+    """Move the best spans towards the longest, the more so the less is lost by it."""
+    power = 10.0 - bass
+    whole = int(power) if power == np.floor(power) else -1
+    for i in range(best.size):
+        least = r_mid[i] if r_mid[i] < r_low[i] else r_low[i]
+        if 0.0 < least < r_high[i]:
+            ratio = max(SMALLEST_RATIO, least / r_high[i])
+            best[i] += (woofer - best[i]) * (ratio**whole if whole >= 0 else ratio**power)
+
+
+@compiled
+def _accumulate(x, y, sums, moments):
+    """Fill cumulative sums of y and of x y, with a leading 0."""
+    total = moment = 0.0
+    sums[0] = moments[0] = 0.0
+    for i in range(y.size):
+        total += y[i]
+        moment += x[i] * y[i]
+        sums[i + 1] = total
+        moments[i + 1] = moment
+
+
+@compiled
+def _window_fit(intercepts, slopes, sums, moments, side, out):
+    """Fill `out` with the local fits: the windows slide in the middle, and stand still at both ends."""
+    n = out.size
+    width = 2 * side + 1
+    total, moment = sums[width], moments[width]
+    for i in range(side):
+        out[i] = intercepts[i] * total + slopes[i] * moment
+    n_inside = n - width + 1
+    inside, a, b = out[side:], intercepts[side:], slopes[side:]
+    sums_ahead, moments_ahead = sums[width:], moments[width:]
+    for i in range(n_inside):
+        inside[i] = a[i] * (sums_ahead[i] - sums[i]) + b[i] * (moments_ahead[i] - moments[i])
+    total, moment = sums[n] - sums[n - width], moments[n] - moments[n - width]
+    for i in range(n - side, n):
+        out[i] = intercepts[i] * total + slopes[i] * moment
+
+
+@compiled
+def _residuals(y, fit, factors, flags, out):
+    """Fill `out` with |y - fit without the point itself|; where a point alone decides the fit, with the one before."""
+    for i in range(y.size):
+        out[i] = abs(y[i] - fit[i]) * factors[i]
+    if flags & HAS_FULL_LEVERAGE:
+        for i in range(y.size):
+            if factors[i] < 0.0:
+                out[i] = out[i - 1] if i > 0 else 0.0
+
+
+@compiled
+def _share_ties(x, values):
+    """Give points of equal x the mean of their values."""
+    n = x.size
+    start = 0
+    while start < n:
+        stop = start + 1
+        total = values[start]
+        while stop < n and x[stop] <= x[start]:
+            total += values[stop]
+            stop += 1
+        if stop > start + 1:
+            values[start:stop] = total / (stop - start)
+        start = stop
