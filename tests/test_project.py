@@ -21,7 +21,7 @@ PAGES = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/
 
 def commands() -> list[str]:
     """The lines of the README that run the pipeline or list layers."""
-    blocks = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
+    blocks = re.findall(r"```\w*\n(.*?)```", README, flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [line.removeprefix("$ ") for line in lines]
     return [line for line in found if re.match(r"python -m pipeline(\.layers)? .*=", line)]
