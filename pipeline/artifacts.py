@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -163,7 +165,7 @@ class Projections(_Arrays):
 
 
 @dataclass(frozen=True)
-class ChannelScores(_Arrays):
+class ChannelScores:
     """What ACE found, for every channel.
 
     Attributes
@@ -182,6 +184,12 @@ class ChannelScores(_Arrays):
         The components' transforms at the images.
     theta : ndarray of shape (n_channels, n_images)
         The class score's transform, mean 0 and standard deviation 1; 0 for a dead channel.
+    evidence : mapping of str to DataFrame
+        For each statistic, ``"maximal"`` and ``"first"``, how sure each channel's is: one row a channel, NaN for a dead
+        one, columns as in `pipeline.numerics.evidence`; no column that was not asked for.
+    curves : mapping of str to ndarray of shape (n_sizes, 2)
+        For each statistic: images, and how well the rankings by two sets of so many agree (Spearman); the last row,
+        halves of all images. Empty where no halves were asked for.
     """
 
     maximal: FloatArray
@@ -191,19 +199,99 @@ class ChannelScores(_Arrays):
     dead: NDArray[np.bool_]
     phi: FloatArray
     theta: FloatArray
+    evidence: Mapping[str, pd.DataFrame]
+    curves: Mapping[str, FloatArray]
+
+    STATISTICS = ("maximal", "first")
+
+    def save(self, folder: Path) -> Self:
+        """Write one ``.npy`` file per array, one Parquet file per statistic's evidence."""
+        for field in fields(self)[:-2]:
+            np.save(folder / f"{field.name}.npy", np.ascontiguousarray(getattr(self, field.name)))
+        for statistic in self.STATISTICS:
+            table = self.evidence[statistic].rename_axis("channel").reset_index()
+            table.to_parquet(folder / f"evidence_{statistic}.parquet", index=False)
+            np.save(folder / f"curve_{statistic}.npy", self.curves[statistic])
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(
+            **{field.name: np.load(folder / f"{field.name}.npy") for field in fields(cls)[:-2]},
+            evidence={
+                name: pd.read_parquet(folder / f"evidence_{name}.parquet").set_index("channel")
+                for name in cls.STATISTICS
+            },
+            curves={name: np.load(folder / f"curve_{name}.npy") for name in cls.STATISTICS},
+        )
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a whole ranking can be trusted; None where it was not asked.
+
+    Attributes
+    ----------
+    reliability : float or None
+        Expected rank correlation with the ranking by as many other images (split halves, Spearman and Brown).
+    images_for_reliable : float or None
+        About how many images would bring it to .9; infinite where halves do not agree at all.
+    n_significant : int or None
+        Channels with q < .05.
+    curve : tuple of (int, float)
+        Images, and the Spearman correlation of the rankings by two sets of so many.
+    """
+
+    reliability: float | None = None
+    images_for_reliable: float | None = None
+    n_significant: int | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+
+    ENOUGH = 0.7
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the ranking is not to be trusted."""
+        return self.reliability is not None and self.reliability < self.ENOUGH
+
+    def sentences(self, n_images: int, n_channels: int) -> list[str]:
+        """Return what a reader must know, the most important first."""
+        found = []
+        if self.reliability is not None and self.images_for_reliable is not None:
+            many = self.images_for_reliable
+            more = f"about {round(many, -2 if many >= 1000 else -1):,.0f}" if many < 1e6 else "far more"
+            figure = f"reliability is {self.reliability:.2f} with {n_images} images"
+            if self.is_low:
+                found.append(f"This ranking is not to be trusted: its {figure}; {more} would bring it to .9.")
+            elif many > n_images:
+                found.append(f"The ranking's {figure}; {more} would bring it to .9.")
+            else:
+                found.append(f"The ranking's {figure}.")
+        if self.n_significant is not None:
+            found.append(f"{self.n_significant} of {n_channels} channels stand out from chance at q < .05.")
+        return found
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The channels, best first: one row each, columns ``rank, channel, score, ...``."""
+    """The channels, best first: one row each, columns ``rank, channel, score, ...``; and how far to trust them."""
 
     table: pd.DataFrame
+    trust: Trust = Trust()
 
     CSV = "ranking.csv"
     PARQUET = "ranking.parquet"
+    TRUST = "trust.json"
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a reader must know of the ranking as a whole, the most important first."""
+        return self.trust.sentences(int(self.table.n_images.iloc[0]), int((~self.table.dead).sum()))
 
     def save(self, folder: Path) -> Self:
-        """Write CSV for people and Parquet for programs."""
+        """Write CSV for people and Parquet for programs, and the trust in it as JSON."""
+        (folder / self.TRUST).write_text(json.dumps(asdict(self.trust), indent=1) + "\n", encoding="utf-8")
         self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
         self.table.to_parquet(folder / self.PARQUET, index=False)
         return self
@@ -211,7 +299,9 @@ class Ranking:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the table in `folder`."""
-        return cls(pd.read_parquet(folder / cls.PARQUET))
+        trust = json.loads((folder / cls.TRUST).read_text(encoding="utf-8"))
+        curve = tuple((int(images), float(value)) for images, value in trust.pop("curve"))
+        return cls(pd.read_parquet(folder / cls.PARQUET), Trust(**trust, curve=curve))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,13 +20,26 @@ from pipeline.runner import RunResult, Stage, StageReport
 from pipeline.settings import Settings
 
 N_SHOWN = 10
+TABLE_WIDTH = 120
+SHOWN = (  # heading, the column it needs, how its cells are written
+    ("rank", "rank", "{rank}"),
+    ("channel", "channel", "{channel}"),
+    ("score", "score", "{score:.4f}"),
+    ("by chance", "null_mean", "{null_mean:.2f} ± {null_deviation:.2f}"),
+    ("q", "q_value", "{q_value:.3f}"),
+    ("cross-fitted", "cross_fitted", "{cross_fitted:.2f}"),
+    ("corrected, 95 %", "low", "{corrected:.2f}, {low:.2f} to {high:.2f}"),
+    ("rank, 95 %", "rank_low", "{rank_low:.0f} to {rank_high:.0f}"),
+)
 
 
 class ConsoleObserver:
     """Print a line per stage, a progress bar while one is computed, the best channels at the end."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        # Where nobody's window sets a width (a file, a pipe), wide enough for the table.
+        width = None if sys.stdout.isatty() else TABLE_WIDTH
+        self._console = console or Console(highlight=False, soft_wrap=True, width=width)
         self._progress: Progress | None = None
         self._announcing = ExitStack()
 
@@ -68,12 +82,18 @@ class ConsoleObserver:
         self._announcing.close()
         table = result.ranking.table
         shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
-        for heading in ("rank", "channel", "score", "maximal", "first", "R²", "iterations"):
+        columns = [(heading, text) for heading, needed, text in SHOWN if needed in table.columns]
+        for heading, _ in columns:
             shown.add_column(heading, justify="right")
         for row in table.head(N_SHOWN).to_dict("records"):
-            numbers = [f"{row[name]:.4f}" for name in ("score", "score_maximal", "score_first", "r_squared")]
-            shown.add_row(str(row["rank"]), str(row["channel"]), *numbers, str(row["iterations"]))
+            values = {str(name): value for name, value in row.items()}
+            shown.add_row(*(text.format(**values) for _, text in columns))
         self._console.print()
+        sentences = result.ranking.sentences
+        for number, sentence in enumerate(sentences):
+            self._print(sentence, style="bold red" if number == 0 and result.ranking.trust.is_low else "")
+        if sentences:
+            self._console.print()
         self._console.print(shown)
         n_dead = int(table.dead.sum())
         rest = f"{len(table)} channels" + (f", {n_dead} of them dead (no variance)" if n_dead else "")

@@ -18,6 +18,7 @@ from pipeline.errors import SettingsError
 
 MIN_IMAGES = 5  # below this the supersmoother's smallest window (2 neighbours a side) covers everything
 
+MIN_FOLD = 3  # images that a correlation can be read from
 ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
 
 _CONFIG = ConfigDict(strict=True, extra="forbid")
@@ -112,6 +113,18 @@ class ScoreSettings:
     maxit: Positive
     nterm: Positive
     n_jobs: Annotated[int, Field(ge=0)]
+    permutations: NonNegative
+    folds: NonNegative
+    repeats: Positive
+    bootstrap: NonNegative
+    top_k: Positive
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class RankSettings:
+    """What the channels are ranked by."""
+
+    by: Literal["maximal", "first", "cross_fitted", "excess", "q_value"] | None
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -154,6 +167,7 @@ class Settings:
     data: DataSettings
     reduce: ReduceSettings
     score: ScoreSettings
+    rank: RankSettings
     visualize: VisualizeSettings
     tracking: TrackingSettings
     paths: PathSettings
@@ -202,6 +216,11 @@ def _contradictions(settings: Settings) -> list[str]:
             f"score.bass must be 0 and score.spans {list(ACE_PACKAGE_SPANS)} with score.solver=ace; "
             f"got {score.bass:g} and {list(score.spans)}. The compiled solver takes others: score.solver=compiled."
         )
+    if score.folds == 1:
+        faults.append("score.folds must be 0 (no cross-fitting) or at least 2; got 1.")
+    if score.bootstrap % 2:
+        faults.append(f"score.bootstrap must be even, halves come in pairs; got {score.bootstrap}.")
+    faults += _unranked(settings)
     if not score.spans[0] < score.spans[1] < score.spans[2]:
         faults.append(f"score.spans must rise; got {list(score.spans)}.")
     if settings.n_components > settings.n_images:
@@ -210,6 +229,29 @@ def _contradictions(settings: Settings) -> list[str]:
             "Lower it or add images."
         )
     return faults
+
+
+def _unranked(settings: Settings) -> list[str]:
+    """Faults where what is ranked by is not computed."""
+    by, score, n_images = settings.rank.by, settings.score, settings.n_images
+    if by in ("excess", "q_value") and score.permutations == 0:
+        return [f"score.permutations must be at least 1 for rank.by={by}; got 0."]
+    if by == "cross_fitted" and not has_folds(score, n_images):
+        return [
+            f"score.folds must be at least 2, with {MIN_FOLD} images or more in each, for rank.by=cross_fitted; "
+            f"got {score.folds} with {n_images} images."
+        ]
+    return []
+
+
+def has_folds(score: ScoreSettings, n_images: int) -> bool:
+    """Say whether channels are cross-fitted: where asked for, and where every fold can be read."""
+    return score.folds >= 2 and n_images >= MIN_FOLD * score.folds
+
+
+def has_halves(score: ScoreSettings, n_images: int) -> bool:
+    """Say whether random halves are solved: where asked for, and where they are large enough to be."""
+    return score.bootstrap >= 2 and n_images >= 4 * MIN_IMAGES
 
 
 def _fault(details: ErrorDetails, values: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import Activations, ChannelScores, Figures, Projections, Ranking, create_maps
+from pipeline.artifacts import Activations, ChannelScores, Figures, Projections, Ranking, Trust, create_maps
 
 RNG = np.random.default_rng(0)
 
@@ -24,12 +24,19 @@ def test_arrays_come_back_as_they_went_strided_ones_too(tmp_path: Path) -> None:
 
 def test_scores_come_back_with_their_types(tmp_path: Path) -> None:
     vector, whole, flags = RNG.normal(size=3), np.array([3, 4, 5]), np.array([False, False, True])
-    saved = ChannelScores(vector, vector, vector, whole, flags, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)))
+    evidence = pd.DataFrame({"q_value": [0.1, 0.2, np.nan]}).rename_axis("channel")
+    saved = ChannelScores(
+        vector, vector, vector, whole, flags, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)),
+        {"maximal": evidence, "first": evidence[[]]}, {"maximal": np.array([[3, 0.5]]), "first": np.empty((0, 2))},
+    )  # fmt: skip
     saved.save(tmp_path)
     loaded = ChannelScores.load(tmp_path)
-    for name, value in vars(saved).items():
-        np.testing.assert_array_equal(getattr(loaded, name), value)
-        assert getattr(loaded, name).dtype == value.dtype
+    for name in ("maximal", "first", "r_squared", "iterations", "dead", "phi", "theta"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
+        assert getattr(loaded, name).dtype == getattr(saved, name).dtype
+    for name in ChannelScores.STATISTICS:
+        pd.testing.assert_frame_equal(loaded.evidence[name], saved.evidence[name], check_index_type=False)
+        np.testing.assert_array_equal(loaded.curves[name], saved.curves[name])
 
 
 def test_maps_are_mapped_not_read(tmp_path: Path) -> None:
@@ -46,7 +53,9 @@ def test_maps_are_mapped_not_read(tmp_path: Path) -> None:
 
 def test_a_ranking_in_csv_and_parquet_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
     table = pd.DataFrame({"rank": [1, 2], "channel": [1, 0], "score": [1 / 3, 0.1 + 0.2], "class_name": ["8", "8"]})
-    Ranking(table).save(tmp_path)
+    for trust in (Trust(), Trust(0.4, float("inf"), 3, ((75, 0.25),))):
+        Ranking(table, trust).save(tmp_path)
+        assert Ranking.load(tmp_path).trust == trust
     pd.testing.assert_frame_equal(Ranking.load(tmp_path).table, table)
     written = pd.read_csv(tmp_path / Ranking.CSV, dtype={"class_name": str})
     pd.testing.assert_frame_equal(written, table)

@@ -92,10 +92,9 @@ def maximal_correlation(
     """
     if statistic not in ("maximal", "first"):
         raise InputError(f"statistic must be 'maximal' or 'first'; got {statistic!r}.")
-    solver = _Solver(predictors, bass, delrsq, maxit, nterm, spans, n_threads)
-    found = solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
-    result: NDArray[np.float64] = getattr(found, statistic)[:, 0]
-    return result
+    return both_correlations(
+        predictors, response, bass=bass, delrsq=delrsq, maxit=maxit, nterm=nterm, spans=spans, n_threads=n_threads
+    )[statistic]
 
 
 def optimal_transforms(
@@ -146,6 +145,27 @@ def optimal_transforms(
     return AceResult(
         found.maximal[:, 0], found.first[:, 0], found.r_squared[:, 0], found.iterations[:, 0], found.phi, found.theta
     )
+
+
+def both_correlations(predictors: ArrayLike, response: ArrayLike, **solver: Any) -> dict[str, NDArray[np.float64]]:
+    """Return ``{"maximal": ..., "first": ...}``, (n_channels,) each; `solver` as in `maximal_correlation`."""
+    found = _solved(predictors, response, **solver)
+    return {"maximal": found.maximal[:, 0], "first": found.first[:, 0]}
+
+
+def _solved(
+    predictors: ArrayLike,
+    response: ArrayLike,
+    *,
+    bass: float = 0.0,
+    delrsq: float = 0.01,
+    maxit: int = 20,
+    nterm: int = 3,
+    spans: Sequence[float] = SPANS,
+    n_threads: int | None = None,
+) -> _Found:
+    solver = _Solver(predictors, bass, delrsq, maxit, nterm, spans, n_threads)
+    return solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
 
 
 def permuted_correlations(

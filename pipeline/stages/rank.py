@@ -1,4 +1,4 @@
-"""rank: the channels by their score, largest first, ties by index, dead ones last."""
+"""rank: the channels by what is asked for, best first, ties by index, dead ones last; how far to trust the order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import ChannelScores, Ranking
+from pipeline.artifacts import ChannelScores, FloatArray, Ranking, Trust
+from pipeline.numerics.evidence import images_for, reliability
 from pipeline.settings import Settings
 from pipeline.sources.base import Progress
 
-VERSION = 1
+VERSION = 2
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
 class RankReads:
-    """What the stage reads: the statistic to rank by, and what the table says of the run beside each channel."""
+    """What the stage reads: what to rank by, and what the table says of the run beside each channel."""
 
+    by: Literal["maximal", "first", "cross_fitted", "excess", "q_value"]
     statistic: Literal["maximal", "first"]
     model: str
     layer: str
@@ -36,8 +39,10 @@ class RankReads:
 
 def select(settings: Settings) -> RankReads:
     """Pick what this stage reads."""
+    by = settings.rank.by or settings.score.statistic
     return RankReads(
-        statistic=settings.score.statistic,
+        by=by,
+        statistic=by if by in ("maximal", "first") else settings.score.statistic,
         model=settings.model.name,
         layer=settings.layer,
         class_name=settings.class_name,
@@ -49,10 +54,16 @@ def select(settings: Settings) -> RankReads:
 
 
 def run(reads: RankReads, scores: ChannelScores, *, folder: Path, progress: Progress) -> Ranking:
-    """Return the ranking, written below `folder` as CSV and Parquet."""
-    score = getattr(scores, reads.statistic)
-    channels = np.arange(len(score))
-    order = np.lexsort((channels, -score, scores.dead))
+    """Return the ranking, written below `folder` as CSV and Parquet.
+
+    The column ``score`` is what is ranked by; with ``by="q_value"``, where many share the smallest value, it is the
+    excess, which parts them.
+    """
+    evidence = scores.evidence[reads.statistic]
+    channels = np.arange(len(scores.dead))
+    score = _score(reads, scores, evidence)
+    first_of_all = evidence["q_value"].to_numpy() if reads.by == "q_value" else np.zeros(len(score))
+    order = np.lexsort((channels, -score, first_of_all, scores.dead))
     table = pd.DataFrame(
         {
             "rank": channels + 1,
@@ -60,10 +71,31 @@ def run(reads: RankReads, scores: ChannelScores, *, folder: Path, progress: Prog
             "score": score[order],
             "score_maximal": scores.maximal[order],
             "score_first": scores.first[order],
-            "r_squared": scores.r_squared[order],
-            "iterations": scores.iterations[order],
-            "dead": scores.dead[order],
         }
     )
+    for name in evidence.columns:
+        table[name] = evidence[name].to_numpy()[order]
+    for name in ("r_squared", "iterations", "dead"):
+        table[name] = getattr(scores, name)[order]
     progress(len(order), len(order))
-    return Ranking(table.assign(**asdict(reads))).save(folder)
+    return Ranking(table.assign(**asdict(reads)), _trust(reads, scores)).save(folder)
+
+
+def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> FloatArray:
+    """Return what is ranked by, larger is better; 0 for a dead channel."""
+    if reads.by in ChannelScores.STATISTICS:
+        values: FloatArray = getattr(scores, reads.by)
+        return values
+    column: FloatArray = evidence["excess" if reads.by == "q_value" else reads.by].to_numpy()
+    return np.where(scores.dead, 0.0, column)
+
+
+def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
+    """Sum up how far the ranking can be trusted."""
+    evidence, curve = scores.evidence[reads.statistic], scores.curves[reads.statistic]
+    n_significant = int((evidence.q_value < SIGNIFICANT).sum()) if "q_value" in evidence else None
+    if not len(curve):
+        return Trust(n_significant=n_significant)
+    found = reliability(float(curve[-1, 1]))
+    points = tuple((int(images), float(value)) for images, value in curve)
+    return Trust(found, images_for(reads.n_images, found), n_significant, points)

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from pipeline.artifacts import Activations, ChannelScores, Figures, ImageSet, Projections, Ranking
 from pipeline.figures.activation_maps import draw_activation_maps
 from pipeline.figures.cam import draw_cam, look
-from pipeline.figures.ranking import draw_ranking_curve, draw_transforms
+from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.style import paper_style
 from pipeline.networks.inputs import load_batch, to_input, to_pictures
 from pipeline.networks.load import class_names, load, resolve_device
 from pipeline.settings import ModelSettings, Settings, VisualizeSettings
 from pipeline.sources.base import Progress
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def run(
                 pictures, names, seen, outputs, reads.target_class, question
             ),
         }
+        if ranking.trust.curve:
+            drawn["reliability"] = draw_reliability(ranking.trust, len(images), question)
         for index, (name, figure) in enumerate(drawn.items(), start=1):
             # No date, no version in the file: the same figure is the same bytes.
             figure.savefig(folder / f"{name}.png", dpi=reads.visualize.dpi, metadata={"Software": None})

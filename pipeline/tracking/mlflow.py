@@ -18,6 +18,7 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 import mlflow
 import mlflow.data
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -129,6 +130,13 @@ class MlflowTracker:
             "n_channels": len(table),
             "n_dead": table.dead.sum(),
         }
+        trust = result.ranking.trust
+        asked = {
+            "reliability": trust.reliability,
+            "images_for_reliable": trust.images_for_reliable,
+            "n_significant": trust.n_significant,
+        }
+        summary |= {name: value for name, value in asked.items() if value is not None and np.isfinite(value)}
         metrics = [Metric(name, float(value), now, 0) for name, value in summary.items()]
         metrics += [
             Metric("score_by_rank", float(score), now, int(rank))
@@ -137,6 +145,9 @@ class MlflowTracker:
         with _tracking_errors(self._uri):
             for start in range(0, len(metrics), 1000):  # what one call may hold
                 client.log_batch(run_id, metrics=metrics[start : start + 1000])
+            if result.ranking.sentences:
+                client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.ranking.sentences))
+                client.set_tag(run_id, "trusted", str(not trust.is_low).lower())
             client.log_table(run_id, table, "ranking.json")
             client.log_artifacts(run_id, str(result.run_dir / "figures"), "figures")
             for name in ("ranking.csv", "ranking.parquet"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -56,13 +57,16 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
         "Which channels of conv1 (digits_cnn) matter for class 8? 20 images, 1 component, statistic maximal."
     )
     assert [line.split()[0] for line in out[1:7]] == ["download", "activate", "reduce", "score", "rank", "visualize"]
-    assert out[8].split() == ["rank", "channel", "score", "maximal", "first", "R²", "iterations"]
     table = pd.read_csv(run_dir / "ranking.csv")
-    assert [line.split()[1] for line in out[9:19]] == [str(channel) for channel in table.channel.head(10)]
-    assert out[19] == "... of 16 channels."
+    assert out[8].startswith("This ranking is not to be trusted: its reliability is ")
+    assert out[9] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
+    headings = ["rank", "channel", "score", "by chance", "q", "cross-fitted", "corrected, 95 %", "rank, 95 %"]
+    assert re.split(r" {2,}", out[11].strip()) == headings
+    assert [line.split()[1] for line in out[12:22]] == [str(channel) for channel in table.channel.head(10)]
+    assert out[22] == "... of 16 channels."
     assert out[-3:] == [
         f"Ranking  {run_dir / 'ranking.csv'}",
-        f"Figures  {run_dir / 'figures'} (activation_maps, cam, ranking_curve, transforms)",
+        f"Figures  {run_dir / 'figures'} (activation_maps, cam, ranking_curve, reliability, transforms)",
         f"MLflow   python -m pipeline.ui paths.outputs={tmp_path / 'outputs'}",
     ]
     code, out, err = cli(*SMALL, "layer=conv1")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from pipeline.artifacts import Trust
 from pipeline.figures.activation_maps import draw_activation_maps
 from pipeline.figures.cam import Look, draw_cam
-from pipeline.figures.ranking import draw_ranking_curve, draw_transforms
+from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(3)]
@@ -46,13 +48,31 @@ def test_the_curve_names_the_best_channels_and_sets_dead_ones_apart() -> None:
             "channel": [7, 6, 5, 4, 3, 2, 1, 0],
             "score": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.0, 0.0],
             "dead": [False] * 6 + [True] * 2,
+            "by": "maximal",
             "statistic": "maximal",
         }
     )
+    table["score_maximal"] = table.score
     figure = draw_ranking_curve(table, "question")
     assert {"rank", "score: maximal correlation", "question"} <= texts(figure)
     legend = figure.axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["6 channels", "best channels: 7, 6, 5, 4, 3", "2 dead"]
+
+    evidence = {"null_mean": 0.3, "null_deviation": 0.05, "corrected": table.score - 0.1, "low": 0.2, "high": 0.7}
+    legend = draw_ranking_curve(table.assign(**evidence), "").axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["by chance, 90 %", "less its bias, 95 %"]
+
+
+@pytest.mark.parametrize("at_half", [0.6, -0.1])
+def test_the_reliability_curve_goes_through_what_was_measured_at_half_the_images(at_half: float) -> None:
+    trust = Trust(0.75, 900.0, 3, ((75, 0.3), (150, at_half)))
+    axes = draw_reliability(trust, 300, "question").axes[0]
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), trust.curve)
+    foretold = [line for line in axes.lines if len(line.get_xdata()) == 100]
+    assert len(foretold) == (at_half > 0)
+    for line in foretold:
+        assert np.interp(150, line.get_xdata(), line.get_ydata()) == pytest.approx(at_half, abs=0.01)
+        assert np.interp(300, line.get_xdata(), line.get_ydata()) == pytest.approx(0.75, abs=0.01)
 
 
 def test_transforms_have_a_panel_per_component_and_one_for_theta() -> None:

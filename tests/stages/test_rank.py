@@ -4,6 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,13 @@ from pipeline.artifacts import ChannelScores, Ranking
 from pipeline.stages import rank
 
 
-def scores(maximal: list[float], first: list[float] | None = None, dead: list[bool] | None = None) -> ChannelScores:
+def scores(
+    maximal: list[float],
+    first: list[float] | None = None,
+    dead: list[bool] | None = None,
+    evidence: dict[str, list[float]] | None = None,
+    curve: list[tuple[int, float]] | None = None,
+) -> ChannelScores:
     n = len(maximal)
     return ChannelScores(
         maximal=np.array(maximal),
@@ -21,11 +29,14 @@ def scores(maximal: list[float], first: list[float] | None = None, dead: list[bo
         dead=np.array(dead if dead is not None else [False] * n),
         phi=np.zeros((n, 5, 1)),
         theta=np.zeros((n, 5)),
+        evidence={name: pd.DataFrame(evidence or {}, index=range(n)) for name in ("maximal", "first")},
+        curves={name: np.array(curve or np.empty((0, 2))) for name in ("maximal", "first")},
     )
 
 
-def ranked(found: ChannelScores, statistic: str = "maximal") -> Ranking:
-    reads = rank.RankReads(statistic, "m", "conv", "8", 8, 5, 1, 0)  # type: ignore[arg-type]
+def ranked(found: ChannelScores, by: str = "maximal") -> Ranking:
+    statistic = "first" if by == "first" else "maximal"
+    reads = rank.RankReads(by, statistic, "m", "conv", "8", 8, 5, 1, 0)  # type: ignore[arg-type]
     with TemporaryDirectory() as folder:
         return rank.run(reads, found, folder=Path(folder), progress=lambda done, total: None)
 
@@ -43,7 +54,7 @@ def test_columns_are_what_people_look_for_in_this_order() -> None:
         "rank", "channel", "score", "score_maximal", "score_first", "r_squared", "iterations", "dead",
     ]  # fmt: skip
     assert columns[8:] == [
-        "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
+        "by", "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
     ]  # fmt: skip
 
 
@@ -53,6 +64,39 @@ def test_the_statistic_asked_for_decides() -> None:
     by_first = ranked(found, "first").table
     assert by_first.channel.tolist() == [1, 0]
     assert by_first.score.tolist() == by_first.score_first.tolist() == [0.8, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("by", "order"), [("cross_fitted", [1, 2, 0, 3]), ("excess", [2, 0, 1, 3]), ("q_value", [0, 2, 1, 3])]
+)
+def test_evidence_can_rank_too_and_the_dead_stay_last(by: str, order: list[int]) -> None:
+    evidence = {
+        "cross_fitted": [0.1, 0.5, 0.3, np.nan],
+        "excess": [2.0, -1.0, 3.0, np.nan],
+        "q_value": [0.02, 0.9, 0.04, np.nan],
+    }  # fmt: skip
+    table = ranked(scores([0.5, 0.6, 0.7, 0.0], dead=[False, False, False, True], evidence=evidence), by).table
+    assert table.channel.tolist() == order
+    assert table.score.tolist()[:3] == [evidence["excess" if by == "q_value" else by][channel] for channel in order[:3]]
+    assert table.score.tolist()[3] == 0
+    assert table.columns.tolist()[5:8] == list(evidence)
+
+
+def test_trust_is_said_in_words() -> None:
+    evidence = {"q_value": [0.01, 0.2]}
+    low = ranked(scores([0.5, 0.6], evidence=evidence, curve=[(2, 0.25)]))
+    assert low.trust.is_low
+    assert low.sentences == [
+        "This ranking is not to be trusted: its reliability is 0.40 with 5 images; about 70 would bring it to .9.",
+        "1 of 2 channels stand out from chance at q < .05.",
+    ]
+    high = ranked(scores([0.5, 0.6], curve=[(2, 0.9)]))
+    assert not high.trust.is_low
+    assert high.sentences == ["The ranking's reliability is 0.95 with 5 images."]
+    assert ranked(scores([0.5, 0.6], curve=[(2, -0.5)])).sentences == [
+        "This ranking is not to be trusted: its reliability is -0.50 with 5 images; far more would bring it to .9."
+    ]
+    assert ranked(scores([0.5, 0.6])).sentences == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True), st.randoms(use_true_random=False))
