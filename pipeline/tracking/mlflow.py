@@ -87,7 +87,7 @@ class MlflowTracker:
             tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}}
             if self._sweep is not None:
                 tags["sweep"] = self._sweep
-            name = f"{settings.model.name} {settings.layer} {settings.class_name or settings.target_class}"
+            name = f"{settings.model.name} {settings.layer} {settings.target_label.removeprefix('class ')}"
             self._run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
 
     def resolved(self, settings: Settings) -> None:
