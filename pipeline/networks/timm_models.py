@@ -53,12 +53,9 @@ def check_weights(model: ModelSettings) -> None:
 def state_dict(model: ModelSettings) -> dict[str, torch.Tensor]:
     """Return the pretrained weights, downloaded once by the Hugging Face hub's client."""
     check_weights(model)
-    from httpx import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError
-
     try:
         return dict(_timm().create_model(model.name, pretrained=True, **model.arguments).state_dict())
-    except (OSError, RuntimeError, HTTPError, HfHubHTTPError) as error:
+    except (OSError, RuntimeError) as error:  # the hub's errors are OSErrors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NetworkError(
             f"model.weights must be downloadable; timm's '{model.name}' is not here and could not be fetched "

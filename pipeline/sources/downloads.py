@@ -36,7 +36,6 @@ from pipeline.sources.web import FetchError, Web
 
 log = logging.getLogger(__name__)
 
-LOOK_AHEAD = 8  # tasks for each request that may be under way: enough to keep every host busy, few enough to be held
 SAY_EVERY = 10.0  # seconds between lines in the log
 STALE = 3600.0  # seconds after which a half-written file is nobody's
 
@@ -72,6 +71,8 @@ class WebSource(Source):
     downloads : Path
         Where finished pictures are kept.
     """
+
+    look_ahead = 8  # tasks for each request that may be under way: a slow host's shall not keep the others waiting
 
     def __init__(self, file: Path, web: WebSettings, downloads: Path) -> None:
         self.file, self.web, self._downloads = file, web, downloads
@@ -133,7 +134,9 @@ class WebSource(Source):
         accepted = sorted(tally.accepted(), key=lambda index: entries[index].place)
         if len(accepted) < request.n_images:
             reasons = Counter(outcome.reason.partition(" (")[0] for outcome in tally.outcomes() if not outcome.is_good)
-            why = listed([f"{n} {reason}" for reason, n in reasons.most_common()], 6)
+            why = listed(
+                [f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))], 6
+            )
             raise InputError(
                 f"n_images must be at most {len(accepted)}; got {request.n_images} ({self}: {len(entries)} addresses, "
                 f"{why}). Lower it or add addresses; {report} names each."
@@ -175,7 +178,7 @@ class WebSource(Source):
                     while (
                         n_begun < len(entries)
                         and tally.n_accepted + len(under_way) < tally.n_wanted
-                        and len(under_way) < LOOK_AHEAD * self.web.concurrency
+                        and len(under_way) < self.look_ahead * self.web.concurrency
                     ):
                         entry = entries[n_begun]
                         same = first_with.setdefault(entry.asks, n_begun)

@@ -41,6 +41,7 @@ class StreetViewSource(WebSource):
     """The panoramas of a CSV, in its order."""
 
     name = "street_view"
+    look_ahead = 1  # one host: whatever is begun is finished first
 
     def __init__(self, data: StreetViewSettings, downloads: Path) -> None:
         super().__init__(Path(data.file).expanduser(), data.web, downloads)

@@ -12,7 +12,14 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 import pipeline
 from pipeline.data_settings import WebSettings
@@ -122,7 +129,7 @@ class Web:
         if isinstance(error, _PassingError) and error.wait is not None:
             return error.wait
         base = self._settings.backoff
-        return wait_exponential_jitter(initial=base, max=self._settings.max_wait, jitter=base)(state)
+        return (wait_exponential(multiplier=base, max=self._settings.max_wait) + wait_random(0, base))(state)
 
     async def _rest(self, host: str) -> None:
         """Wait until the host may be asked again."""
