@@ -23,11 +23,12 @@ from pipeline.settings import Settings, settings_from
 CONFIG_NAME = "config"
 
 
-def checked_overrides(overrides: Sequence[str]) -> list[str]:
+def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
     """Return the overrides as Hydra can take them, so that all that is wrong in them is found in one go.
 
     A layer may be spelt ``layer4[1].conv2``, which Hydra's grammar does not know. A setting that does not exist is
     passed on with ``++``: Hydra would stop at the first; `settings_from` reports it together with all other faults.
+    Several values for one setting are taken where `is_sweep` says that each is to have a run of its own.
 
     Raises
     ------
@@ -45,6 +46,10 @@ def checked_overrides(overrides: Sequence[str]) -> list[str]:
         except HydraException as error:
             reason = str(error).splitlines()[0]
             faults.append(f"every argument must have the form setting=value; got {text} ({reason}). Quote the value.")
+            continue
+        if override.is_sweep_override() and not is_sweep:
+            name, _, values = text.partition("=")
+            faults.append(f"{name} must be one value; got {values}. For several, a run each: --multirun {text}.")
             continue
         faults += _missing_options(override)
         checked.append(f"++{text}" if _is_unknown_setting(override) else text)

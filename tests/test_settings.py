@@ -58,7 +58,21 @@ def test_all_faults_are_reported_together() -> None:
             "n_components must be at most n_images; got 151 with 150 images. Lower it or add images.",
         ),
         ("data=folder", "data.root must be given; got nothing. Add data.root=... to the command."),
-        ("data.source=web", "data.source must be one of 'digits', 'folder'; got \"web\"."),
+        (
+            "data.source=pigeons",
+            "data.source must be one of 'digits', 'folder', 'manifest', 'torchvision', 'urls', 'street_view'; "
+            'got "pigeons".',
+        ),
+        ("target.kind=rank", "target.kind must be one of 'class', 'regression'; got \"rank\"."),
+        ("data.images_from=some", "data.images_from must be 'class', 'all' or 'balanced'; got \"some\"."),
+        (
+            "layer=[conv1,conv2]",
+            'layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --multirun layer=conv1,conv2.',
+        ),
+        (
+            "layer=features.*",
+            'layer must be one layer; got "features.*". For several, a run each: --multirun layer=conv1,conv2.',
+        ),
     ],
 )
 def test_each_fault_has_one_line(override: str, message: str) -> None:

@@ -16,6 +16,7 @@ from pipeline.networks.load import build
 from pipeline.networks.maps import Channels, as_maps, declared_channels, only_tensor
 from pipeline.settings import ModelSettings
 
+UNTOLD = "with no telling which axis the channels are"
 N_TRACED = 2  # images in the pass: with one, what has no batch axis could be taken for what has
 
 
@@ -53,7 +54,7 @@ class LayerInfo:
         if not 1 <= len(self.shape) <= 3 or 0 in self.shape:
             return f"shape {('n', *self.shape)}".replace("'", "")
         if self.channels is None:
-            return f"shape {('n', *self.shape)} with no telling which axis the channels are".replace("'", "")
+            return f"shape {('n', *self.shape)} {UNTOLD}".replace("'", "")
         return None
 
     @property
@@ -94,11 +95,8 @@ class NetworkLayout:
                 "`python -m pipeline.layers` lists all."
             )
         if layer.refusal is not None:
-            hint = (
-                "Set model.channels=first or last."
-                if layer.calls == 1 and layer.shape and not layer.channels
-                else ("Choose another: `python -m pipeline.layers` lists them.")
-            )
+            is_untold = layer.refusal.endswith(UNTOLD)
+            hint = "Set model.channels=first or last." if is_untold else "`python -m pipeline.layers` lists others."
             raise NetworkError(
                 "layer must put out (n, channels, height, width), (n, tokens, channels) or (n, features), once a pass; "
                 f"got {layer.refusal} (layer '{name}', {layer.type}). {hint}"

@@ -39,6 +39,7 @@ def factory(model: ModelSettings) -> Any:
 
 def check_weights(model: ModelSettings) -> None:
     """Raise `NetworkError` where there are no weights of that name."""
+    _config(model)
     if model.weights != "DEFAULT":
         raise NetworkError(
             f"model.weights must be DEFAULT or random; got '{model.weights}' (timm's '{model.name}'). "

@@ -134,9 +134,8 @@ class WebSource(Source):
         accepted = sorted(tally.accepted(), key=lambda index: entries[index].place)
         if len(accepted) < request.n_images:
             reasons = Counter(outcome.reason.partition(" (")[0] for outcome in tally.outcomes() if not outcome.is_good)
-            why = listed(
-                [f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))], 6
-            )
+            most_first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+            why = listed([f"{n} {reason}" for reason, n in most_first], 6)
             raise InputError(
                 f"n_images must be at most {len(accepted)}; got {request.n_images} ({self}: {len(entries)} addresses, "
                 f"{why}). Lower it or add addresses; {report} names each."

@@ -97,7 +97,23 @@ def test_a_sweep_runs_every_layer_and_outlives_one_that_fails(cli: Cli, tmp_path
         (["model=resnet19"], "error: model must be one of cifar10_resnet20, "),
         (["n_images=175"], "error: n_images must be at most 174; got 175 (class '8' of scikit-learn's digits)."),
         (["layer=conv3", "n_images=100", "n_components=65"], "error: n_components must be in [1, 64]; got 65 ("),
-        (["layer=classifier"], "error: layer must put out (n, channels, height, width) once a pass; got shape (n, 10)"),
+        (
+            ["layer=classifier", "n_components=2"],
+            "error: n_components must be in [1, 1]; got 2 (20 images, maps of 1 x 1",
+        ),
+        (
+            ["layer=[conv1,conv2]"],
+            'error: layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --mu',
+        ),
+        (
+            ["layer=conv*"],
+            'error: layer must be one layer; got "conv*". For several, a run each: --multirun layer=conv1,',
+        ),
+        (
+            ["data.images_from=all", "target=regression", "target.output=10"],
+            "error: target.output must be in [0, 9]; got 10.",
+        ),
+        (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, a run each: --multi"),
         (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
         (["model.checkpoint=none.pth"], "error: model.checkpoint must be a file; got none.pth (there is none)."),
         (["data=folder", "data.root=nowhere"], "error: data.root must be a folder; got nowhere (there is none)."),
@@ -136,9 +152,9 @@ def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
 def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     code, out, err = cli("model=vgg16", main=layers.main)
     assert (code, err) == (0, [])
-    assert out[0].split() == ["layer", "type", "channels", "map"]
-    assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split() for line in out]
-    assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split() for line in out]
+    assert out[0].split() == ["layer", "type", "channels", "map", "output"]
+    assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split()[:6] for line in out]
+    assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split()[:6] for line in out]
     code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
     assert code == 1
     assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")
