@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from rich.console import Console
@@ -33,7 +34,8 @@ def main() -> None:
         return
     try:
         # The question's other settings are not asked here; a source that lacks its folder shall not stand in the way.
-        settings = compose_settings([*overrides, "data=digits", "target=class"])
+        asked = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
+        settings = compose_settings([*asked, "data=digits", "target=class"])
         from pipeline.networks.layers import layout
 
         found = layout(settings.model)

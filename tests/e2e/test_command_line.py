@@ -155,6 +155,9 @@ def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     assert out[0].split() == ["layer", "type", "channels", "map", "output"]
     assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split()[:6] for line in out]
     assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split()[:6] for line in out]
+    # A question's other settings, of whatever source, do not stand in the way.
+    asked = ("data=folder", "data.root=nowhere", "class_name=cat", "n_images=300", "target=regression")
+    assert cli(*asked, main=layers.main)[:2] == cli(main=layers.main)[:2]
     code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
     assert code == 1
     assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ class Server:
 
     def __init__(self, answer: Callable[[Server, Handler, str], None]) -> None:
         self.asked: Counter[str] = Counter()
+        self.times: list[float] = []
         self.agents: set[str] = set()
         self.under_way = self.most_at_once = 0
         self.stopping = threading.Event()
@@ -39,6 +41,7 @@ class Server:
     def handle(self, handler: Handler, path: str) -> None:
         with self._lock:
             self.asked[path] += 1
+            self.times.append(time.monotonic())
             self.agents.add(handler.headers.get("User-Agent", ""))
             self.under_way += 1
             self.most_at_once = max(self.most_at_once, self.under_way)
