@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from pipeline import __main__ as front_door
 from pipeline import layers
 from tests.conftest import ROOT, SMALL
+from tests.sources.servers import LOOPBACK, serving
+from tests.sources.test_urls import misbehave
 
 Cli = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -138,6 +140,36 @@ def test_several_faults_are_a_line_each(cli: Cli) -> None:
         "error: score.statistic must be 'maximal' or 'first'; got \"best\".",
         "error: n_imgs must be a known setting; got 3. Did you mean n_images?",
     ]
+
+
+def test_a_list_of_addresses_says_how_many_failed_and_where_to_read_why(cli: Cli, tmp_path: Path) -> None:
+    run_dir = tmp_path / "here"
+    with serving(misbehave) as server:
+        listed = [f"{server.url}/{'page' if index % 4 == 2 else 'good'}/{index}.jpg" for index in range(30)]
+        (tmp_path / "CLASS.txt").write_text("\n".join(listed))
+        asked = ("data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK, "model.transform.kind=resize")
+        code, out, err = cli(*SMALL, *asked, f"hydra.run.dir={run_dir}")
+    assert (code, err) == (0, [])
+    assert out[1].split()[:-2] == [
+        "download",
+        "20",
+        "images",
+        "of",
+        "40",
+        "x",
+        "36",
+        "pixels",
+        "(6",
+        "addresses",
+        "failed)",
+    ]
+    assert out[-3] == f"Images   {run_dir / 'download_report.csv'} (every address, taken or why not)"
+    report = pd.read_csv(run_dir / "download_report.csv")
+    assert report.reason.dropna().tolist() == ["not an image (a web page)"] * 6
+    # The server is gone: the second run asks nobody.
+    code, out, err = cli(*SMALL, *asked)
+    assert (code, err) == (0, [])
+    assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
 
 
 def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
