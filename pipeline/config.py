@@ -125,7 +125,7 @@ def _missing_options(override: Override) -> Iterable[str]:
 
 
 def _is_unknown_setting(override: Override) -> bool:
-    """Say whether a plain override names a setting that no schema has."""
+    """Say whether a plain override names a setting that no schema has, or that some alternatives only have."""
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or override.is_delete():
         return False
@@ -134,7 +134,9 @@ def _is_unknown_setting(override: Override) -> bool:
     schema: Any = Settings
     for part in key.split("."):
         if not is_dataclass(schema):
-            return False  # below a union (data.*) or a free mapping (model.arguments.*): Hydra and pydantic judge
+            # Below a union (data.*, target.*) it depends on the member: pydantic judges. A mapping (model.arguments.*)
+            # is free: Hydra judges.
+            return key.startswith(("data.", "target."))
         types = get_type_hints(schema)
         if part not in types:
             return True

@@ -117,9 +117,7 @@ class ConsoleObserver:
             self._print(f"Note: {note}.")
         self._print("")
         if result.artifacts["download"].report is not None:
-            self._print(
-                f"Images   {_shown_path(result.run_dir / 'download_report.csv')} (each address, taken or why not)"
-            )
+            self._print(f"Images   {_shown_path(result.run_dir / 'download_report.csv')} (every address)")
         self._print(f"Ranking  {_shown_path(result.run_dir / 'ranking.csv')}")
         names = ", ".join(path.stem for path in figures.paths)
         self._print(f"Figures  {_shown_path(result.run_dir / 'figures')} ({names})")

@@ -84,6 +84,14 @@ def test_a_setting_of_another_source_is_refused() -> None:
     assert fault.startswith('data.root must be a known setting; got "photos".')
 
 
+def test_a_mistyped_setting_of_a_source_has_its_line_too() -> None:
+    assert faults("data=urls", "data.file=x", "data.web.timout=3", "data.colunm=a", "target.scor=logit") == [
+        "data.web.timout must be a known setting; got 3. Did you mean data.web.timeout?",
+        'data.colunm must be a known setting; got "a". Did you mean data.column?',
+        'target.scor must be a known setting; got "logit". Did you mean target.score?',
+    ]
+
+
 def test_a_number_may_name_a_class() -> None:
     assert compose_settings(["class_name=3"]).class_name == "3"
 

@@ -63,7 +63,7 @@ class LocalSource(Source):
             digest.update(f"{candidate.id}\0{digest_bytes(self._read(candidate))}\n".encode())
         return {
             "source": self.name,
-            "class_name": request.class_name,
+            "class_name": request.class_name if request.images_from != "all" else None,
             "images_from": request.images_from,
             "images": digest.hexdigest(),
         }

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator
+from email.utils import format_datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from pipeline.config import compose_settings
 from pipeline.data_settings import UrlsSettings, WebSettings
 from pipeline.sources.addresses import is_public
-from pipeline.sources.web import FetchError, Web
+from pipeline.sources.web import FetchError, Web, _retry_after
 from tests.sources.servers import Handler, Server, serving
 
 NOT_PUBLIC = [
@@ -167,6 +168,18 @@ def test_no_proxy_and_no_netrc_of_the_environment_come_between(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert fetch(server.url, ALLOW)
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [("3", 3, 3), ("0", 0, 0), (" 7 ", 7, 7), ("date", 58, 60)])
+def test_retry_after_is_seconds_or_a_date(value: str, low: float, high: float) -> None:
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
+    header = format_datetime(soon, usegmt=True) if value == "date" else value
+    assert low <= (_retry_after(header) or 0) <= high
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1e9999", "\x00"])
+def test_a_retry_after_that_says_nothing_is_passed_over(value: str) -> None:
+    assert _retry_after(value) is None
 
 
 def test_a_network_that_is_none_is_refused() -> None:
