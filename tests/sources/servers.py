@@ -22,6 +22,7 @@ class Server:
 
     def __init__(self, answer: Callable[[Server, Handler, str], None]) -> None:
         self.asked: Counter[str] = Counter()
+        self.n_asked = 0
         self.times: list[float] = []
         self.agents: set[str] = set()
         self.under_way = self.most_at_once = 0
@@ -41,6 +42,7 @@ class Server:
     def handle(self, handler: Handler, path: str) -> None:
         with self._lock:
             self.asked[path] += 1
+            self.n_asked += 1
             self.times.append(time.monotonic())
             self.agents.add(handler.headers.get("User-Agent", ""))
             self.under_way += 1
