@@ -17,12 +17,14 @@ from torch import nn
 
 from pipeline.artifacts import ImageSet
 from pipeline.config import compose_settings
+from pipeline.console import ConsoleObserver
 from pipeline.errors import InputError
 from pipeline.runner import RunResult
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
 from pipeline.sources.street_view import signature
 from pipeline.stages import download
+from pipeline.tracking.mlflow import MlflowTracker
 from tests.conftest import SHARED, SMALL
 from tests.sources.servers import LOOPBACK, Handler, Server, photograph, serving
 
@@ -140,7 +142,7 @@ def test_the_signature_is_googles() -> None:
 
 
 def test_the_originals_300_rows_are_ranked_by_a_regression_network(
-    server: Server, ask: Ask, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: Server, ask: Ask, tracked: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = SHARED / "data" / "london-kdd-examples-slevel.csv"
     if not file.is_file():
@@ -150,7 +152,7 @@ def test_the_originals_300_rows_are_ranked_by_a_regression_network(
         "model.factory=tests.sources.test_street_view:Depth", "model.weights=random", "model.input_size=[3,64,64]",
         "model.transform.size=64",
     )  # fmt: skip
-    result: RunResult = run_pipeline(settings, tmp_path / "run")
+    result: RunResult = run_pipeline(settings, tmp_path / "run", [MlflowTracker(), ConsoleObserver()])
     table = result.ranking.table
     assert sorted(table.channel) == list(range(12))
     assert table.score.is_monotonic_decreasing
@@ -162,7 +164,9 @@ def test_the_originals_300_rows_are_ranked_by_a_regression_network(
     kinds = [urlsplit(path).path.rpartition("/")[2] for path in server.asked]
     assert (kinds.count("metadata"), kinds.count("streetview")) == (300, 300)
     assert np.ptp(result.artifacts["activate"].class_score) > 0
+    assert (tracked / "mlartifacts").is_dir()  # MLflow has it all, and none of what follows
     said = capfd.readouterr()
+    assert said.out.startswith("Which channels of conv2 (depth) matter for output 0? 300 images, ")
     written = "".join(
         path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".npy"
     )
