@@ -120,7 +120,7 @@ class ScoreSettings:
     top_k: Positive
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class RankSettings:
     """What the channels are ranked by."""
 
