@@ -50,7 +50,7 @@ def capture(network: nn.Module, layer: str) -> Iterator[Captured]:
                 f"layer must put out one tensor; got {type(output).__name__} (layer '{layer}'). "
                 "Choose another: `python -m pipeline.layers` lists those that can be ranked."
             )
-        captured._outputs.append(output.detach().clone())
+        captured._outputs.append(output.clone())
 
     handle = network.get_submodule(layer).register_forward_hook(record)
     try:

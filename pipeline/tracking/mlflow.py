@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.errors import PipelineError, StorageError
 from pipeline.settings import Settings
 from pipeline.tracking.environment import environment, git_state
+from pipeline.tracking.report import flat
 
 if TYPE_CHECKING:
     from pipeline.runner import RunResult, Stage, StageReport
@@ -95,7 +96,7 @@ class MlflowTracker:
         config = asdict(settings)
         with _tracking_errors(self._uri):
             self._logged.log_dict(self._run_id, config, "config.json")
-            params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(config).items()]
+            params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
             self._logged.log_batch(self._run_id, params=params)
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
@@ -187,11 +188,3 @@ def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:
             return str(found.experiment_id)
         location = (outputs / "mlartifacts").as_uri()
         return client.create_experiment(name, artifact_location=location)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}
-    return flat
