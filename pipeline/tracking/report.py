@@ -33,12 +33,17 @@ class ReportWriter:
 
     def __init__(self, command: str) -> None:
         self._command = command
+        self._notes: list[str] = []
 
     def started(self, settings: Settings) -> None:
         """Need not know."""
 
     def resolved(self, settings: Settings) -> None:
         """Need not know."""
+
+    def noted(self, text: str) -> None:
+        """Keep the note for the report."""
+        self._notes.append(text)
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
         """Need no progress."""
@@ -57,7 +62,7 @@ class ReportWriter:
                     table=result.ranking.table,
                     gallery=json.loads((figures.folder / Figures.GALLERY).read_text(encoding="utf-8")),
                     figures=figures.paths,
-                    notes=figures.notes,
+                    notes=[*self._notes, *figures.notes],
                     settings=flat(asdict(result.settings)),
                     environment={**git_state(), **environment()},
                     stages=[
