@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -82,8 +83,12 @@ def serve(settings: Settings) -> int:
     shown = addresses(settings, root)
     uri = tracking_uri(Path(settings.paths.outputs), settings.tracking.uri)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    # Requests are not logged: the addresses shall stay on the screen.
     command += ["--host", "127.0.0.1", "--port", root.rpartition(":")[2], "--workers", "1"]
-    server = subprocess.Popen(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    command += ["--uvicorn-opts", "--log-level warning"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the server is ended as well
+    server = subprocess.Popen(command, env={**os.environ, **quiet})
     try:
         wait_until_up(root, server)
         print(f"MLflow on {root} (Ctrl-C ends it)")

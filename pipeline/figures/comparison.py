@@ -29,7 +29,7 @@ def draw_agreement(matrices: Sequence[tuple[str, FloatArray]], labels: Sequence[
     n_runs = len(labels)
     side = max(1.7, 0.55 * n_runs)
     margin = 0.075 * max(len(label) for label in labels)
-    figure = new_figure(len(matrices) * (side + 0.35) + margin + 0.9, side + margin + 1.1)
+    figure = new_figure(len(matrices) * (side + 0.35) + margin + 0.9, side + margin + 0.7)
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
     low = min(0.0, *(float(values.min()) for _, values in matrices))
     for place, (axes, (name, values)) in enumerate(zip(panels, matrices, strict=True)):

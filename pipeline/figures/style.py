@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), the colours that stand apart for everybody.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 SKY, PINK, YELLOW = "#56B4E9", "#CC79A7", "#E69F00"
-SERIES = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, "#000000", GREY)
+SERIES = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, "#000000")
 MAP_COLOURS = "viridis"
 OVERLAY_COLOURS = "inferno"  # runs from black through red to yellow: seen on a grey image, and lightness alone tells
 OVERLAY_ALPHA = 0.8  # where the map is largest; it fades with the map, so that the rest of the image stays seen

@@ -192,7 +192,7 @@ def _page(
     failed: Sequence[tuple[str, str]],
 ) -> str:
     def seconds(run: LoggedRun) -> float:
-        return sum(value for name, value in run.metrics.items() if name.startswith("seconds."))
+        return sum(value for name, value in run.metrics.items() if name.startswith("stage.seconds."))
 
     shown = [
         {

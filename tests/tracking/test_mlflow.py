@@ -47,8 +47,10 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     assert tags["env.torch"].startswith("2.")
 
     metrics, table = found.data.metrics, result.ranking.table
-    assert {name for name in metrics if name.startswith("seconds.")} == {f"seconds.{stage.name}" for stage in STAGES}
-    assert all(metrics[f"cached.{stage.name}"] == 0 for stage in STAGES)
+    assert {name for name in metrics if name.startswith("stage.seconds.")} == {
+        f"stage.seconds.{stage.name}" for stage in STAGES
+    }
+    assert all(metrics[f"stage.cached.{stage.name}"] == 0 for stage in STAGES)
     assert metrics["score.best"] == table.score.max()
     assert (metrics["n_channels"], metrics["n_dead"]) == (16, 0)
     history = sorted(client.get_metric_history(found.info.run_id, "score_by_rank"), key=lambda metric: metric.step)
@@ -71,8 +73,8 @@ def test_a_repeated_run_is_logged_as_taken_from_the_store(compose: Compose, tmp_
     for name in ("first", "again"):
         run(settings, tmp_path / name, [MlflowTracker()])
     _, (again, first) = logged(tmp_path / "outputs")
-    assert {first.data.metrics[f"cached.{stage.name}"] for stage in STAGES} == {0.0}
-    assert {again.data.metrics[f"cached.{stage.name}"] for stage in STAGES} == {1.0}
+    assert {first.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {0.0}
+    assert {again.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {1.0}
     assert "sweep" not in again.data.tags
 
 
