@@ -22,6 +22,7 @@ from pipeline.networks.maximization import Maximized
 
 MAP_SIDE = 28  # pixels at most; larger maps are averaged
 IMAGE_SIDE = 96
+EXACT_SIDE = 48  # up to here an image is kept pixel by pixel
 CARD_SIDE = 112
 MAX_COMPONENTS = 7
 MAX_POINTS = 200
@@ -99,7 +100,7 @@ def map_sheet(maps: Sequence[FloatArray]) -> dict[str, Any]:
 def thumbnail(picture: Picture) -> str:
     """Return an image of at most `IMAGE_SIDE` pixels a side as a data address; small ones stay exact."""
     image = Image.fromarray(picture)
-    if max(image.size) <= IMAGE_SIDE:
+    if max(image.size) <= EXACT_SIDE:
         return data_uri(image)
     image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
     return data_uri(image, "JPEG")

@@ -117,7 +117,7 @@ def embedded(path: Path) -> str:
     if len(data) > LARGE:
         buffer = BytesIO()
         with Image.open(path) as image:
-            image.convert("RGB").save(buffer, "WEBP", quality=88)
+            image.convert("RGB").save(buffer, "WEBP", quality=80)
         kind, data = "webp", buffer.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 

@@ -60,7 +60,16 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     assert ranking["columns"][:3] == ["rank", "channel", "score"]
     assert [row[1] for row in ranking["data"]] == table.channel.tolist()
     figures = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}
-    assert figures == {f"figures/{path.name}" for path in result.artifacts["visualize"].paths}
+    drawn = result.artifacts["visualize"]
+    assert figures == {f"figures/{name}" for name in ("channels", "overlays", *(path.name for path in drawn.paths))}
+
+    pictured = downloaded(client, found, "channels.json", tmp_path)
+    assert pictured["columns"] == ["rank", "picture", "channel", "score"]
+    assert [row[2] for row in pictured["data"]] == table.channel.head(12).tolist()
+    for row in pictured["data"]:
+        assert row[1]["type"] == "image"
+        assert client.download_artifacts(found.info.run_id, row[1]["filepath"], str(tmp_path))
+    assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # it is the first
 
     (dataset,) = found.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
