@@ -82,7 +82,8 @@ def main() -> None:
     except PipelineError as error:
         report(error)
         sys.exit(1)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else 160  # into a file or a pipe: as wide as it takes
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     runs = Table("run", "best", "median", "above .5", "best channels", box=None, pad_edge=False, padding=(0, 2))
     for run, label in zip(found.runs, found.labels, strict=True):
         living = run.table[~run.table.dead]

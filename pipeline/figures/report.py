@@ -74,7 +74,8 @@ def render_report(content: ReportContent) -> str:
     """Return the page."""
     table, first = content.table, content.table.iloc[0]
     class_name = first.class_name if isinstance(first.class_name, str) else f"number {first.target_class}"
-    components = f"{first.n_components} component" + ("s" if first.n_components != 1 else "")
+    kept = float(first.n_components)
+    components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
     sheet = content.gallery["maps"]
     return template("report.html.j2").render(
         title=f"Which channels of {first.layer} matter for class {class_name}?",

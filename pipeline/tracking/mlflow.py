@@ -19,6 +19,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import PipelineError, StorageError
@@ -210,11 +211,19 @@ def _pictured(table: pd.DataFrame, cards: Mapping[int, Path]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "rank": best["rank"].tolist(),
-            "picture": [mlflow.Image(str(path)) for path in cards.values()],
+            "picture": [mlflow.Image(_for_a_cell(path)) for path in cards.values()],
             "channel": list(cards),
             "score": best.score.tolist(),
         }
     )
+
+
+def _for_a_cell(path: Path) -> Image.Image:
+    """Return a picture with room below it, up to a square: MLflow's cells show the upper half of a square."""
+    with Image.open(path) as card:
+        square = Image.new("RGBA", (max(card.size), max(card.size)))
+        square.paste(card, (0, 0))
+    return square
 
 
 def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:

@@ -12,11 +12,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 
+from pipeline.runner import run
+from pipeline.sources.digits import scans
+from pipeline.tracking.report import ReportWriter
 from pipeline.ui import START_SECONDS
-from tests.conftest import ROOT, SMALL, in_ci
+from tests.conftest import ROOT, SMALL, Compose, in_ci
 
 SCREENSHOTS = ROOT / "outputs" / "screenshots"
 QUIET = (
@@ -56,7 +61,7 @@ def page(browser: Browser) -> Iterator[Page]:
     assert faults == []
 
 
-def run(outputs: Path, *arguments: str, module: str = "pipeline") -> str:
+def typed(outputs: Path, *arguments: str, module: str = "pipeline") -> str:
     command = [sys.executable, "-m", module, f"paths.outputs={outputs}", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -69,9 +74,13 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> P
     folder = tmp_path_factory.mktemp("swept") / "outputs"
     folder.mkdir()
     shutil.copy(empty_database, folder)
-    run(folder, *QUESTION, "layer=conv1,conv2,conv3", "--multirun")
-    run(folder, "--sweep", "last", module="pipeline.compare")
+    typed(folder, *QUESTION, "layer=conv1,conv2,conv3", "--multirun")
+    typed(folder, "--sweep", "last", module="pipeline.compare")
     return folder
+
+
+def rankings(outputs: Path) -> list[pd.DataFrame]:
+    return [pd.read_csv(path) for path in sorted(outputs.glob("sweeps/*/*/ranking.csv"))]
 
 
 @pytest.fixture(scope="module")
@@ -200,15 +209,31 @@ def test_a_sweeps_rankings_stand_side_by_side(page: Page, addresses: dict[str, s
         page.get_by_text(f"digits_cnn {layer} 8", exact=True).first.wait_for()
     page.get_by_text("ranking.json").first.wait_for()
     page.get_by_text("3 matching runs").wait_for()
+    for table in rankings(outputs):
+        page.get_by_text(str(table.channel[0]), exact=True).first.wait_for()
     page.screenshot(path=SCREENSHOTS / "mlflow_artifact.png")
 
+    page.get_by_text("ranking.json").first.click()
+    page.get_by_role("option", name="channels.json").click()
+    page.get_by_role("option", name="ranking.json").click()
+    page.keyboard.press("Escape")
+    page.get_by_text("Compare:").first.click()
+    page.get_by_role("option", name="picture").click()
+    pictures = page.locator("[role=row] img, tr img")
+    pictures.nth(2).wait_for()
+    assert pictures.evaluate_all("all => all.every(each => each.src.includes('get-artifact'))")
+    page.wait_for_function("document.querySelector('[role=row] img, tr img').naturalWidth > 0")
+    page.screenshot(path=SCREENSHOTS / "mlflow_pictures.png")
 
-def test_a_sweeps_curves_are_drawn(page: Page, addresses: dict[str, str]) -> None:
+
+def test_a_sweeps_curves_are_drawn(page: Page, addresses: dict[str, str], outputs: Path) -> None:
     page.goto(addresses["latest sweep, curves"])
     page.locator("[data-testid=experiment-view-compare-runs-card]").first.wait_for()
     page.locator(".js-plotly-plot").first.wait_for()
     for name in ("score.best", "score.median"):
         page.get_by_text(name, exact=True).first.wait_for()
+    for table in rankings(outputs):
+        page.locator(".js-plotly-plot").get_by_text(f"{table.score.max():.2f}", exact=True).first.wait_for()
     page.screenshot(path=SCREENSHOTS / "mlflow_chart.png")
 
 
@@ -222,28 +247,22 @@ def test_a_sweeps_page_shows_the_layers_side_by_side(page: Page, addresses: dict
     page.screenshot(path=SCREENSHOTS / "mlflow_sweep.png")
 
 
-def test_nothing_from_outside_is_obeyed(page: Page, tmp_path: Path) -> None:
-    from pipeline.sources.digits import scans
-
+def test_nothing_from_outside_is_obeyed(page: Page, compose: Compose, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    from PIL import Image
-
     for index, scan in enumerate(scans()[0][:6]):
-        name = HOSTILE if index == 0 else f"{index}.png"
-        Image.fromarray(scan).save(tmp_path / "photos" / name)
-    class_name = "</script><script>document.title=2</script>"
-    run(
-        tmp_path / "outputs", *SMALL, "data=folder", f"data.root={tmp_path / 'photos'}", f"class_name='{class_name}'",
-        "target_class=3", "n_images=6", f"hydra.run.dir={tmp_path / 'run'}",
+        Image.fromarray(scan).save(tmp_path / "photos" / (HOSTILE if index == 0 else f"{index}.png"))
+    settings = compose(
+        "data=folder", f"data.root={tmp_path / 'photos'}", "class_name='</script><script>document.title=2</script>'",
+        "target_class=3", "n_images=6",
     )  # fmt: skip
+    run(settings, tmp_path / "run", [ReportWriter("python -m pipeline </script><b onclick=x>")])
     page.goto((tmp_path / "run" / "report.html").as_uri())
-    for row in page.locator("#ranking tbody tr").all():
-        row.click()
-    assert page.title().startswith("Which channels of conv1 matter for class ")
-    assert page.locator("img[onerror]").count() == 0
     shown = []
     page.locator("#search").fill("<img")
     for row in page.locator("#ranking tbody tr:visible").all():
         row.click()
         shown.append(page.locator("#detail img").first.get_attribute("alt"))
     assert f"Image {HOSTILE}" in shown  # it drives a channel most, and is shown as what it is called
+    assert page.title().startswith("Which channels of conv1 matter for class </script>")
+    assert page.locator("img[onerror]").count() == 0
+    assert page.locator("[onclick]").count() == 0
