@@ -99,6 +99,11 @@ class Scene:
         return sorted({int(index) for index in np.linspace(0, len(ids) - 1, n_wanted).round()})
 
     @property
+    def has_places(self) -> bool:
+        """Whether maps have height and width: the pixels of others stand for no place in an image."""
+        return bool(min(self.activations.maps.shape[2:]) > 1)
+
+    @property
     def has_own_images(self) -> bool:
         """Whether each channel is drawn on the images that drive it most, not all on the same ones."""
         return self.visualize.images == "driving" and not self.visualize.image_ids

@@ -92,12 +92,13 @@ def run(
     seen = look(network, inputs.to(resolve_device(reads.model)), reads.target_class)
     drawings: dict[str, Callable[[], Figure]] = {
         "activation_maps": lambda: _maps(scene, overlay=False),
-        "activation_overlays": lambda: _maps(scene, overlay=True),
         "ranking_curve": lambda: draw_ranking_curve(ranking.table, question),
         "transforms": lambda: _transforms(scene),
         (seen.method or "predictions").lower().replace("-", "_"): lambda: _cam(scene, seen, reads),
-        "channel_weighted": lambda: _channel_weighted(scene),
     }
+    if scene.has_places:
+        drawings["activation_overlays"] = lambda: _maps(scene, overlay=True)
+        drawings["channel_weighted"] = lambda: _channel_weighted(scene)
     if ranking.trust.curve:
         drawings["reliability"] = lambda: draw_reliability(ranking.trust, len(images), question)
     when = reads.visualize.maximize
@@ -115,16 +116,18 @@ def run(
     _write_overlays(scene, seen, folder / "overlays")
     _write_cards(scene, folder / Figures.CARDS)
     (folder / Figures.GALLERY).write_text(json.dumps(gallery(scene, found)) + "\n", encoding="utf-8")
-    return Figures(folder, _notes(reads, seen, is_maximized=is_maximized)).save()
+    return Figures(folder, _notes(reads, seen, scene, is_maximized=is_maximized)).save()
 
 
-def _notes(reads: VisualizeReads, seen: Look, *, is_maximized: bool) -> tuple[str, ...]:
+def _notes(reads: VisualizeReads, seen: Look, scene: Scene, *, is_maximized: bool) -> tuple[str, ...]:
     """Return a note for each picture that was not drawn, or drawn otherwise than one may think."""
     notes = []
     if seen.method != "CAM":
         instead = "Grad-CAM is drawn instead" if seen.method else "its maps have one pixel, so no other is drawn"
         head = f"{reads.model.name} does not end in global average pooling and one linear layer"
         notes.append(f"no CAM: {head}; {instead}")
+    if not scene.has_places:
+        notes.append(f"no overlays: the maps of {reads.layer} have no height or no width, so no places in an image")
     if not is_maximized and reads.visualize.maximize == "auto":
         notes.append(
             f"no maximisation: inputs are larger than {SMALL_INPUT} x {SMALL_INPUT} pixels; visualize.maximize=always "

@@ -168,3 +168,11 @@ def test_driving_images_are_those_of_the_largest_mean(compose: Compose, tmp_path
         np.testing.assert_allclose(drawn.maps.mean(axis=(1, 2)), np.sort(means)[::-1][:3], rtol=1e-5)
         assert drawn.names[0] == upstream[0].records[int(means.argmax())].id
     assert len({(drawn.low, drawn.high) for drawn in scene.channel_maps}) == 1
+
+
+def test_maps_of_one_pixel_are_laid_over_nothing(compose: Compose, tmp_path: Path) -> None:
+    result = run(compose("layer=pool"), tmp_path / "run", [ReportWriter("x")])
+    names = {path.stem for path in result.artifacts["visualize"].paths}
+    assert names == {"activation_maps", "cam", "ranking_curve", "transforms"}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "No overlays: the maps of pool have no height or no width, so no places in an image." in page
