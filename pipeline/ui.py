@@ -15,13 +15,13 @@ from pathlib import Path
 
 from pipeline.__main__ import report
 from pipeline.config import compose_settings
-from pipeline.errors import PipelineError, StorageError
+from pipeline.errors import InputError, PipelineError, StorageError
 from pipeline.settings import Settings
 
-USAGE = """Usage: python -m pipeline.ui [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
+USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
 
-Starts MLflow on 127.0.0.1, on port 5000 or the next free one, over the runs logged so far, and prints the addresses of
-the latest run's report and of the latest sweep's comparison. Ctrl-C ends it."""
+Starts MLflow on 127.0.0.1, on port N (5000 or the next free one by default), over the runs logged so far, and prints
+the addresses of the latest run's report and of the latest sweep's comparison. Ctrl-C ends it."""
 
 START_SECONDS = 60.0
 
@@ -75,11 +75,20 @@ def wait_until_up(root: str, server: subprocess.Popen[bytes]) -> None:
     raise StorageError(f"MLflow's server must start; it did not answer on {root}. See its messages above.")
 
 
-def serve(settings: Settings) -> int:
+def asked_port(typed: list[str]) -> tuple[int | None, list[str]]:
+    """Return the port that ``--port=N`` asks for, None where it is not there, and the other arguments."""
+    ports = [each.removeprefix("--port=") for each in typed if each.startswith("--port=")]
+    for port in ports:
+        if not (port.isdecimal() and 0 < int(port) < 2**16):
+            raise InputError(f"--port must be in [1, 65535]; got {port}.")
+    return (int(ports[-1]) if ports else None), [each for each in typed if not each.startswith("--port=")]
+
+
+def serve(settings: Settings, port: int | None) -> int:
     """Start the server, say where to look, and stay until it ends; return its exit code."""
     from pipeline.tracking.mlflow import tracking_uri
 
-    root = f"http://127.0.0.1:{free_port()}"
+    root = f"http://127.0.0.1:{port or free_port()}"
     shown = addresses(settings, root)
     uri = tracking_uri(Path(settings.paths.outputs), settings.tracking.uri)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
@@ -109,7 +118,8 @@ def main() -> None:
         print(USAGE)
         return
     try:
-        sys.exit(serve(compose_settings(sys.argv[1:])))
+        port, overrides = asked_port(sys.argv[1:])
+        sys.exit(serve(compose_settings(overrides), port))
     except PipelineError as error:
         report(error)
         sys.exit(1)

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from pipeline import compare, ui
 from pipeline.config import compose_settings
+from pipeline.errors import InputError
 from pipeline.runner import run
 from pipeline.tracking.comparison import labelled, ranks_by_channel
 from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
@@ -147,3 +148,11 @@ def test_runs_are_called_by_what_they_differ_in() -> None:
 def test_dead_channels_share_their_mean_rank() -> None:
     table = pd.DataFrame({"channel": [2, 0, 1, 3], "rank": [1, 2, 3, 4], "dead": [False, False, True, True]})
     assert ranks_by_channel(table).tolist() == [2, 3.5, 1, 3.5]
+
+
+def test_a_port_may_be_asked_for() -> None:
+    assert ui.asked_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
+    assert ui.asked_port([]) == (None, [])
+    for port in ("0", "65536", "x", ""):
+        with pytest.raises(InputError, match=rf"^--port must be in \[1, 65535\]; got {port}\.$"):
+            ui.asked_port([f"--port={port}"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,7 +87,10 @@ def rankings(outputs: Path) -> list[pd.DataFrame]:
 @pytest.fixture(scope="module")
 def addresses(outputs: Path) -> Iterator[dict[str, str]]:
     """MLflow, served by `python -m pipeline.ui`; what it prints, by name."""
-    command = [sys.executable, "-u", "-m", "pipeline.ui", f"paths.outputs={outputs}"]
+    with socket.socket() as free:  # the system's choice: 5000 may be somebody else's by the time the server starts
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-u", "-m", "pipeline.ui", f"--port={port}", f"paths.outputs={outputs}"]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None
     try:
