@@ -10,7 +10,7 @@ import pandas as pd
 
 # The question beside each channel: the same in every row, so the report says it once.
 QUESTION = {
-    "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
+    "by", "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
 }  # fmt: skip
 
 KNOWN = {
@@ -19,7 +19,6 @@ KNOWN = {
     "score": ("score", "What the channels are ranked by."),
     "score_maximal": ("maximal", "Correlation of the transformed components' sum with the transformed class score."),
     "score_first": ("first", "Absolute correlation of the first component's transform with that of the class score."),
-    "score_cross_fitted": ("cross-fitted", "Correlation on held-out images: near 0 for a channel that means nothing."),
     "cross_fitted": ("cross-fitted", "Correlation on held-out images: near 0 for a channel that means nothing."),
     "r_squared": ("R²", "Share of the transformed class score's variance that the transformed components explain."),
     "iterations": ("iterations", "Outer iterations until ACE stopped."),
@@ -29,11 +28,13 @@ KNOWN = {
     "p_family": ("family-wise p", "Share of permutations in which any channel scores at least as high."),
     "excess": ("excess", "Score over the mean under permutation, in its standard deviations."),
     "null_mean": ("null mean", "Mean score under permutation of the class scores: what noise scores."),
-    "null_std": ("null deviation", "Standard deviation of the score under permutation."),
-    "score_low": ("low", "Lower end of the score's bootstrap interval."),
-    "score_high": ("high", "Upper end of the score's bootstrap interval."),
-    "rank_low": ("rank low", "Lower end of the rank's bootstrap interval."),
-    "rank_high": ("rank high", "Upper end of the rank's bootstrap interval."),
+    "null_deviation": ("null deviation", "Standard deviation of the score under permutation."),
+    "corrected": ("corrected", "Score less its bias, worked out from random halves of the images."),
+    "low": ("low", "Lower end of the corrected score's 95 % interval."),
+    "high": ("high", "Upper end of the corrected score's 95 % interval."),
+    "top_k_chance": ("top-k chance", "Share of the random halves in which the channel is among the best."),
+    "rank_low": ("rank low", "Lower end of the rank's 95 % interval."),
+    "rank_high": ("rank high", "Upper end of the rank's 95 % interval."),
 }  # fmt: skip
 
 

@@ -131,8 +131,9 @@ def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str], titl
     curves.set_xlabel("share of the layer's channels, best first")
     curves.set_ylabel("score")
     lowest = min(float(values.min()) for values in scores)
+    highest = max(float(values.max()) for values in scores)
     for limit in (curves.set_ylim, boxes.set_xlim):
-        limit(min(0.0, lowest), 1.02)
+        limit(min(0.0, lowest), max(1.02, 1.05 * highest))
     curves.set_xlim(0, 1)
     curves.grid(axis="y", linewidth=0.4, color="0.9")
     curves.legend(frameon=False, loc="best", title="run (channels)", title_fontsize=8)

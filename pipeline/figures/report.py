@@ -26,6 +26,7 @@ LARGE = 150_000  # bytes; a larger figure is embedded as WebP, a third of its si
 CAPTIONS = {
     "activation_maps": "Activation maps of the best and the last channels (or the chosen ones), with their scales.",
     "activation_overlays": "The same maps over their images: colour and opacity rise with the activation.",
+    "reliability": "How alike the rankings of two random halves are, against the number of images.",
     "transforms": "ACE's transforms of the first channel drawn: each component's, and the class score's.",
     "cam": "Class activation maps: what each place adds to the score of the target and of the predicted class, and "
     "the five likeliest classes.",
@@ -81,7 +82,7 @@ def render_report(content: ReportContent) -> str:
         title=f"Which channels of {first.layer} matter for class {class_name}?",
         subtitle=f"{first.model}, {first.n_images} images, {components}, statistic {first.statistic}",
         facts=_facts(table),
-        notes=[f"{note[:1].upper()}{note[1:]}." for note in content.notes],
+        notes=[f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in content.notes],
         curve=_curve(table),
         columns=shown_columns(table),
         rows=_rows(table, sheet),

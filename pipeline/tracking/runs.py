@@ -101,13 +101,12 @@ def read_ranking(client: MlflowClient, run: Run) -> pd.DataFrame:
     """Return the table that a run ranked; raise `StorageError` where it holds none."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            client.download_artifacts(run.info.run_id, Ranking.PARQUET, folder)
+            return pd.read_parquet(client.download_artifacts(run.info.run_id, Ranking.PARQUET, folder))
         except (MlflowException, OSError) as error:
             raise StorageError(
                 f"every run compared must hold {Ranking.PARQUET}; got run {run.info.run_id} "
                 f"({str(error).splitlines()[0]}). Run it again."
             ) from error
-        return Ranking.load(Path(folder)).table
 
 
 def read_run(client: MlflowClient, run: Run) -> LoggedRun:

@@ -128,7 +128,8 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
         Activations(rng.normal(size=(n_channels, n_images, 14, 14)).astype(np.float32), rng.normal(size=n_images)),
         Projections(rng.normal(size=shape), np.ones((n_channels, n_components)), none_dead),
         ChannelScores(
-            zeros, zeros, zeros, zeros.astype(int), none_dead, rng.normal(size=shape), rng.normal(size=shape[:2])
+            zeros, zeros, zeros, zeros.astype(int), none_dead, rng.normal(size=shape), rng.normal(size=shape[:2]),
+            {}, {},
         ),
         Ranking(table.assign(n_images=n_images, n_components=n_components, seed=0)),
     )  # fmt: skip
@@ -173,6 +174,6 @@ def test_driving_images_are_those_of_the_largest_mean(compose: Compose, tmp_path
 def test_maps_of_one_pixel_are_laid_over_nothing(compose: Compose, tmp_path: Path) -> None:
     result = run(compose("layer=pool"), tmp_path / "run", [ReportWriter("x")])
     names = {path.stem for path in result.artifacts["visualize"].paths}
-    assert names == {"activation_maps", "cam", "ranking_curve", "transforms"}
+    assert names == {"activation_maps", "cam", "ranking_curve", "reliability", "transforms"}
     page = (tmp_path / "run" / "report.html").read_text()
     assert "No overlays: the maps of pool have no height or no width, so no places in an image." in page
