@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 
-from pipeline.config import CONFIG_NAME, checked_overrides, run_dir, settings_from_config, sweep_id
+from pipeline.config import CONFIG_NAME, checked_overrides, run_dir, settings_from_config, sweep_id, typed_command
 from pipeline.errors import PipelineError
 from pipeline.resources import conf_dir
 
@@ -35,8 +35,9 @@ def _task(config: DictConfig) -> None:
         # Late, so that --help and a mistyped setting do not wait for torch and MLflow.
         from pipeline.console import ConsoleObserver
         from pipeline.runner import run
+        from pipeline.tracking.report import ReportWriter
 
-        observers: list[Observer] = [ConsoleObserver()]
+        observers: list[Observer] = [ReportWriter(typed_command()), ConsoleObserver()]
         if settings.tracking.enabled:
             from pipeline.tracking.mlflow import MlflowTracker
 

@@ -321,17 +321,30 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Figures:
-    """Pictures, and a note for each that could not be drawn."""
+    """Pictures, a note for each that could not be drawn, and what the report shows beside them."""
 
     folder: Path
     notes: tuple[str, ...] = ()
 
     NOTES = "notes.txt"
+    GALLERY = "gallery.json"
+    CARDS = "channels"
 
     @property
     def paths(self) -> list[Path]:
-        """The pictures, by name."""
+        """The figures, by name."""
         return sorted(self.folder.glob("*.png"))
+
+    @property
+    def cards(self) -> dict[int, Path]:
+        """One small picture for each of the best channels, by channel, the best first."""
+        found = sorted((self.folder / self.CARDS).glob("*.png"))
+        return {int(path.stem.rpartition("_")[2]): path for path in found}
+
+    @property
+    def all_pictures(self) -> list[Path]:
+        """Figures, cards and overlays."""
+        return sorted(self.folder.rglob("*.png"))
 
     def save(self) -> Self:
         """Write the notes beside the pictures."""

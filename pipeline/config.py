@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
@@ -100,6 +101,11 @@ def sweep_id() -> str | None:
 def run_dir() -> str:
     """Return the folder that Hydra made for the present run."""
     return str(HydraConfig.get().runtime.output_dir)
+
+
+def typed_command() -> str:
+    """Return the command that makes the present run again, alone where it is a job of a sweep."""
+    return shlex.join(["python", "-m", "pipeline", *HydraConfig.get().overrides.task])
 
 
 def options(group: str) -> list[str]:

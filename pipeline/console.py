@@ -120,6 +120,8 @@ class ConsoleObserver:
             self._print(f"Images   {_shown_path(result.run_dir / 'download_report.csv')} (every address)")
         self._print(f"Ranking  {_shown_path(result.run_dir / 'ranking.csv')}")
         names = ", ".join(path.stem for path in figures.paths)
+        if (result.run_dir / "report.html").exists():
+            self._print(f"Report   {_shown_path(result.run_dir / 'report.html')}")
         self._print(f"Figures  {_shown_path(result.run_dir / 'figures')} ({names})")
         outputs = result.settings.paths.outputs
         option = "" if outputs == "outputs" else f" {shlex.quote(f'paths.outputs={outputs}')}"

@@ -44,7 +44,7 @@ STAGES = (
     Stage("reduce", reduce, ("activate",), Projections, "channels"),
     Stage("score", score, ("reduce", "activate"), ChannelScores, "channels"),
     Stage("rank", rank, ("score",), Ranking, "channels"),
-    Stage("visualize", visualize, ("download", "activate", "reduce", "score", "rank"), Figures, "figures"),
+    Stage("visualize", visualize, ("download", "activate", "reduce", "score", "rank"), Figures, "steps"),
 )
 
 
@@ -184,11 +184,12 @@ def _fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, 
 
 def _publish(result: RunResult) -> None:
     """Put what people look for into the run's folder, each file whole or not at all."""
-    (result.run_dir / "figures").mkdir(parents=True, exist_ok=True)
+    drawn: Figures = result.artifacts["visualize"]
     sources = {name: result.folders["rank"] / name for name in (Ranking.CSV, Ranking.PARQUET)}
-    sources |= {f"figures/{path.name}": path for path in result.artifacts["visualize"].paths}
+    sources |= {f"figures/{path.relative_to(drawn.folder)}": path for path in drawn.all_pictures}
     for name, source in sources.items():
         target = result.run_dir / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target.with_name(target.name + ".part"))
         os.replace(target.with_name(target.name + ".part"), target)
     if (report := result.artifacts["download"].report) is not None:

@@ -129,11 +129,19 @@ class RankSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class VisualizeSettings:
-    """Which channels and images are drawn."""
+    """Which channels and images are drawn, and how."""
 
     n_top: Positive
     n_bottom: NonNegative
+    channels: tuple[NonNegative, ...]
+    images: Literal["spread", "driving"]
+    image_ids: tuple[Name, ...]
     n_images: Positive
+    scale: Literal["channel", "shared"]
+    n_weighted: Positive
+    maximize: Literal["auto", "always", "never"]
+    n_maximized: Positive
+    maximize_steps: Positive
     dpi: Annotated[int, Field(ge=50, le=600)]
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 from pipeline.__main__ import report
 from pipeline.config import compose_settings
-from pipeline.errors import PipelineError, StorageError
-from pipeline.tracking.mlflow import DATABASE, tracking_uri
+from pipeline.errors import InputError, PipelineError, StorageError
+from pipeline.settings import Settings
 
-USAGE = """Usage: python -m pipeline.ui [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
+USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
 
-Starts MLflow on 127.0.0.1, on port 5000 or the next free one, over the runs logged so far. Ctrl-C ends it."""
+Starts MLflow on 127.0.0.1, on port N (5000 or the next free one by default), over the runs logged so far, and prints
+the addresses of the latest run's report and of the latest sweep's comparison. Ctrl-C ends it."""
+
+START_SECONDS = 60.0
 
 
 def free_port(first: int = 5000, n_tried: int = 100) -> int:
@@ -27,28 +35,94 @@ def free_port(first: int = 5000, n_tried: int = 100) -> int:
     raise StorageError(f"a port must be free on 127.0.0.1; got none in {first} to {first + n_tried - 1}.")
 
 
+def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
+    """Return what people want to see first, each with its address below `root`."""
+    from pipeline.tracking.comparison import PAGE
+    from pipeline.tracking.mlflow import open_store, tracking_errors
+    from pipeline.tracking.report import REPORT
+    from pipeline.tracking.runs import comparison_of, experiment_id, latest_sweep, ranked_runs
+
+    client, uri = open_store(Path(settings.paths.outputs), settings.tracking.uri)
+    found = []
+    with tracking_errors(uri):
+        experiment = experiment_id(client, settings.tracking.experiment)
+        runs = ranked_runs(client, experiment)
+        if runs:
+            run_id = runs[0].info.run_id
+            found.append(("latest report", f"{root}/#/experiments/{experiment}/runs/{run_id}/artifacts/{REPORT}"))
+        sweep = latest_sweep(client, experiment)
+        if sweep is not None:
+            query = {"workflowType": "machine_learning", "searchFilter": f"tags.sweep = '{sweep}'"}
+            for name, mode in (("latest sweep, tables", "ARTIFACT"), ("latest sweep, curves", "CHART")):
+                options = urllib.parse.urlencode({**query, "compareRunsMode": mode}, quote_via=urllib.parse.quote)
+                found.append((name, f"{root}/#/experiments/{experiment}/runs?{options}"))
+            compared = comparison_of(client, experiment, sweep)
+            if compared is not None:
+                address = f"{root}/#/experiments/{experiment}/runs/{compared}/artifacts/{PAGE}"
+                found.append(("latest sweep, page", address))
+    return found
+
+
+def wait_until_up(root: str, server: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers; raise `StorageError` where it ends or does not answer in time."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{root}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise StorageError(f"MLflow's server must start; it did not answer on {root}. See its messages above.")
+
+
+def asked_port(typed: list[str]) -> tuple[int | None, list[str]]:
+    """Return the port that ``--port=N`` asks for, None where it is not there, and the other arguments."""
+    ports = [each.removeprefix("--port=") for each in typed if each.startswith("--port=")]
+    for port in ports:
+        if not (port.isdecimal() and 0 < int(port) < 2**16):
+            raise InputError(f"--port must be in [1, 65535]; got {port}.")
+    return (int(ports[-1]) if ports else None), [each for each in typed if not each.startswith("--port=")]
+
+
+def serve(settings: Settings, port: int | None) -> int:
+    """Start the server, say where to look, and stay until it ends; return its exit code."""
+    from pipeline.tracking.mlflow import tracking_uri
+
+    root = f"http://127.0.0.1:{port or free_port()}"
+    shown = addresses(settings, root)
+    uri = tracking_uri(Path(settings.paths.outputs), settings.tracking.uri)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    # Requests are not logged: the addresses shall stay on the screen.
+    command += ["--host", "127.0.0.1", "--port", root.rpartition(":")[2], "--workers", "1"]
+    command += ["--uvicorn-opts", "--log-level warning"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the server is ended as well
+    server = subprocess.Popen(command, env={**os.environ, **quiet})
+    try:
+        wait_until_up(root, server)
+        print(f"MLflow on {root} (Ctrl-C ends it)")
+        for name, address in shown:
+            print(f"  {name:<21} {address}")
+        sys.stdout.flush()
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+
+
 def main() -> None:
     """Serve until stopped."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
     try:
-        settings = compose_settings(sys.argv[1:])
-        outputs = Path(settings.paths.outputs)
-        uri = tracking_uri(outputs, settings.tracking.uri)
-        if settings.tracking.uri is None and not (outputs / DATABASE).exists():
-            raise StorageError(f"runs must have been logged to {outputs}; got none. Make one: python -m pipeline.")
-        port = free_port()
+        port, overrides = asked_port(sys.argv[1:])
+        sys.exit(serve(compose_settings(overrides), port))
     except PipelineError as error:
         report(error)
         sys.exit(1)
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    try:
-        sys.exit(subprocess.call(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
-    except KeyboardInterrupt:
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SHARED = ROOT.parent / "shared"
 # Few panels: drawing is what takes longest.
 SMALL = (
     "layer=conv1", "n_images=20", "n_components=1", "score.n_jobs=1", "tracking.enabled=false",
-    "visualize.dpi=50", "visualize.n_top=1", "visualize.n_bottom=1", "visualize.n_images=1",
+    "visualize.dpi=50", "visualize.n_top=1", "visualize.n_bottom=1", "visualize.n_images=1", "visualize.maximize=never",
 )  # fmt: skip
 
 # A shared machine stalls now and then: no example fails for being slow.

@@ -56,7 +56,7 @@ def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_pat
     assert first.computed == NAMES
     assert first.progress == {
         "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16), "rank": (16, 16),
-        "visualize": (5, 5),
+        "visualize": (7, 7),
     }  # fmt: skip
     again = go(compose(), tmp_path / "again")
     assert (again.computed, again.cached) == ([], NAMES)
@@ -67,9 +67,12 @@ def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_pat
 def test_the_run_folder_holds_what_people_look_for(compose: Compose, tmp_path: Path) -> None:
     recorder = go(compose(), tmp_path / "run")
     files = sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.*"))
-    assert files == [
-        "figures/activation_maps.png", "figures/cam.png", "figures/ranking_curve.png", "figures/reliability.png",
-        "figures/transforms.png",
+    cards = [name for name in files if name.startswith("figures/channels/rank_0")]
+    assert len(cards) == 12
+    assert [name for name in files if name not in cards] == [
+        "figures/activation_maps.png", "figures/activation_overlays.png", "figures/cam.png",
+        "figures/channel_weighted.png", "figures/overlays/00000_predicted.png", "figures/overlays/00000_target.png",
+        "figures/ranking_curve.png", "figures/reliability.png", "figures/transforms.png",
         "ranking.csv", "ranking.parquet", "settings.json",
     ]  # fmt: skip
     table = pd.read_csv(tmp_path / "run" / "ranking.csv", dtype={"class_name": str})

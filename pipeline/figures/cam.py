@@ -1,9 +1,4 @@
-"""Where the network looks for a class: class activation maps, beside what it takes the image for.
-
-CAM is defined for networks that end in global average pooling and one linear layer: the class score is then the
-mean over the map of ``sum_c weight[class, c] * feature[c]`` (plus a bias), and that sum is the map.
-Zhou et al. (2016), "Learning deep features for discriminative localization", arXiv 1512.04150.
-"""
+"""Where the network looks: class activation maps over the images, and what it takes each image for."""
 
 from __future__ import annotations
 
@@ -12,155 +7,184 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import nn
+from PIL import Image
 
-from pipeline.figures.style import BLUE, GREY, MAP_COLOURS, hide_ticks, new_figure
+from pipeline.figures.style import (
+    BLUE,
+    GREY,
+    OVERLAY_COLOURS,
+    add_scale,
+    as_grey,
+    new_figure,
+    opacity,
+    short,
+    short_id,
+    show_overlay,
+    show_picture,
+)
+from pipeline.networks.attribution import Look
 
 N_PREDICTIONS = 5
+CELL = 1.35  # inches
+
+FloatArray = NDArray[np.floating[Any]]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Look:
-    """A network's view of some images.
+class SeenImage:
+    """One image at its own size.
 
     Attributes
     ----------
-    probabilities : ndarray of shape (n_images, n_classes)
-        Softmax of the logits, in [0, 1].
-    cam : ndarray of shape (n_images, map_height, map_width) or None
-        Contribution to the target's logit by place, unbounded; None where the network does not end in global
-        average pooling and one linear layer.
+    picture : ndarray of shape (height, width) or (height, width, 3)
+        uint8.
+    name : str
+        Its id.
+    box : tuple of float
+        Left, top, right, bottom in pixels: the part that the network saw, and that its maps cover.
     """
 
-    probabilities: NDArray[np.floating[Any]]
-    cam: NDArray[np.floating[Any]] | None
-
-
-def look(network: nn.Module, inputs: torch.Tensor, target_class: int) -> Look:
-    """Run `inputs`, (n_images, channels, height, width), and return predictions and class activation maps."""
-    maps: list[torch.Tensor] = []
-    linear_calls: list[tuple[nn.Linear, torch.Tensor, torch.Tensor]] = []
-
-    def record(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: object) -> None:
-        if isinstance(module, nn.Linear) and isinstance(output, torch.Tensor):
-            linear_calls.append((module, arguments[0].clone(), output.clone()))
-        elif isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-            maps.append(output.clone())
-
-    handles = [module.register_forward_hook(record) for module in network.modules()]
-    try:
-        with torch.inference_mode():
-            logits = network(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    probabilities = logits.softmax(dim=1).cpu().numpy()
-    if not linear_calls:
-        return Look(probabilities, None)
-    linear, pooled, output = linear_calls[-1]
-    features = _pooled_from(maps, pooled)
-    if features is None or not torch.equal(output, logits):
-        return Look(probabilities, None)
-    cam = torch.einsum("c,nchw->nhw", linear.weight[target_class].detach(), features)
-    return Look(probabilities, cam.cpu().numpy())
-
-
-def _pooled_from(maps: Sequence[torch.Tensor], pooled: torch.Tensor) -> torch.Tensor | None:
-    """Return the maps, rectified where that is what it takes, whose mean over height and width is `pooled`.
-
-    Found by the numbers, not by the modules' names: pooling and ReLU are as often functions as modules.
-    """
-    for recorded in reversed(maps):
-        if pooled.ndim != 2 or recorded.shape[:2] != pooled.shape:
-            continue
-        for candidate in (recorded, recorded.relu()):
-            if torch.allclose(candidate.mean(dim=(2, 3)), pooled, rtol=1e-4, atol=1e-6):
-                return candidate
-    return None
+    picture: NDArray[np.uint8]
+    name: str
+    box: Box
 
 
 def draw_cam(
-    pictures: Sequence[NDArray[np.uint8]],
-    picture_names: Sequence[str],
-    seen: Look,
-    class_names: Sequence[str],
-    target_class: int,
-    title: str,
+    images: Sequence[SeenImage], seen: Look, class_names: Sequence[str], target_class: int, title: str
 ) -> Figure:
-    """Return a row per image: what the network saw, the map over it (where there is one), its five best guesses.
+    """Return a row per image: the image, the maps of the target and of the predicted class, its five best guesses.
 
     Parameters
     ----------
-    pictures : sequence of ndarray of shape (height, width) or (height, width, 3)
-        What the network saw, uint8.
-    picture_names, class_names : sequence of str
-        One per picture; one per output.
+    images : sequence of SeenImage
+        At their own sizes.
     seen : Look
-        From `look`.
+        Its maps are drawn on one scale; what speaks against a class is drawn as nothing.
+    class_names : sequence of str
+        One per output.
     target_class : int
-        The class whose map is drawn; its bar is coloured.
+        Its bar is coloured.
     title : str
         The question, above all.
     """
-    n_rows, with_map = len(pictures), seen.cam is not None
-    ratios = [1.0, *([1.0, 0.07] if with_map else []), 0.2, 1.5]
-    figure = new_figure(1.35 * sum(ratios) + 0.6, 1.35 * n_rows + 0.9)
+    n_rows = len(images)
+    both = [maps for maps in (seen.target_maps, seen.predicted_maps) if maps is not None]
+    ratios = [1.0, *[1.0] * len(both), *([0.07] if both else []), 0.25, 1.5]
+    figure = new_figure(CELL * sum(ratios) + 0.6, CELL * n_rows + 0.9)
     grid = figure.add_gridspec(n_rows, len(ratios), width_ratios=ratios)
-    limit = float(np.abs(seen.cam).max()) if seen.cam is not None else 0.0
-    for row, (picture, name) in enumerate(zip(pictures, picture_names, strict=True)):
+    high = max((float(maps.max()) for maps in both), default=0.0)
+    for row, image in enumerate(images):
         axes = figure.add_subplot(grid[row, 0])
-        axes.imshow(picture, cmap="gray" if picture.ndim == 2 else None)
-        axes.set_ylabel(name, fontsize=7)
-        hide_ticks(axes)
+        show_picture(axes, image.picture)
+        axes.set_ylabel(short_id(image.name), fontsize=7)
         if row == 0:
             axes.set_title("image")
-        if seen.cam is not None:
-            axes = figure.add_subplot(grid[row, 1])
-            height, width = picture.shape[:2]
-            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes.imshow(_grey(picture), cmap="gray", vmin=0, vmax=255, extent=extent)
-            shown = axes.imshow(
-                seen.cam[row], cmap=MAP_COLOURS, alpha=0.6, interpolation="bilinear", extent=extent, vmin=0, vmax=limit
-            )
-            hide_ticks(axes)
+        shown_classes = (target_class, int(seen.predicted[row]))
+        for column, (maps, shown_class) in enumerate(zip(both, shown_classes, strict=False), start=1):
+            axes = figure.add_subplot(grid[row, column])
+            show_overlay(axes, image.picture, maps[row], 0.0, high, image.box)
+            axes.set_xlabel(short(class_names[shown_class]), fontsize=7, labelpad=2)
             if row == 0:
-                axes.set_title(f"CAM: {class_names[target_class]}")
-        _draw_predictions(
-            figure.add_subplot(grid[row, -1]),
-            seen.probabilities[row],
-            class_names,
-            target_class,
-            is_last=row == n_rows - 1,
-        )
-    if seen.cam is not None:
-        bar = figure.colorbar(shown, cax=figure.add_subplot(grid[:, 2]))
-        if bar.solids is not None:
-            bar.solids.set_alpha(1)
-        bar.set_label("contribution to the class score (negative: as 0)", fontsize=7)
-        bar.outline.set_visible(False)
-    figure.suptitle(title)
+                axes.set_title(f"{seen.method}, {('target', 'predicted')[column - 1]}")
+        axes = figure.add_subplot(grid[row, -1])
+        _draw_predictions(axes, seen.probabilities[row], class_names, target_class, is_last=row == n_rows - 1)
+    if both:
+        bar = add_scale(figure, figure.add_subplot(grid[:, 3]), OVERLAY_COLOURS, 0.0, high, upright=True)
+        bar.set_label("what the place adds to the class score", fontsize=7)
+    figure.suptitle(f"Where the class is seen: {title}")
     return figure
 
 
-def _grey(picture: NDArray[np.uint8]) -> NDArray[Any]:
-    return picture if picture.ndim == 2 else picture @ np.array([0.299, 0.587, 0.114])
+def draw_channel_weighted(images: Sequence[SeenImage], maps: FloatArray, n_channels: int, title: str) -> Figure:
+    """Return the images in a row, below each what the `n_channels` best-ranked channels look at in it.
+
+    Parameters
+    ----------
+    images : sequence of SeenImage
+        At their own sizes.
+    maps : ndarray of shape (n_images, map_height, map_width)
+        From `channel_weighted`.
+    n_channels : int
+        How many channels were taken together.
+    title : str
+        The question, above all.
+    """
+    n_images = len(images)
+    figure = new_figure(CELL * n_images + 0.9, CELL * 2 + 1.0)
+    grid = figure.add_gridspec(2, n_images + 1, width_ratios=[*[1.0] * n_images, 0.07])
+    low, high = float(maps.min()), float(maps.max())
+    for column, image in enumerate(images):
+        axes = figure.add_subplot(grid[0, column])
+        show_picture(axes, image.picture)
+        axes.set_title(short_id(image.name), fontsize=7)
+        show_overlay(figure.add_subplot(grid[1, column]), image.picture, maps[column], low, high, image.box)
+    bar = add_scale(figure, figure.add_subplot(grid[:, n_images]), OVERLAY_COLOURS, low, high, upright=True)
+    bar.set_label("departure from rest,\nweighted by score (deviations)", fontsize=7)
+    figure.suptitle(f"What the {n_channels} best channels look at: {title}")
+    return figure
+
+
+def channel_weighted(
+    maps: Sequence[FloatArray], weights: Sequence[float], chosen: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return where channels depart from rest on the chosen images, averaged with the channels' scores as weights.
+
+    A channel's departure is ``|activation - its median| / its standard deviation``, both over all images and places:
+    the median is what it puts out where nothing concerns it. That holds before and after a ReLU or a normalisation,
+    where the sign of an activation means different things, and like the score it is blind to sign and scale.
+
+    Parameters
+    ----------
+    maps : sequence of ndarray of shape (n_images, map_height, map_width)
+        One per channel.
+    weights : sequence of float
+        One per channel, not all 0.
+    chosen : sequence of int
+        Indices of images.
+
+    Returns
+    -------
+    ndarray of shape (n_chosen, map_height, map_width)
+        In standard deviations, 0 and above.
+    """
+    total = np.zeros((len(chosen), *maps[0].shape[1:]))
+    for channel, weight in zip(maps, weights, strict=True):
+        values = np.asarray(channel, dtype=np.float64)
+        total += weight * np.abs(values[list(chosen)] - np.median(values)) / max(float(values.std()), 1e-12)
+    return total / sum(weights)
+
+
+def overlay_image(image: SeenImage, activation: FloatArray, high: float) -> Image.Image:
+    """Return the image in grey at its own size, a map over the part that the network saw, as `draw_cam` shows it."""
+    height, width = image.picture.shape[:2]
+    left, top, right, bottom = (round(edge) for edge in image.box)
+    size = (max(1, right - left), max(1, bottom - top))
+    scaled = np.asarray(Image.fromarray(activation.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
+    colours = colormaps[OVERLAY_COLOURS](np.clip(scaled / max(high, 1e-12), 0, 1))
+    colours[..., 3] = opacity(scaled, 0.0, high)
+    layer = Image.new("RGBA", (width, height))
+    layer.paste(Image.fromarray((colours * 255).round().astype(np.uint8)), (left, top))
+    grey = Image.fromarray(np.asarray(as_grey(image.picture)).round().astype(np.uint8)).convert("RGBA")
+    return Image.alpha_composite(grey, layer).convert("RGB")
 
 
 def _draw_predictions(
-    axes: Any, probabilities: NDArray[Any], class_names: Sequence[str], target_class: int, *, is_last: bool
+    axes: Axes, probabilities: FloatArray, class_names: Sequence[str], target_class: int, *, is_last: bool
 ) -> None:
     """Draw the best guesses as bars, the best on top."""
     best = np.argsort(-probabilities, kind="stable")[:N_PREDICTIONS][::-1]
     places = np.arange(len(best))
     colours = [BLUE if index == target_class else GREY for index in best]
     axes.barh(places, probabilities[best], color=colours, height=0.7)
-    axes.set_yticks(places, [_short(class_names[index]) for index in best], fontsize=7)
+    axes.set_yticks(places, [short(class_names[index]) for index in best], fontsize=7)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"] if is_last else ["", "", ""], fontsize=7)
-    for place, index in zip(places, best, strict=True):
+    for place, index in enumerate(best):
         value = float(probabilities[index])
         inside = value > 0.75
         axes.text(
@@ -174,7 +198,3 @@ def _draw_predictions(
         )
     if is_last:
         axes.set_xlabel("probability", fontsize=8)
-
-
-def _short(name: str, most: int = 18) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"

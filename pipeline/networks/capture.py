@@ -37,11 +37,11 @@ class Captured:
 
 
 @contextmanager
-def capture(network: nn.Module, layer: str) -> Iterator[Captured]:
+def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iterator[Captured]:
     """Record the output of `layer` in every forward pass made inside the context; the hook always comes off.
 
     The output is cloned at once: an in-place operation behind it (torchvision's VGG follows each convolution
-    with ``ReLU(inplace=True)``) would otherwise overwrite what was recorded.
+    with ``ReLU(inplace=True)``) would otherwise overwrite what was recorded. `keep_graph` keeps what gradients need.
     """
     captured = Captured(layer)
 
@@ -52,7 +52,7 @@ def capture(network: nn.Module, layer: str) -> Iterator[Captured]:
                 f"layer must put out one tensor; got {type(output).__name__} (layer '{layer}'). "
                 "Choose another: `python -m pipeline.layers` lists those that can be ranked."
             )
-        captured._outputs.append(tensor.detach().clone())
+        captured._outputs.append((tensor if keep_graph else tensor.detach()).clone())
 
     handle = network.get_submodule(layer).register_forward_hook(record)
     try:

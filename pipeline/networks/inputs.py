@@ -61,14 +61,32 @@ def load_batch(paths: Sequence[Path], model: ModelSettings, transform: ToInput) 
     return torch.stack(inputs)
 
 
+def normalization(model: ModelSettings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation, (channels, 1, 1) each: the network's input is (pixel - mean) / deviation."""
+    own = preset(model) if model.transform.kind == "weights" else model.transform
+    return torch.tensor(own.mean).view(-1, 1, 1), torch.tensor(own.std).view(-1, 1, 1)
+
+
+def to_pixels(inputs: torch.Tensor, model: ModelSettings) -> torch.Tensor:
+    """Return the network's input with its normalisation undone, in [0, 1]; same shape."""
+    mean, std = normalization(model)
+    return (inputs * std.to(inputs.device) + mean.to(inputs.device)).clamp(0, 1)
+
+
 def to_pictures(inputs: torch.Tensor, model: ModelSettings) -> list[NDArray[np.uint8]]:
     """Return what the network saw, normalisation undone: (height, width) if grey, else (height, width, 3)."""
-    if model.transform.kind == "weights":
-        own = preset(model)
-        mean, std = own.mean, own.std
-    else:
-        mean, std = model.transform.mean, model.transform.std
-    shape = (1, -1, 1, 1)
-    pixels = inputs.cpu() * torch.tensor(std).view(shape) + torch.tensor(mean).view(shape)
-    pictures = (pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pictures = (to_pixels(inputs.cpu(), model) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return [picture[..., 0] if picture.shape[-1] == 1 else picture for picture in pictures]
+
+
+def seen_box(model: ModelSettings, width: int, height: int) -> tuple[float, float, float, float]:
+    """Return what part of an image of `width` x `height` pixels the network sees: left, top, right, bottom.
+
+    All of it, but for the weights' own transform: that cuts out the centre.
+    """
+    if model.transform.kind != "weights":
+        return 0.0, 0.0, float(width), float(height)
+    own = preset(model)
+    side = min(width, height) * own.crop_size[0] / own.resize_size[0]
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side

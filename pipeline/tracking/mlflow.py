@@ -1,8 +1,7 @@
-"""The only room that knows MLflow: an observer that logs a run to it."""
+"""An observer that logs a run to MLflow, which only this room knows."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import warnings
@@ -12,10 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Before MLflow is imported: its telemetry looks up hosts on the network.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-
 import mlflow
 import mlflow.data
 import numpy as np
@@ -24,11 +19,15 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import PipelineError, StorageError
+from pipeline.numerics.agreement import rank_biased_overlap, top_overlap
 from pipeline.settings import Settings
 from pipeline.tracking.environment import environment, git_state
+from pipeline.tracking.report import REPORT, flat
+from pipeline.tracking.runs import ranked_runs, read_ranking
 
 if TYPE_CHECKING:
     from pipeline.runner import RunResult, Stage, StageReport
@@ -42,8 +41,17 @@ def tracking_uri(outputs: Path, uri: str | None) -> str:
     return uri or f"sqlite:///{outputs.absolute() / DATABASE}"
 
 
+def open_store(outputs: Path, uri: str | None) -> tuple[MlflowClient, str]:
+    """Return a client of the store with the runs, and its address; raise `StorageError` where nothing was logged."""
+    if uri is None and not (outputs / DATABASE).exists():
+        raise StorageError(f"runs must have been logged to {outputs}; got none. Make one: python -m pipeline.")
+    address = tracking_uri(outputs, uri)
+    return MlflowClient(address), address
+
+
 @contextmanager
-def _tracking_errors(uri: str) -> Iterator[None]:
+def tracking_errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow and its database throw into one line."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -80,7 +88,7 @@ class MlflowTracker:
         """Create the run, so that one which fails at once is seen as well."""
         outputs = Path(settings.paths.outputs).absolute()
         self._uri = tracking_uri(outputs, settings.tracking.uri)
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             outputs.mkdir(parents=True, exist_ok=True)
             self._client = MlflowClient(self._uri)
             experiment_id = _experiment(self._client, settings.tracking.experiment, outputs)
@@ -93,9 +101,9 @@ class MlflowTracker:
     def resolved(self, settings: Settings) -> None:
         """Log the settings: whole as ``config.json``, flat as parameters."""
         config = asdict(settings)
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             self._logged.log_dict(self._run_id, config, "config.json")
-            params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(config).items()]
+            params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
             self._logged.log_batch(self._run_id, params=params)
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
@@ -106,12 +114,13 @@ class MlflowTracker:
     def stage_finished(self, report: StageReport, artifact: Any) -> None:
         """Log the stage's time, whether it was a cache hit, its artifact's key; the images as the run's data set."""
         name, now = report.stage.name, int(time.time() * 1000)
-        with _tracking_errors(self._uri):
+        # Named so that they come behind the scores, as MLflow draws its charts in order of name.
+        with tracking_errors(self._uri):
             self._logged.log_batch(
                 self._run_id,
                 metrics=[
-                    Metric(f"seconds.{name}", report.seconds, now, 0),
-                    Metric(f"cached.{name}", float(report.is_cached), now, 0),
+                    Metric(f"stage.seconds.{name}", report.seconds, now, 0),
+                    Metric(f"stage.cached.{name}", float(report.is_cached), now, 0),
                 ],
                 tags=[RunTag(f"artifact.{name}", report.key.digest)],
             )
@@ -142,16 +151,19 @@ class MlflowTracker:
             Metric("score_by_rank", float(score), now, int(rank))
             for rank, score in zip(table["rank"], table.score, strict=True)
         ]
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             for start in range(0, len(metrics), 1000):  # what one call may hold
                 client.log_batch(run_id, metrics=metrics[start : start + 1000])
             if result.ranking.sentences:
                 client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.ranking.sentences))
                 client.set_tag(run_id, "trusted", str(not trust.is_low).lower())
             client.log_table(run_id, table, "ranking.json")
+            client.log_table(run_id, _pictured(table, result.artifacts["visualize"].cards), "channels.json")
             client.log_artifacts(run_id, str(result.run_dir / "figures"), "figures")
-            for name in ("ranking.csv", "ranking.parquet"):
-                client.log_artifact(run_id, str(result.run_dir / name))
+            for name in ("ranking.csv", "ranking.parquet", REPORT):
+                if (result.run_dir / name).exists():
+                    client.log_artifact(run_id, str(result.run_dir / name))
+            self._log_overlap(result)
             client.set_terminated(run_id, "FINISHED")
 
     def failed(self, error: BaseException) -> None:
@@ -160,9 +172,23 @@ class MlflowTracker:
             return
         is_stopped = isinstance(error, KeyboardInterrupt)
         message = str(error) or type(error).__name__
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             self._client.set_tag(self._run_id, "error", message)
             self._client.set_terminated(self._run_id, "KILLED" if is_stopped else "FAILED")
+
+    def _log_overlap(self, result: RunResult) -> None:
+        """Log how far the ranking agrees with that of the sweep's first run, where both ranked the same channels."""
+        if self._sweep is None:
+            return
+        run = self._logged.get_run(self._run_id)
+        finished = ranked_runs(self._logged, run.info.experiment_id, self._sweep)
+        first = finished[-1] if finished else run
+        if any(run.data.params[name] != first.data.params[name] for name in ("model.name", "layer")):
+            return
+        own = result.ranking.table.channel.tolist()
+        other = own if first is run else read_ranking(self._logged, first).channel.tolist()
+        self._logged.log_metric(self._run_id, "overlap_with_first.top_10", top_overlap(own, other, 10))
+        self._logged.log_metric(self._run_id, "overlap_with_first.rank_biased", rank_biased_overlap(own, other))
 
     def _log_images(self, images: Any, digest: str) -> None:
         """Log the image set as MLflow's data set input, its digest the artifact's key."""
@@ -179,6 +205,27 @@ class MlflowTracker:
             self._logged.log_artifact(self._run_id, str(Path(folder) / "images.csv"))
 
 
+def _pictured(table: pd.DataFrame, cards: Mapping[int, Path]) -> pd.DataFrame:
+    """Return the best channels with their pictures, for MLflow to show in the cells of a table."""
+    best = table.set_index("channel").loc[list(cards)]
+    return pd.DataFrame(
+        {
+            "rank": best["rank"].tolist(),
+            "picture": [mlflow.Image(_for_a_cell(path)) for path in cards.values()],
+            "channel": list(cards),
+            "score": best.score.tolist(),
+        }
+    )
+
+
+def _for_a_cell(path: Path) -> Image.Image:
+    """Return a picture with room below it, up to a square: MLflow's cells show the upper half of a square."""
+    with Image.open(path) as card:
+        square = Image.new("RGBA", (max(card.size), max(card.size)))
+        square.paste(card, (0, 0))
+    return square
+
+
 def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:
     """Return the experiment's id, creating it and MLflow's tables under a lock: they do not bear two at once."""
     with FileLock(outputs / f"{DATABASE}.lock"):
@@ -187,11 +234,3 @@ def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:
             return str(found.experiment_id)
         location = (outputs / "mlartifacts").as_uri()
         return client.create_experiment(name, artifact_location=location)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}
-    return flat

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -66,11 +68,15 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert re.split(r" {2,}", out[11].strip()) == headings
     assert [line.split()[1] for line in out[12:22]] == [str(channel) for channel in table.channel.head(10)]
     assert out[22] == "... of 16 channels."
-    assert out[-3:] == [
+    drawn = "activation_maps, activation_overlays, cam, channel_weighted, ranking_curve, reliability, transforms"
+    assert out[-4:] == [
         f"Ranking  {run_dir / 'ranking.csv'}",
-        f"Figures  {run_dir / 'figures'} (activation_maps, cam, ranking_curve, reliability, transforms)",
+        f"Report   {run_dir / 'report.html'}",
+        f"Figures  {run_dir / 'figures'} ({drawn})",
         f"MLflow   python -m pipeline.ui paths.outputs={tmp_path / 'outputs'}",
     ]
+    command = shlex.join(["python", "-m", "pipeline", *SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}"])
+    assert html.escape(command.partition(" hydra.run.dir")[0], quote=False) in (run_dir / "report.html").read_text()
     code, out, err = cli(*SMALL, "layer=conv1")
     assert (code, err) == (0, [])
     assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6

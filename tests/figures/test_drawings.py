@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline.artifacts import Trust
-from pipeline.figures.activation_maps import draw_activation_maps
-from pipeline.figures.cam import Look, draw_cam
+from pipeline.figures.activation_maps import ChannelMaps, draw_activation_maps
+from pipeline.figures.cam import SeenImage, channel_weighted, draw_cam, draw_channel_weighted, overlay_image
+from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
+from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
+from pipeline.figures.style import paper_style, save_png
+from pipeline.networks.attribution import Look
+from pipeline.networks.maximization import Maximized
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(3)]
 NAMES = ["a", "b", "c"]
+SEEN = [SeenImage(picture, name, (0, 0, 8, 8)) for picture, name in zip(PICTURES, NAMES, strict=True)]
 
 
 def texts(figure) -> set[str]:
@@ -21,23 +31,59 @@ def texts(figure) -> set[str]:
     axes = [ax for ax in figure.axes if ax.get_visible()]
     found = {text.get_text() for ax in axes for text in [ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts]}
     found |= {text.get_text() for ax in axes for text in ax.get_yticklabels()}
-    return found | {figure.get_suptitle()}
+    return found | {figure.get_suptitle(), figure.get_supxlabel()}
 
 
-def test_each_channels_maps_share_one_scale() -> None:
+def channel(title: str, maps: np.ndarray) -> ChannelMaps:
+    return ChannelMaps(title, maps, PICTURES, NAMES, float(maps.min()), float(maps.max()))
+
+
+def maps_shown(figure, colours: str) -> list:
+    return [image for ax in figure.axes for image in ax.get_images() if image.get_cmap().name == colours]
+
+
+def test_each_channels_maps_share_one_scale_with_a_colour_bar() -> None:
     maps = [RNG.normal(size=(3, 4, 4)), RNG.normal(size=(3, 4, 4)) * 100]
-    figure = draw_activation_maps(PICTURES, NAMES, maps, ["channel 5", "channel 9"], n_top=1, title="question")
+    channels = [channel("channel 5", maps[0]), channel("channel 9", maps[1])]
+    figure = draw_activation_maps(channels, n_top=1, title="question", overlay=False, own_images=False)
     assert {"image", "channel 5", "channel 9", "a", "b", "c", "question"} <= texts(figure)
-    shown = [image for ax in figure.axes for image in ax.get_images() if image.get_array().shape == (4, 4)]
+    assert "activation (the network's own units, one scale per channel)" in texts(figure)
+    shown = maps_shown(figure, "viridis")
     assert len(shown) == 6
-    for channel in range(2):
-        for image in shown[3 * channel : 3 * channel + 3]:
-            assert image.get_clim() == (maps[channel].min(), maps[channel].max())
-            assert image.get_cmap().name == "viridis"
+    for index in range(2):
+        for image in shown[3 * index : 3 * index + 3]:
+            assert image.get_clim() == (maps[index].min(), maps[index].max())
+
+
+def test_one_scale_for_all_is_said() -> None:
+    channels = [replace(channel(name, RNG.normal(size=(3, 4, 4))), low=-3.0, high=3.0) for name in ("5", "9")]
+    figure = draw_activation_maps(channels, n_top=1, title="", overlay=False, own_images=False)
+    assert "activation (the network's own units, one scale for all channels)" in texts(figure)
+    assert {image.get_clim() for image in maps_shown(figure, "viridis")} == {(-3.0, 3.0)}
+
+
+def test_an_overlay_fades_with_the_map() -> None:
+    maps = np.linspace(0, 1, 48).reshape(3, 4, 4)
+    figure = draw_activation_maps([channel("x", maps)], n_top=1, title="", overlay=True, own_images=False)
+    shown = maps_shown(figure, "inferno")
+    assert len(shown) == 3
+    alphas = np.stack([image.get_alpha() for image in shown]).ravel()
+    assert (alphas[0], alphas[-1]) == (0, 0.8)
+    assert (np.diff(alphas) > 0).all()
+    assert tuple(shown[0].get_extent()) == (-0.5, 7.5, 7.5, -0.5)  # over the whole image
+
+
+def test_a_channels_own_images_stand_beside_its_maps() -> None:
+    channels = [channel("5", RNG.normal(size=(3, 4, 4))), channel("9", RNG.normal(size=(3, 4, 4)))]
+    figure = draw_activation_maps(channels, n_top=1, title="", overlay=False, own_images=True)
+    assert len(maps_shown(figure, "gray")) == 6
+    assert "image" not in texts(figure)
 
 
 def test_a_constant_channel_can_be_drawn() -> None:
-    figure = draw_activation_maps(PICTURES, NAMES, [np.zeros((3, 4, 4))], ["dead"], n_top=1, title="")
+    figure = draw_activation_maps(
+        [channel("dead", np.zeros((3, 4, 4)))], n_top=1, title="", overlay=True, own_images=False
+    )
     assert "dead" in texts(figure)
 
 
@@ -85,11 +131,76 @@ def test_transforms_have_a_panel_per_component_and_one_for_theta() -> None:
     np.testing.assert_array_equal(offsets[:, 1], projections[:, 0] ** 2)
 
 
-def test_predictions_show_the_five_best_with_and_without_a_map() -> None:
+def test_predictions_show_the_five_best_with_and_without_maps() -> None:
     probabilities = np.array([[0.05, 0.4, 0.2, 0.15, 0.1, 0.06, 0.04]] * 3)
     names = ["zero", "one", "two", "three", "four", "five", "six"]
-    with_map = draw_cam(PICTURES, NAMES, Look(probabilities, RNG.normal(size=(3, 4, 4))), names, 1, "question")
-    without = draw_cam(PICTURES, NAMES, Look(probabilities, None), names, 1, "question")
-    assert {"one", "two", "three", "four", "five", "40.0%", "CAM: one"} <= texts(with_map)
-    assert not {"zero", "six"} & texts(with_map)
-    assert "CAM: one" not in texts(without)
+    maps = RNG.normal(size=(3, 4, 4))
+    predicted = np.array([1, 1, 1])
+    with_maps = draw_cam(SEEN, Look(probabilities, predicted, "CAM", maps, maps * 2), names, 2, "question")
+    without = draw_cam(SEEN, Look(probabilities, predicted, None, None, None), names, 2, "question")
+    wanted = {"one", "two", "three", "four", "five", "40.0%", "CAM, target", "CAM, predicted"}
+    assert wanted <= texts(with_maps)
+    assert not {"zero", "six"} & texts(with_maps)
+    assert not {"CAM, target", "CAM, predicted"} & texts(without)
+    assert {image.get_clim() for image in maps_shown(with_maps, "inferno")} == {(0.0, 2 * maps.max())}
+
+
+def test_an_overlay_has_the_images_own_size_and_covers_what_was_seen() -> None:
+    picture = np.full((30, 50, 3), 100, dtype=np.uint8)
+    image = SeenImage(picture, "wide", (10, 0, 40, 30))
+    laid = overlay_image(image, np.full((7, 7), 2.0), high=2.0)
+    assert laid.size == (50, 30)
+    pixels = np.asarray(laid)
+    np.testing.assert_array_equal(pixels[:, :10], 100)
+    np.testing.assert_array_equal(pixels[:, 40:], 100)
+    assert (pixels[:, 10:40] != 100).any(axis=2).all()
+
+
+def test_the_weighted_map_is_the_mean_departure_from_rest() -> None:
+    quiet, loud = np.zeros((5, 2, 2)), np.zeros((5, 2, 2))
+    quiet[0, 0, 0], loud[0, 1, 1] = -1.0, 1000.0  # opposite signs, other scales: the same departure
+    found = channel_weighted([quiet, loud], [1.0, 3.0], [0, 1])
+    assert found.shape == (2, 2, 2)
+    np.testing.assert_allclose(found[0] / found[0].max(), [[1 / 3, 0], [0, 1]])
+    np.testing.assert_array_equal(found[1], 0)
+    figure = draw_channel_weighted(SEEN[:2], found, 2, "question")
+    assert {"What the 2 best channels look at: question", "a", "b"} <= texts(figure)
+
+
+def test_maximisations_stand_above_the_best_real_image_with_both_activations() -> None:
+    found = Maximized(np.stack(PICTURES[:2]), np.array([3.25, 2.5]), np.array([1.5, -0.25]))
+    figure = draw_maximization(found, PICTURES[1:], ["5", "9"], ["b", "c"], "question")
+    assert {"5", "9", "b", "c", "3.25", "2.50", "1.50", "-0.25", "found", "best real image"} <= texts(figure)
+
+
+def test_pairs_are_written_into_the_heat_map() -> None:
+    matrix = np.array([[1, 0.37], [0.37, 1]])
+    figure = draw_agreement([("Spearman", matrix), ("Kendall", -matrix)], ["one", "two"], "question")
+    assert {"Spearman", "Kendall", "0.37", "-0.37", "one", "two"} <= texts(figure)
+
+
+def test_slopes_follow_the_top_of_every_run() -> None:
+    first, second = np.arange(1.0, 21), np.arange(20.0, 0, -1)
+    figure = draw_slopes([first, second], ["one", "two"], 2, "question")
+    lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
+    assert sorted(tuple(line.get_ydata()) for line in lines) == [(1, 20), (2, 19), (19, 2), (20, 1)]
+    assert {"0", "1", "18", "19"} <= texts(figure)
+
+
+def test_scores_of_layers_of_any_size_are_laid_side_by_side() -> None:
+    figure = draw_distributions([RNG.random(16), RNG.random(64)], ["conv1", "conv3"], "question")
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["conv1 (16)", "conv3 (64)"]
+    assert {"conv1", "conv3"} <= texts(figure)
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_the_same_drawing_is_the_same_bytes(tmp_path: Path, overlay: bool) -> None:
+    maps = RNG.normal(size=(3, 4, 4))
+    for name in ("one.png", "two.png"):
+        with paper_style():
+            figure = draw_activation_maps([channel("x", maps)], 1, "question", overlay=overlay, own_images=False)
+            save_png(figure, tmp_path / name, 60)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    with Image.open(tmp_path / "one.png") as image:
+        assert "Software" not in image.info

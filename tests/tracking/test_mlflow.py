@@ -47,8 +47,10 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     assert tags["env.torch"].startswith("2.")
 
     metrics, table = found.data.metrics, result.ranking.table
-    assert {name for name in metrics if name.startswith("seconds.")} == {f"seconds.{stage.name}" for stage in STAGES}
-    assert all(metrics[f"cached.{stage.name}"] == 0 for stage in STAGES)
+    assert {name for name in metrics if name.startswith("stage.seconds.")} == {
+        f"stage.seconds.{stage.name}" for stage in STAGES
+    }
+    assert all(metrics[f"stage.cached.{stage.name}"] == 0 for stage in STAGES)
     assert metrics["score.best"] == table.score.max()
     assert (metrics["n_channels"], metrics["n_dead"]) == (16, 0)
     history = sorted(client.get_metric_history(found.info.run_id, "score_by_rank"), key=lambda metric: metric.step)
@@ -58,7 +60,16 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     assert ranking["columns"][:3] == ["rank", "channel", "score"]
     assert [row[1] for row in ranking["data"]] == table.channel.tolist()
     figures = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}
-    assert figures == {f"figures/{path.name}" for path in result.artifacts["visualize"].paths}
+    drawn = result.artifacts["visualize"]
+    assert figures == {f"figures/{name}" for name in ("channels", "overlays", *(path.name for path in drawn.paths))}
+
+    pictured = downloaded(client, found, "channels.json", tmp_path)
+    assert pictured["columns"] == ["rank", "picture", "channel", "score"]
+    assert [row[2] for row in pictured["data"]] == table.channel.head(12).tolist()
+    for row in pictured["data"]:
+        assert row[1]["type"] == "image"
+        assert client.download_artifacts(found.info.run_id, row[1]["filepath"], str(tmp_path))
+    assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # it is the first
 
     (dataset,) = found.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
@@ -71,8 +82,8 @@ def test_a_repeated_run_is_logged_as_taken_from_the_store(compose: Compose, tmp_
     for name in ("first", "again"):
         run(settings, tmp_path / name, [MlflowTracker()])
     _, (again, first) = logged(tmp_path / "outputs")
-    assert {first.data.metrics[f"cached.{stage.name}"] for stage in STAGES} == {0.0}
-    assert {again.data.metrics[f"cached.{stage.name}"] for stage in STAGES} == {1.0}
+    assert {first.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {0.0}
+    assert {again.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {1.0}
     assert "sweep" not in again.data.tags
 
 

@@ -1,0 +1,198 @@
+"""The report of one run: a page in one file, which needs no network and no server.
+
+Everything goes through Jinja's autoescape, and what scripts read is JSON in which ``<``, ``>`` and ``&`` are written as
+escapes: an image's name or a header's value is shown, never obeyed. The page's own policy forbids it to load anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pipeline.figures.columns import cell_text, shown_columns
+
+LARGE = 150_000  # bytes; a larger figure is embedded as WebP, a third of its size and to the eye the same
+
+CAPTIONS = {
+    "activation_maps": "Activation maps of the best and the last channels (or the chosen ones), with their scales.",
+    "activation_overlays": "The same maps over their images: colour and opacity rise with the activation.",
+    "reliability": "How alike the rankings of two random halves are, against the number of images.",
+    "transforms": "ACE's transforms of the first channel drawn: each component's, and the class score's.",
+    "cam": "Class activation maps: what each place adds to the score of the target and of the predicted class, and "
+    "the five likeliest classes.",
+    "grad_cam": "Grad-CAM: places weighted by the gradient of the target's and of the predicted class's score, and "
+    "the five likeliest classes.",
+    "predictions": "The five likeliest classes of some images.",
+    "channel_weighted": "Where the best-ranked channels depart from their resting level, weighted by their scores.",
+    "maximization": "Inputs found by gradient ascent for the best channels, the real image that drives each most, and "
+    "the mean activation that either reaches.",
+}
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What a run's report shows.
+
+    Attributes
+    ----------
+    table : DataFrame
+        The ranking's; columns that are not known are shown under their own names.
+    gallery : mapping
+        From `pipeline.figures.gallery.gallery`.
+    figures : sequence of Path
+        PNG files.
+    notes : sequence of str
+        Shown above the ranking.
+    settings, environment : mapping of str to value
+        Flat.
+    stages : sequence of (name, seconds, from the store, key)
+        In order.
+    command : str
+        What makes the run again.
+    """
+
+    table: pd.DataFrame
+    gallery: Mapping[str, Any]
+    figures: Sequence[Path]
+    notes: Sequence[str]
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    stages: Sequence[tuple[str, float, bool, str]]
+    command: str
+
+
+def render_report(content: ReportContent) -> str:
+    """Return the page."""
+    table, first = content.table, content.table.iloc[0]
+    is_regression = pd.isna(first.target_class)
+    class_name = first.class_name if isinstance(first.class_name, str) else f"number {first.target_class}"
+    target = "the network's output" if is_regression else f"class {class_name}"
+    kept = float(first.n_components)
+    components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
+    sheet = content.gallery["maps"]
+    return template("report.html.j2").render(
+        title=f"Which channels of {first.layer} matter for {target}?",
+        subtitle=f"{first.model}, {first.n_images} images, {components}, statistic {first.statistic}",
+        facts=_facts(table),
+        notes=[f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in content.notes],
+        curve=_curve(table),
+        columns=shown_columns(table),
+        rows=_rows(table, sheet),
+        gallery=content.gallery,
+        map_rows=-(-sheet["cells"] // sheet["columns"]),
+        # The sheet of maps is in the style already: once is enough.
+        data={**content.gallery, "maps": {key: value for key, value in sheet.items() if key != "src"}},
+        figures=[
+            {"src": embedded(path), "caption": CAPTIONS[path.stem]} for path in content.figures if path.stem in CAPTIONS
+        ],
+        command=content.command,
+        settings=[
+            (name, value if isinstance(value, str) else json.dumps(value)) for name, value in content.settings.items()
+        ],
+        environment=list(content.environment.items()),
+        stages=[
+            {"name": name, "seconds": "from the store" if is_cached else f"{seconds:.1f}", "key": key}
+            for name, seconds, is_cached, key in content.stages
+        ],
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of this package; whatever is put into it is escaped, and a missing value is an error."""
+    loader = jinja2.PackageLoader("pipeline.figures")
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)
+
+
+def embedded(path: Path) -> str:
+    """Return a PNG file as an address that holds it; a large one as WebP."""
+    kind, data = "png", path.read_bytes()
+    if len(data) > LARGE:
+        buffer = BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").save(buffer, "WEBP", quality=80)
+        kind, data = "webp", buffer.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _facts(table: pd.DataFrame) -> list[tuple[str, str]]:
+    living = table[~table.dead]
+    best = table.iloc[0]
+    facts = [
+        ("best channel", f"{best.channel} ({best.score:.3f})"),
+        ("median score", f"{living.score.median():.3f}" if len(living) else "–"),
+        ("share above .5", f"{(table.score > 0.5).mean():.0%}"),
+        ("channels", str(len(table))),
+    ]
+    return facts + ([("dead channels", str(int(table.dead.sum())))] if table.dead.any() else [])
+
+
+def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = shown_columns(table)
+    low, high = min(0.0, float(table.score.min())), max(1.0, float(table.score.max()))
+    n_columns, n_rows = sheet["columns"], -(-sheet["cells"] // sheet["columns"])
+    rows = []
+    for place, record in enumerate(table.to_dict("records")):
+        row, column = divmod(place, n_columns)
+        values = [record[each.key] for each in columns]
+        rows.append(
+            {
+                "channel": record["channel"],
+                "map_x": f"{100 * column / max(n_columns - 1, 1):.4f}",
+                "map_y": f"{100 * row / max(n_rows - 1, 1):.4f}",
+                "cells": [
+                    {
+                        "text": cell_text(value),
+                        "value": int(value) if isinstance(value, bool) else value,
+                        "share": f"{(record['score'] - low) / (high - low):.4f}",
+                    }
+                    for value in values
+                ],
+            }
+        )
+    return rows
+
+
+def _curve(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the curve of scores by rank, laid out in the units of the drawing."""
+    width, height, left, right, top, bottom = 832, 240, 44, 824, 8, 204
+    n_channels = len(table)
+    scores = table.score.to_numpy(dtype=float)
+    low, high = min(0.0, float(np.floor(scores.min()))), max(1.0, float(scores.max()))
+
+    def x(rank: float) -> float:
+        return round(left + (right - left) * (rank - 0.5) / n_channels, 2)
+
+    def y(score: float) -> float:
+        return round(bottom - (bottom - top) * (score - low) / (high - low), 2)
+
+    points = [
+        {
+            "x": x(row["rank"]), "y": y(row["score"]), "channel": row["channel"], "rank": row["rank"],
+            "score": f"{row['score']:.4f}", "dead": bool(row["dead"]),
+        }
+        for row in table.to_dict("records")
+    ]  # fmt: skip
+    step = max(1, round(n_channels / 8))
+    best = table.iloc[0]
+    return {
+        "width": width, "height": height, "left": left, "right": right, "bottom": bottom,
+        "radius": 4 if n_channels <= 80 else 2.5,
+        "line": " ".join(f"{point['x']},{point['y']}" for point in points if not point["dead"]),
+        "points": points,
+        "x_ticks": [{"at": x(rank), "text": rank} for rank in sorted({1, *range(step, n_channels + 1, step)})],
+        "y_ticks": [{"at": y(value), "text": f"{value:g}"} for value in np.linspace(low, high, 6).round(3)],
+        "label": f"Score by rank: from {best.score:.3f} (channel {best.channel}) down to {scores[-1]:.3f}, "
+        f"{n_channels} channels",
+    }  # fmt: skip

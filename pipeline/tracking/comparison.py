@@ -1,0 +1,259 @@
+"""Compare logged rankings: figures, a page for all, and an MLflow run that holds them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, RunTag
+
+from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
+from pipeline.figures.report import embedded, template
+from pipeline.figures.style import paper_style, save_png
+from pipeline.numerics.agreement import Agreement, agreement
+from pipeline.store import storage_errors
+from pipeline.tracking.runs import LoggedRun, chosen_runs, ranked_runs, read_run
+
+PAGE = "comparison.html"
+PAIRS = "agreement.json"
+DPI = 150
+WHY_NOT_RANKS = (
+    "Ranks are not compared between different layers: channel 7 of one layer and channel 7 of another have nothing in "
+    "common but the number. What compares is how the scores are spread."
+)
+MEASURES = {
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    "rank_biased_overlap": "rank-biased overlap",
+    "top_overlap": "top overlap",
+}
+# What may tell runs apart, in the order in which it is said; what follows from another setting is left out.
+TELLING = ("model.name", "model.weights", "layer", "class_name", "n_images", "n_components", "seed")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that ranked the same channels, and how far they agree."""
+
+    runs: tuple[int, ...]
+    ranks: tuple[np.ndarray[Any, Any], ...]
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found and left.
+
+    Attributes
+    ----------
+    runs : sequence of LoggedRun
+        In order.
+    labels : sequence of str
+        What tells each run apart.
+    groups : sequence of Group
+        Each of two runs or more of one layer.
+    pairs : DataFrame
+        A row per pair of runs that ranked the same channels.
+    folder : Path
+        Where the page and the figures lie.
+    run_id : str
+        The MLflow run that holds them.
+    """
+
+    runs: tuple[LoggedRun, ...]
+    labels: tuple[str, ...]
+    groups: tuple[Group, ...]
+    pairs: pd.DataFrame
+    folder: Path
+    run_id: str
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the runs ranked different layers."""
+        return len({run.ranked for run in self.runs}) > 1
+
+
+def compare(
+    client: MlflowClient,
+    experiment: str,
+    folder: Path,
+    *,
+    ids: Sequence[str] = (),
+    sweep: str | None = None,
+    last: int = 0,
+    top: int = 10,
+) -> Comparison:
+    """Compare the runs meant (see `chosen_runs`), write page and figures below `folder`, and log them as a run.
+
+    The one entry for whoever has runs to compare: the command line, and the end of a sweep.
+    """
+    chosen = chosen_runs(client, experiment, ids=ids, sweep=sweep, last=last)
+    runs = tuple(read_run(client, run) for run in chosen)
+    failed = [] if sweep is None else ranked_runs(client, experiment, sweep, "FAILED")
+    labels = tuple(labelled(runs))
+    groups = tuple(_groups(runs, top))
+    pairs = _pairs(groups, labels)
+    title = f"Sweep {sweep}: {len(runs)} runs" if sweep else f"{len(runs)} runs compared"
+    with storage_errors("the comparison", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = _draw(runs, labels, groups, folder)
+        page = _page(
+            title, runs, labels, pairs, figures, [(run.info.run_name, run.data.tags.get("error", "")) for run in failed]
+        )
+        (folder / PAGE).write_text(page, encoding="utf-8")
+    run_id = _log(client, experiment, runs, pairs, folder, title, sweep)
+    return Comparison(runs, labels, groups, pairs, folder, run_id)
+
+
+def labelled(runs: Sequence[LoggedRun]) -> list[str]:
+    """Return what tells each run apart: the settings in which they differ, or else the beginnings of their ids."""
+    keys = [*TELLING, *sorted({key for run in runs for key in run.params if key.startswith(("score.", "data."))})]
+    differing = [key for key in keys if len({run.params.get(key) for run in runs}) > 1]
+    if "model.name" in differing:
+        differing = [key for key in differing if key != "model.weights"]
+    labels = [", ".join(f"{key.rpartition('.')[2]}={run.params.get(key)}" for key in differing) for run in runs]
+    if len(set(labels)) < len(runs):
+        labels = [f"{label} {run.run_id[:6]}".strip() for label, run in zip(labels, runs, strict=True)]
+    return labels
+
+
+def ranks_by_channel(table: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Return each channel's rank; the dead ones, whose order says nothing, share their mean."""
+    ordered = table.sort_values("channel")
+    ranks: np.ndarray[Any, Any] = ordered["rank"].to_numpy(dtype=float)
+    dead = ordered.dead.to_numpy(dtype=bool)
+    if dead.any():
+        ranks[dead] = ranks[dead].mean()
+    return ranks
+
+
+def _groups(runs: Sequence[LoggedRun], top: int) -> list[Group]:
+    same: dict[tuple[str, str, int], list[int]] = {}
+    for index, run in enumerate(runs):
+        same.setdefault(run.ranked, []).append(index)
+    found = []
+    for members in same.values():
+        if len(members) > 1:
+            ranks = tuple(ranks_by_channel(runs[index].table) for index in members)
+            found.append(Group(tuple(members), ranks, agreement(ranks, top)))
+    return found
+
+
+def _pairs(groups: Sequence[Group], labels: Sequence[str]) -> pd.DataFrame:
+    rows = [
+        {"first": labels[group.runs[i]], "second": labels[group.runs[j]]}
+        | {name: float(getattr(group.agreement, name)[i, j]) for name in MEASURES}
+        | {"top": group.agreement.top}
+        for group in groups
+        for i, j in combinations(range(len(group.runs)), 2)
+    ]
+    return pd.DataFrame(rows, columns=["first", "second", *MEASURES, "top"])
+
+
+def _draw(
+    runs: Sequence[LoggedRun], labels: Sequence[str], groups: Sequence[Group], folder: Path
+) -> list[tuple[Path, str]]:
+    """Draw what there is; return each file with its caption."""
+    drawn = []
+    with paper_style():
+        for number, group in enumerate(groups):
+            names = [labels[index] for index in group.runs]
+            model, layer, _ = runs[group.runs[0]].ranked
+            suffix = f"_{number + 1}" if len(groups) > 1 else ""
+            measures = [(text, getattr(group.agreement, name)) for name, text in MEASURES.items()]
+            measures[-1] = (f"top {group.agreement.top} overlap", measures[-1][1])
+            for name, figure, caption in (
+                ("agreement", draw_agreement(measures, names, f"Agreement of rankings: {model}, {layer}"),
+                 "Spearman and Kendall compare all ranks; rank-biased overlap and the top overlap the best ones."),
+                ("slopes", draw_slopes(group.ranks, names, group.agreement.top, f"Ranks of channels: {model}, {layer}"),
+                 "Each line is a channel; the number beside it is its index."),
+            ):  # fmt: skip
+                save_png(figure, folder / f"{name}{suffix}.png", DPI)
+                drawn.append((folder / f"{name}{suffix}.png", caption))
+        scores = [run.table[~run.table.dead].score.to_numpy(dtype=float) for run in runs]
+        save_png(draw_distributions(scores, labels, "Scores of each run"), folder / "distributions.png", DPI)
+        drawn.append((folder / "distributions.png", "How the scores of each run's living channels are spread."))
+    return drawn
+
+
+def _page(
+    title: str,
+    runs: Sequence[LoggedRun],
+    labels: Sequence[str],
+    pairs: pd.DataFrame,
+    figures: Sequence[tuple[Path, str]],
+    failed: Sequence[tuple[str, str]],
+) -> str:
+    def seconds(run: LoggedRun) -> float:
+        return sum(value for name, value in run.metrics.items() if name.startswith("stage.seconds."))
+
+    shown = [
+        {
+            "label": label,
+            "name": run.name,
+            "run_id": run.run_id,
+            "facts": [
+                ("best", f"{run.table.score.max():.3f}"),
+                ("median", f"{run.table[~run.table.dead].score.median():.3f}"),
+                ("above .5", f"{(run.table.score > 0.5).mean():.0%}"),
+                ("channels", str(len(run.table))),
+                ("seconds", f"{seconds(run):.1f}"),
+            ],
+            "best": [
+                {
+                    "channel": row["channel"],
+                    "score": f"{row['score']:.3f}",
+                    "src": f"data:image/png;base64,{base64.b64encode(run.cards[row['channel']]).decode()}"
+                    if row["channel"] in run.cards
+                    else "",
+                }
+                for row in run.table.head(5).to_dict("records")
+            ],
+        }
+        for run, label in zip(runs, labels, strict=True)
+    ]
+    keys = sorted({key for run in runs for key in run.params if not key.startswith(("paths.", "tracking."))})
+    differing = [key for key in keys if len({run.params.get(key) for run in runs}) > 1]
+    return template("comparison.html.j2").render(
+        title=title,
+        runs=shown,
+        pairs=[
+            [row["first"], row["second"], *(f"{row[name]:.3f}" for name in MEASURES)]
+            for row in pairs.to_dict("records")
+        ],
+        measures=list(MEASURES.values()),
+        why_not_ranks=WHY_NOT_RANKS if len({run.ranked for run in runs}) > 1 else "",
+        figures=[{"src": embedded(path), "caption": caption} for path, caption in figures],
+        differing=[(key, [run.params.get(key, "–") for run in runs]) for key in differing],
+        failed=list(failed),
+    )
+
+
+def _log(
+    client: MlflowClient,
+    experiment: str,
+    runs: Sequence[LoggedRun],
+    pairs: pd.DataFrame,
+    folder: Path,
+    title: str,
+    sweep: str | None,
+) -> str:
+    """Log the comparison as a run of its own; its tags name the runs, so that it is not taken for one of them."""
+    tags = {"compares": ",".join(run.run_id for run in runs)} | ({"compared_sweep": sweep} if sweep else {})
+    run = client.create_run(experiment, tags=tags, run_name=f"Comparison: {title}")
+    run_id = str(run.info.run_id)
+    now = int(run.info.start_time)
+    metrics = [Metric(f"{name}.mean", float(pairs[name].mean()), now, 0) for name in MEASURES if len(pairs)]
+    client.log_batch(run_id, metrics=metrics, tags=[RunTag("mlflow.note.content", f"{title}. See {PAGE}.")])
+    if len(pairs):
+        client.log_table(run_id, pairs, PAIRS)
+    client.log_artifacts(run_id, str(folder))
+    client.set_terminated(run_id, "FINISHED")
+    return run_id

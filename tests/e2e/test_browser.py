@@ -1,0 +1,272 @@
+"""What people look at, in a real browser: the report from disk and inside MLflow, MLflow's comparisons of a sweep.
+
+Screenshots are kept in outputs/screenshots, for people to look at.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
+
+from pipeline.runner import run
+from pipeline.sources.digits import scans
+from pipeline.tracking.report import ReportWriter
+from pipeline.ui import START_SECONDS
+from tests.conftest import ROOT, SMALL, Compose, in_ci
+
+SCREENSHOTS = ROOT / "outputs" / "screenshots"
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+QUESTION = (*SMALL, "tracking.enabled=true", "visualize.maximize=always", "visualize.maximize_steps=8")
+HOSTILE = '<img src=x onerror="document.title=1">.png'
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    if path is None:
+        if in_ci():
+            pytest.fail("CI must have chromium: .ci/run installs it")
+        pytest.skip("no chromium: apt-get install chromium")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that fails the test where a script fails, or where anything is fetched that the test did not open."""
+    opened = browser.new_page(viewport={"width": 1800, "height": 1100}, reduced_motion="reduce")
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+    assert faults == []
+
+
+def typed(outputs: Path, *arguments: str, module: str = "pipeline") -> str:
+    command = [sys.executable, "-m", module, f"paths.outputs={outputs}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """A sweep over three layers, compared."""
+    folder = tmp_path_factory.mktemp("swept") / "outputs"
+    folder.mkdir()
+    shutil.copy(empty_database, folder)
+    typed(folder, *QUESTION, "layer=conv1,conv2,conv3", "--multirun")
+    typed(folder, "--sweep", "last", module="pipeline.compare")
+    return folder
+
+
+def rankings(outputs: Path) -> list[pd.DataFrame]:
+    return [pd.read_csv(path) for path in sorted(outputs.glob("sweeps/*/*/ranking.csv"))]
+
+
+@pytest.fixture(scope="module")
+def addresses(outputs: Path) -> Iterator[dict[str, str]]:
+    """MLflow, served by `python -m pipeline.ui`; what it prints, by name."""
+    with socket.socket() as free:  # the system's choice: 5000 may be somebody else's by the time the server starts
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-u", "-m", "pipeline.ui", f"--port={port}", f"paths.outputs={outputs}"]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    try:
+        found: dict[str, str] = {}
+        for line in server.stdout:
+            if match := re.match(r"  (\w.*?)\s{2,}(http://127\.0\.0\.1:\d+/#\S+)$", line.rstrip()):
+                found[match[1]] = match[2]
+            if "latest sweep, page" in found:
+                break
+        assert len(found) == 4, f"nothing within {START_SECONDS} s"
+        yield found
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        server.stdout.close()
+
+
+def check_report(report: Page | FrameLocator) -> None:
+    """Sort, search, choose a channel, by mouse and by keyboard."""
+    rows = report.locator("#ranking tbody tr")
+    assert rows.count() == 64
+    assert report.locator("h1").inner_text() == "Which channels of conv3 matter for class 8?"
+    detail = report.locator("#detail")
+    best = rows.nth(0).get_attribute("data-channel")
+    assert detail.locator("h2").inner_text().startswith(f"Channel {best}")
+
+    heading = report.locator('th[data-key="score"]')
+    for order in ("descending", "ascending"):
+        heading.locator("button").click()
+        assert heading.get_attribute("aria-sort") == order
+    assert report.locator("th[aria-sort]").count() == 1
+    scores = [float(text) for text in report.locator("#ranking td.score").all_inner_texts()]
+    assert scores == sorted(scores)
+    worst = rows.nth(0).get_attribute("data-channel")
+    assert worst != best
+
+    report.locator("#search").fill("score>0.4 ")
+    n_high = sum(score > 0.4 for score in scores)
+    assert report.locator("#count").inner_text() == f"{n_high} of 64 channels"
+    assert report.locator("#ranking tbody tr:visible").count() == n_high
+    report.locator("#search").fill(str(worst))
+    assert report.locator("#ranking tbody tr:visible").count() == 1
+
+    report.locator(f'tr[data-channel="{worst}"] button').click()
+    assert detail.locator("h2").inner_text().startswith(f"Channel {worst}")
+    assert detail.locator(".panels svg").count() == 2  # one component, and the class score
+    assert detail.locator(".panels svg").nth(0).locator("circle").count() == 20
+    report.locator("#search").fill("")
+    report.locator('th[data-key="rank"] button').click()
+    first = rows.nth(0).locator("button")
+    first.focus()
+    first.press("ArrowDown")
+    second = rows.nth(1).get_attribute("data-channel")
+    assert detail.locator("h2").inner_text().startswith(f"Channel {second}")
+    assert detail.locator("text=found by gradient ascent").count() == (1 if second in asked_for(report) else 0)
+
+
+def asked_for(report: Page | FrameLocator) -> list[str]:
+    """The channels whose input was maximised: the six best."""
+    return [str(report.locator("#ranking tbody tr").nth(place).get_attribute("data-channel")) for place in range(6)]
+
+
+def test_the_report_works_from_disk_without_a_network(page: Page, outputs: Path) -> None:
+    (report,) = outputs.glob("sweeps/*/2/report.html")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    check_report(page)
+    page.screenshot(path=SCREENSHOTS / "report_light.png", full_page=True)
+    page.locator("#theme").click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.locator("#theme").get_attribute("aria-pressed") == "true"
+    page.screenshot(path=SCREENSHOTS / "report_dark.png")
+    assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
+
+    page.emulate_media(media="print")
+    assert not page.locator("#search").is_visible()
+    assert not page.locator("#detail").is_visible()
+    page.pdf(path=SCREENSHOTS / "report.pdf", format="A4", print_background=True)
+
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 420, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.screenshot(path=SCREENSHOTS / "report_narrow.png")
+
+
+def test_the_report_is_made_for_screen_readers(page: Page, outputs: Path) -> None:
+    (report,) = outputs.glob("sweeps/*/2/report.html")
+    page.goto(report.as_uri())
+    assert page.locator("html").get_attribute("lang") == "en"
+    assert page.locator("#ranking caption").count() == 1
+    assert page.locator('#ranking thead th:not([scope="col"])').count() == 0
+    assert page.locator("#ranking tbody th[scope=row]").count() == 64
+    assert page.locator("img:not([alt])").count() == 0
+    assert page.locator("#curve").get_attribute("aria-label", timeout=1000).startswith("Score by rank: from ")
+    assert page.locator("#count[role=status]").count() == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the ranking"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_the_report_works_inside_mlflow(page: Page, addresses: dict[str, str]) -> None:
+    page.goto(addresses["latest report"])
+    frame = page.frame_locator("iframe")
+    frame.locator("#ranking").wait_for()
+    check_report(frame)
+    page.screenshot(path=SCREENSHOTS / "mlflow_report.png")
+
+
+def test_the_run_page_shows_what_was_found(page: Page, addresses: dict[str, str]) -> None:
+    page.goto(addresses["latest report"].partition("/artifacts/")[0])
+    for text in ("score.best", "score.share_above_half", "n_components", "digits_cnn conv3 8"):
+        page.get_by_text(text, exact=True).first.wait_for()
+    page.screenshot(path=SCREENSHOTS / "mlflow_run.png")
+
+
+def test_a_sweeps_rankings_stand_side_by_side(page: Page, addresses: dict[str, str], outputs: Path) -> None:
+    page.goto(addresses["latest sweep, tables"])
+    for layer in ("conv1", "conv2", "conv3"):
+        page.get_by_text(f"digits_cnn {layer} 8", exact=True).first.wait_for()
+    page.get_by_text("ranking.json").first.wait_for()
+    page.get_by_text("3 matching runs").wait_for()
+    for table in rankings(outputs):
+        page.get_by_text(str(table.channel[0]), exact=True).first.wait_for()
+    page.screenshot(path=SCREENSHOTS / "mlflow_artifact.png")
+
+    page.get_by_text("ranking.json").first.click()
+    page.get_by_role("option", name="channels.json").click()
+    page.get_by_role("option", name="ranking.json").click()
+    page.keyboard.press("Escape")
+    page.get_by_text("Compare:").first.click()
+    page.get_by_role("option", name="picture").click()
+    pictures = page.locator("[role=row] img, tr img")
+    pictures.nth(2).wait_for()
+    assert pictures.evaluate_all("all => all.every(each => each.src.includes('get-artifact'))")
+    page.wait_for_function("document.querySelector('[role=row] img, tr img').naturalWidth > 0")
+    page.screenshot(path=SCREENSHOTS / "mlflow_pictures.png")
+
+
+def test_a_sweeps_curves_are_drawn(page: Page, addresses: dict[str, str], outputs: Path) -> None:
+    page.goto(addresses["latest sweep, curves"])
+    page.locator("[data-testid=experiment-view-compare-runs-card]").first.wait_for()
+    page.locator(".js-plotly-plot").first.wait_for()
+    for name in ("score.best", "score.median"):
+        page.get_by_text(name, exact=True).first.wait_for()
+    for table in rankings(outputs):
+        page.locator(".js-plotly-plot").get_by_text(f"{table.score.max():.2f}", exact=True).first.wait_for()
+    page.screenshot(path=SCREENSHOTS / "mlflow_chart.png")
+
+
+def test_a_sweeps_page_shows_the_layers_side_by_side(page: Page, addresses: dict[str, str]) -> None:
+    page.goto(addresses["latest sweep, page"])
+    frame = page.frame_locator("iframe")
+    frame.locator(".run").first.wait_for()
+    assert frame.locator(".run h3").all_inner_texts() == ["layer=conv1", "layer=conv2", "layer=conv3"]
+    assert frame.locator(".run img").count() == 15
+    assert frame.locator("text=Ranks are not compared between different layers").count() == 1
+    page.screenshot(path=SCREENSHOTS / "mlflow_sweep.png")
+
+
+def test_nothing_from_outside_is_obeyed(page: Page, compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index, scan in enumerate(scans()[0][:6]):
+        Image.fromarray(scan).save(tmp_path / "photos" / (HOSTILE if index == 0 else f"{index}.png"))
+    settings = compose(
+        "data=folder", f"data.root={tmp_path / 'photos'}", "class_name='</script><script>document.title=2</script>'",
+        "target_class=3", "n_images=6",
+    )  # fmt: skip
+    run(settings, tmp_path / "run", [ReportWriter("python -m pipeline </script><b onclick=x>")])
+    page.goto((tmp_path / "run" / "report.html").as_uri())
+    shown = []
+    page.locator("#search").fill("<img")
+    for row in page.locator("#ranking tbody tr:visible").all():
+        row.click()
+        shown.append(page.locator("#detail img").first.get_attribute("alt"))
+    assert f"Image {HOSTILE}" in shown  # it drives a channel most, and is shown as what it is called
+    assert page.title().startswith("Which channels of conv1 matter for class </script>")
+    assert page.locator("img[onerror]").count() == 0
+    assert page.locator("[onclick]").count() == 0

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import densenet121, resnet18, squeezenet1_1, vgg11
+
+from pipeline.networks.attribution import grad_cam, look
+from pipeline.networks.digits import digits_cnn
+
+
+def hooks(network: nn.Module) -> int:
+    return sum(len(module._forward_hooks) for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [(digits_cnn, (2, 1, 8, 8)), (resnet18, (2, 3, 96, 96)), (densenet121, (2, 3, 96, 96))],
+    ids=["module", "resnet18", "functional"],
+)
+def test_the_maps_mean_is_the_class_score_less_its_bias(network, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    built: nn.Module = network().eval()
+    inputs = torch.randn(shape)
+    seen = look(built, inputs, target_class=3)
+    assert seen.method == "CAM"
+    assert seen.target_maps is not None
+    assert seen.predicted_maps is not None
+    with torch.inference_mode():
+        logits = built(inputs)
+    bias = [module for module in built.modules() if isinstance(module, nn.Linear)][-1].bias
+    scores = (logits - bias).detach().numpy()
+    np.testing.assert_allclose(seen.target_maps.mean(axis=(1, 2)), scores[:, 3], rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(seen.predicted, logits.argmax(1).numpy())
+    of_predicted = scores[np.arange(len(inputs)), seen.predicted]
+    np.testing.assert_allclose(seen.predicted_maps.mean(axis=(1, 2)), of_predicted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(seen.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert hooks(built) == 0
+
+
+def test_cam_is_weights_times_features_and_grad_cam_up_to_scale_on_resnet18() -> None:
+    torch.manual_seed(1)
+    network = resnet18().eval()
+    inputs = torch.randn(3, 3, 224, 224)
+    with torch.inference_mode():
+        maps = network.conv1(inputs)
+        maps = network.maxpool(network.relu(network.bn1(maps)))
+        features = network.layer4(network.layer3(network.layer2(network.layer1(maps))))
+        expected = (network.fc.weight[7].view(1, -1, 1, 1) * features).sum(dim=1).numpy()
+    cam = look(network, inputs, target_class=7).target_maps
+    assert cam is not None
+    assert np.abs(cam - expected).max() <= 1e-5 * np.abs(expected).max()
+    gradient_based = grad_cam(network, network.layer4, inputs, torch.tensor([7, 7, 7]))
+    assert np.abs(gradient_based * 49 - cam).max() <= 1e-5 * np.abs(cam).max()
+    assert all(module.inplace for module in network.modules() if isinstance(module, nn.ReLU))
+    assert hooks(network) == 0
+
+
+@pytest.mark.parametrize(("network", "side"), [(vgg11, 4), (squeezenet1_1, 3)])
+def test_networks_of_another_form_have_grad_cam(network, side: int) -> None:
+    torch.manual_seed(0)
+    built = network(num_classes=5).eval().requires_grad_(False)
+    seen = look(built, torch.randn(2, 3, 64, 64), target_class=3)
+    assert seen.method == "Grad-CAM"
+    assert seen.target_maps is not None
+    assert seen.target_maps.shape == (2, side, side)
+    assert seen.target_maps.std() > 0
+    assert seen.probabilities.shape == (2, 5)
+    assert hooks(built) == 0
+
+
+def test_a_network_without_maps_has_none() -> None:
+    torch.manual_seed(0)
+    built = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
+    seen = look(built, torch.randn(2, 1, 8, 8), target_class=0)
+    assert (seen.method, seen.target_maps, seen.predicted_maps) == (None, None, None)

@@ -1,0 +1,158 @@
+"""``python -m pipeline.compare`` and ``pipeline.ui``: what they print, log and refuse."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import compare, ui
+from pipeline.config import compose_settings
+from pipeline.errors import InputError
+from pipeline.runner import run
+from pipeline.tracking.comparison import labelled, ranks_by_channel
+from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
+from pipeline.tracking.report import ReportWriter
+from pipeline.tracking.runs import LoggedRun
+from tests.conftest import Compose
+
+Cli = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Call `python -m pipeline.compare` in this process; return exit code, stdout and stderr lines."""
+    monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path / "outputs"))
+
+    def call(*arguments: str) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+        code = 0
+        try:
+            compare.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def swept(compose: Compose, tracked: Path, tmp_path: Path) -> list[pd.DataFrame]:
+    """Three runs of one sweep: two of conv1, one of conv2; their rankings."""
+    found = []
+    for name, asked in enumerate((["n_components=1"], ["n_components=2"], ["n_components=1", "layer=conv2"])):
+        settings = compose("tracking.enabled=true", *asked)
+        result = run(settings, tmp_path / str(name), [ReportWriter("x"), MlflowTracker(sweep="monday")])
+        found.append(result.ranking.table)
+    return found
+
+
+def logged(outputs: Path) -> tuple[MlflowClient, list]:
+    client = MlflowClient(tracking_uri(outputs, None))
+    experiment = client.get_experiment_by_name("pcace")
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def test_a_sweep_is_compared_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataFrame], tmp_path: Path) -> None:
+    code, out, err = cli("--sweep", "last", "--top", "5")
+    assert (code, err) == (0, [])
+    assert [line.split()[0] for line in out[:4]] == ["run", "layer=conv1,", "layer=conv1,", "layer=conv2,"]
+    assert out[5].split() == ["Spearman", "Kendall", "RBO", "top", "5"]
+    first, second = (ranks_by_channel(table) for table in swept[:2])
+    spearman = float(np.corrcoef(first, second)[0, 1])
+    assert f"{spearman:.3f}" in out[6].split()
+    assert any(line.startswith("Ranks are not compared between different layers: ") for line in out)
+
+    folder = tmp_path / "outputs" / "comparisons" / "monday"
+    names = {"agreement.png", "slopes.png", "distributions.png", "comparison.html"}
+    assert {path.name for path in folder.iterdir()} == names
+    client, (compared, *runs) = logged(tmp_path / "outputs")
+    assert compared.data.tags["compares"].split(",") == [run.info.run_id for run in reversed(runs)]
+    assert (compared.info.status, "sweep" in compared.data.tags) == ("FINISHED", False)
+    assert compared.data.metrics["spearman.mean"] == pytest.approx(spearman)
+    assert {item.path for item in client.list_artifacts(compared.info.run_id)} == {*names, "agreement.json"}
+
+    overlap = [run.data.metrics.get("overlap_with_first.rank_biased") for run in reversed(runs)]
+    assert overlap[0] == 1
+    assert 0 < overlap[1] < 1
+    assert overlap[2] is None  # another layer
+    code, out, _ = cli("--last", "2")  # the comparison is no run with a ranking
+    assert code == 0
+    assert [line.split()[0] for line in out[1:3]] == ["layer=conv1,", "layer=conv2,"]
+    code, out, _ = cli(*(run.info.run_id[:9] for run in runs[1:]))
+    assert [line.split()[0] for line in out[1:3]] == ["n_components=2", "n_components=1"]
+
+    settings = compose_settings([f"paths.outputs={tmp_path / 'outputs'}"])
+    shown = dict(ui.addresses(settings, "http://here"))
+    latest = f"http://here/#/experiments/1/runs/{runs[0].info.run_id}/artifacts/report.html"
+    assert shown["latest report"] == latest
+    assert shown["latest sweep, page"].endswith(f"/runs/{compared.info.run_id}/artifacts/comparison.html")
+    assert "tags.sweep%20%3D%20%27monday%27" in shown["latest sweep, tables"]
+
+
+@pytest.mark.usefixtures("swept")
+def test_what_cannot_be_compared_is_one_line(cli: Cli) -> None:
+    for arguments, start in (
+        (["--sweep", "tuesday"], "--sweep must be a sweep with finished runs; got 'tuesday'. Latest: monday."),
+        (["--sweep", "x' or '1"], "--sweep must be a sweep with finished runs; got 'x' or '1'. Latest: monday."),
+        (
+            ["nosuchrun", "--top", "3"],
+            "a run must be a finished run's id or its beginning; got 'nosuchrun' (there is none).",
+        ),
+        (["--last", "1"], "a comparison must have at least 2 finished runs; got 1."),
+        ([], "the runs must be given in one way (RUN RUN ..., --sweep ID or --last N); got 0."),
+        (
+            ["--last", "2", "--sweep", "monday"],
+            "the runs must be given in one way (RUN RUN ..., --sweep ID or --last N)",
+        ),
+        (["--last", "0"], "--last must be at least 1; got 0."),
+        (
+            ["--last", "x"],
+            "the command must be one that --help shows; got a fault: argument --last: invalid int value: 'x'.",
+        ),
+        (["--last", "2", "n_imgs=3"], "n_imgs must be a known setting; got 3."),
+        (["--last", "2", "tracking.experiment=none"], "tracking.experiment must hold runs; got none (there is none)."),
+    ):
+        code, out, err = cli(*arguments)
+        assert (code, out, len(err)) == (1, [], 1), arguments
+        assert err[0].startswith(f"error: {start}")
+
+
+def test_without_runs_it_says_how_to_make_one(cli: Cli, tmp_path: Path) -> None:
+    code, _, err = cli("--last", "2")
+    assert code == 1
+    assert err == [
+        f"error: runs must have been logged to {tmp_path / 'outputs'}; got none. Make one: python -m pipeline."
+    ]
+
+
+def test_runs_are_called_by_what_they_differ_in() -> None:
+    def logged_run(run_id: str, **params: str) -> LoggedRun:
+        names = {key.replace("__", "."): value for key, value in params.items()}
+        return LoggedRun(run_id, "name", names, {}, pd.DataFrame(), {})
+
+    runs = [logged_run("aaaaaaaa", layer="a", seed="0"), logged_run("bbbbbbbb", layer="b", seed="0")]
+    assert labelled(runs) == ["layer=a", "layer=b"]
+    runs = [logged_run("aaaaaaaa", layer="a", score__bass="0"), logged_run("bbbbbbbb", layer="a", score__bass="5")]
+    assert labelled(runs) == ["bass=0", "bass=5"]
+    assert labelled([logged_run("aaaaaaaa", layer="a"), logged_run("bbbbbbbb", layer="a")]) == ["aaaaaa", "bbbbbb"]
+
+
+def test_dead_channels_share_their_mean_rank() -> None:
+    table = pd.DataFrame({"channel": [2, 0, 1, 3], "rank": [1, 2, 3, 4], "dead": [False, False, True, True]})
+    assert ranks_by_channel(table).tolist() == [2, 3.5, 1, 3.5]
+
+
+def test_a_port_may_be_asked_for() -> None:
+    assert ui.asked_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
+    assert ui.asked_port([]) == (None, [])
+    for port in ("0", "65536", "x", ""):
+        with pytest.raises(InputError, match=rf"^--port must be in \[1, 65535\]; got {port}\.$"):
+            ui.asked_port([f"--port={port}"])
