@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -129,6 +130,13 @@ def create_maps(folder: Path, shape: tuple[int, int, int, int]) -> NDArray[np.fl
     return maps
 
 
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write one ``.npy`` file. NumPy's own writer says of a full disk that bytes are missing, not why (no errno)."""
+    buffer = BytesIO()
+    np.save(buffer, np.ascontiguousarray(array))
+    path.write_bytes(buffer.getbuffer())
+
+
 @dataclass(frozen=True)
 class _Arrays:
     """Base of the artifacts that are a handful of arrays in memory."""
@@ -136,7 +144,7 @@ class _Arrays:
     def save(self, folder: Path) -> Self:
         """Write one ``.npy`` file per attribute into `folder`."""
         for field in fields(self):
-            np.save(folder / f"{field.name}.npy", np.ascontiguousarray(getattr(self, field.name)))
+            save_array(folder / f"{field.name}.npy", getattr(self, field.name))
         return self
 
     @classmethod

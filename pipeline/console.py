@@ -60,6 +60,10 @@ class ConsoleObserver:
             style="bold",
         )
 
+    def noted(self, text: str) -> None:
+        """Print the note between the stages."""
+        self._print(f"  {text}")
+
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
         """Show a bar, with the time left, where somebody looks at a terminal."""
         if not self._console.is_terminal:

@@ -69,6 +69,7 @@ class MlflowTracker:
         self._client: MlflowClient | None = None
         self._uri = ""
         self._run_id = ""
+        self._notes: list[str] = []
 
     @property
     def _logged(self) -> MlflowClient:
@@ -97,6 +98,12 @@ class MlflowTracker:
             self._logged.log_dict(self._run_id, config, "config.json")
             params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(config).items()]
             self._logged.log_batch(self._run_id, params=params)
+
+    def noted(self, text: str) -> None:
+        """Keep the note as a tag."""
+        self._notes.append(text)
+        with _tracking_errors(self._uri):
+            self._logged.set_tag(self._run_id, "notes", "\n".join(self._notes))
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
         """Need no progress."""
