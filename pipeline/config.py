@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import SettingsError, listed
 from pipeline.resources import conf_dir
-from pipeline.settings import Settings, settings_from
+from pipeline.settings import ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
+_Schema = TypeVar("_Schema")
 
 
 def checked_overrides(overrides: Sequence[str]) -> list[str]:
@@ -95,6 +100,61 @@ def sweep_id() -> str | None:
 def run_dir() -> str:
     """Return the folder that Hydra made for the present run."""
     return str(HydraConfig.get().runtime.output_dir)
+
+
+def job_overrides() -> list[str]:
+    """Return what was typed for the present job, a sweep's choice included."""
+    return [str(override) for override in HydraConfig.get().overrides.task]
+
+
+@dataclass(frozen=True)
+class SweepStart:
+    """A sweep that has begun: where its jobs leave their files, and where it is logged."""
+
+    folder: Path
+    outputs: Path
+    tracking: TrackingSettings | None
+
+
+_started: SweepStart | None = None
+
+
+def started_sweep() -> SweepStart | None:
+    """Return the sweep that this process has started, None where it started none."""
+    return _started
+
+
+class SweepCallback(Callback):
+    """Hears from Hydra that a sweep begins: only Hydra knows its folder, and only before the jobs run."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep where the sweep's files will lie."""
+        del kwargs
+        global _started
+        try:
+            tracking = _typed(TrackingSettings, config.tracking)
+        except ValidationError:
+            tracking = None  # every job says so
+        _started = SweepStart(
+            Path(str(config.hydra.sweep.dir)).absolute(), Path(str(config.paths.outputs)).absolute(), tracking
+        )
+
+
+def register_resolvers() -> None:
+    """Teach the configs ``${convolutions:}``: the composed model's convolutions, as a sweep's list."""
+    OmegaConf.register_new_resolver("convolutions", _convolutions, replace=True)
+
+
+def _convolutions(_root_: DictConfig) -> str:
+    from pipeline.networks.layers import layout
+
+    layers = layout(_typed(ModelSettings, _root_.model)).rankable()
+    return ",".join(layer.name for layer in layers if layer.type == "Conv2d")
+
+
+def _typed(schema: type[_Schema], config: DictConfig) -> _Schema:
+    """Return a part of the config as the part of `Settings` that it is."""
+    return TypeAdapter(schema).validate_json(json.dumps(OmegaConf.to_container(config, resolve=True)))
 
 
 def options(group: str) -> list[str]:

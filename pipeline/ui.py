@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.__main__ import report
 from pipeline.config import compose_settings
 from pipeline.errors import PipelineError, StorageError
+from pipeline.job import report
 from pipeline.tracking.mlflow import DATABASE, tracking_uri
 
 USAGE = """Usage: python -m pipeline.ui [paths.outputs=FOLDER] [tracking.uri=ADDRESS]

@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.__main__ import report
 from pipeline.config import compose_settings
 from pipeline.errors import PipelineError, SettingsError, StorageError
+from pipeline.job import report
 from pipeline.store.description import Description
 from pipeline.store.files import Store, storage_errors
 from pipeline.store.housekeeping import collect, entries, remove

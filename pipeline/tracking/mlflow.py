@@ -28,13 +28,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import PipelineError, StorageError
 from pipeline.settings import Settings
-from pipeline.tracking.environment import environment, git_state
+from pipeline.tracking.environment import environment, git_state, packages
 
 if TYPE_CHECKING:
     from pipeline.runner import RunResult, Stage, StageReport
 
 PARAM_LENGTH = 6000  # what MLflow's SQL store takes
 DATABASE = "mlflow.db"
+KEYS = "keys.json"
 
 
 def tracking_uri(outputs: Path, uri: str | None) -> str:
@@ -43,7 +44,8 @@ def tracking_uri(outputs: Path, uri: str | None) -> str:
 
 
 @contextmanager
-def _tracking_errors(uri: str) -> Iterator[None]:
+def tracking_errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow's store refuses inside the context into `StorageError`, which says what to do."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -59,13 +61,13 @@ class MlflowTracker:
 
     Parameters
     ----------
-    sweep : str or None
-        Tag that the runs of one sweep share: MLflow's comparison views can filter by it, and unlike nested runs
-        they hide none.
+    tags : mapping of str to str
+        Put on the run. ``sweep`` is what the runs of one sweep share: MLflow's comparison views can filter by it, and
+        unlike nested runs they hide none.
     """
 
-    def __init__(self, sweep: str | None = None) -> None:
-        self._sweep = sweep
+    def __init__(self, tags: Mapping[str, str] | None = None) -> None:
+        self._tags = dict(tags or {})
         self._client: MlflowClient | None = None
         self._uri = ""
         self._run_id = ""
@@ -81,28 +83,25 @@ class MlflowTracker:
         """Create the run, so that one which fails at once is seen as well."""
         outputs = Path(settings.paths.outputs).absolute()
         self._uri = tracking_uri(outputs, settings.tracking.uri)
-        with _tracking_errors(self._uri):
-            outputs.mkdir(parents=True, exist_ok=True)
-            self._client = MlflowClient(self._uri)
-            experiment_id = _experiment(self._client, settings.tracking.experiment, outputs)
-            tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}}
-            if self._sweep is not None:
-                tags["sweep"] = self._sweep
+        with tracking_errors(self._uri):
+            self._client, experiment_id = connect(self._uri, settings.tracking.experiment, outputs)
+            tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}, **self._tags}
             name = f"{settings.model.name} {settings.layer} {settings.class_name or settings.target_class}"
             self._run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
 
     def resolved(self, settings: Settings) -> None:
         """Log the settings: whole as ``config.json``, flat as parameters."""
         config = asdict(settings)
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             self._logged.log_dict(self._run_id, config, "config.json")
             params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(config).items()]
             self._logged.log_batch(self._run_id, params=params)
+            self._logged.log_dict(self._run_id, {**environment(), "packages": packages()}, "environment.json")
 
     def noted(self, text: str) -> None:
         """Keep the note as a tag."""
         self._notes.append(text)
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             self._logged.set_tag(self._run_id, "notes", "\n".join(self._notes))
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
@@ -113,7 +112,7 @@ class MlflowTracker:
     def stage_finished(self, report: StageReport, artifact: Any) -> None:
         """Log the stage's time, whether it was a cache hit, its artifact's key; the images as the run's data set."""
         name, now = report.stage.name, int(time.time() * 1000)
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             self._logged.log_batch(
                 self._run_id,
                 metrics=[
@@ -149,12 +148,13 @@ class MlflowTracker:
             Metric("score_by_rank", float(score), now, int(rank))
             for rank, score in zip(table["rank"], table.score, strict=True)
         ]
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             for start in range(0, len(metrics), 1000):  # what one call may hold
                 client.log_batch(run_id, metrics=metrics[start : start + 1000])
             if result.ranking.sentences:
                 client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.ranking.sentences))
                 client.set_tag(run_id, "trusted", str(not trust.is_low).lower())
+            client.log_dict(run_id, {each.stage.name: dict(each.key.description) for each in result.reports}, KEYS)
             client.log_table(run_id, table, "ranking.json")
             client.log_artifacts(run_id, str(result.run_dir / "figures"), "figures")
             for name in ("ranking.csv", "ranking.parquet"):
@@ -167,7 +167,7 @@ class MlflowTracker:
             return
         is_stopped = isinstance(error, KeyboardInterrupt)
         message = str(error) or type(error).__name__
-        with _tracking_errors(self._uri):
+        with tracking_errors(self._uri):
             self._client.set_tag(self._run_id, "error", message)
             self._client.set_terminated(self._run_id, "KILLED" if is_stopped else "FAILED")
 
@@ -186,14 +186,18 @@ class MlflowTracker:
             self._logged.log_artifact(self._run_id, str(Path(folder) / "images.csv"))
 
 
-def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:
-    """Return the experiment's id, creating it and MLflow's tables under a lock: they do not bear two at once."""
+def connect(uri: str, experiment: str, outputs: Path) -> tuple[MlflowClient, str]:
+    """Return a client and the experiment's id, made if need be.
+
+    One process at a time: MLflow makes its tables when the client is made, and they do not bear two makers at once.
+    """
+    outputs.mkdir(parents=True, exist_ok=True)
     with FileLock(outputs / f"{DATABASE}.lock"):
-        found = client.get_experiment_by_name(name)
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
         if found is not None:
-            return str(found.experiment_id)
-        location = (outputs / "mlartifacts").as_uri()
-        return client.create_experiment(name, artifact_location=location)
+            return client, str(found.experiment_id)
+        return client, client.create_experiment(experiment, artifact_location=(outputs / "mlartifacts").as_uri())
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

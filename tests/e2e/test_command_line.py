@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 
 from pipeline import __main__ as front_door
-from pipeline import layers
+from pipeline import config, layers
 from tests.conftest import ROOT, SMALL
 
 Cli = Callable[..., tuple[int, list[str], list[str]]]
@@ -30,7 +30,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def call(*arguments: str, main: Callable[[], None] = front_door.main) -> tuple[int, list[str], list[str]]:
         monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-        monkeypatch.setattr(front_door, "_exit_code", 0)
+        monkeypatch.setattr(config, "_started", None)
         GlobalHydra.instance().clear()
         try:
             main()

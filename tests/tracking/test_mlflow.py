@@ -29,7 +29,7 @@ def downloaded(client: MlflowClient, logged_run: Run, name: str, folder: Path) -
 @pytest.mark.usefixtures("tracked")
 def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path) -> None:
     settings = compose("tracking.enabled=true")
-    result = run(settings, tmp_path / "run", [MlflowTracker(sweep="monday")])
+    result = run(settings, tmp_path / "run", [MlflowTracker({"sweep": "monday"})])
     client, (found,) = logged(tmp_path / "outputs")
 
     assert (found.info.status, found.info.run_name) == ("FINISHED", "digits_cnn conv1 8")
