@@ -9,7 +9,14 @@ import sys
 import hydra
 from hydra.errors import HydraException
 
-from pipeline.config import CONFIG_NAME, SweepStart, checked_overrides, register_resolvers, started_sweep
+from pipeline.config import (
+    CONFIG_NAME,
+    SweepStart,
+    checked_overrides,
+    register_resolvers,
+    started_sweep,
+    with_absolute_outputs,
+)
 from pipeline.errors import PipelineError
 from pipeline.job import report, run_job
 from pipeline.resources import conf_dir
@@ -24,13 +31,14 @@ def main() -> None:
         for before, argument in itertools.pairwise(["", *arguments])
     ]
     try:
-        checked = iter(checked_overrides(list(itertools.compress(arguments, is_override))))
+        checked = checked_overrides(list(itertools.compress(arguments, is_override)))
     except PipelineError as error:
         report(error)
         sys.exit(1)
-    sys.argv[1:] = [
-        next(checked) if is_one else argument for argument, is_one in zip(arguments, is_override, strict=True)
-    ]
+    flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
+    if {"-m", "--multirun"} & set(flags):
+        checked = with_absolute_outputs(checked)
+    sys.argv[1:] = [*flags, *checked]  # Hydra takes no override after a flag that stands between others
     register_resolvers()
     sys.exit(_launched())
 

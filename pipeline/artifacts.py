@@ -297,6 +297,17 @@ class Ranking:
         """What a reader must know of the ranking as a whole, the most important first."""
         return self.trust.sentences(int(self.table.n_images.iloc[0]), int((~self.table.dead).sum()))
 
+    def summary(self) -> dict[str, float]:
+        """Return a few numbers that compare: of the scores (the median of the living) and of the channels."""
+        table = self.table
+        return {
+            "score.best": float(table.score.max()),
+            "score.median": float(table[~table.dead].score.median()),
+            "score.share_above_half": float((table.score > 0.5).mean()),
+            "n_channels": len(table),
+            "n_dead": int(table.dead.sum()),
+        }
+
     def save(self, folder: Path) -> Self:
         """Write CSV for people and Parquet for programs, and the trust in it as JSON."""
         (folder / self.TRUST).write_text(json.dumps(asdict(self.trust), indent=1) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from pipeline.resources import conf_dir
 from pipeline.settings import ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
+# Our launchers' files bear the plugins' own names, as people look for them; Hydra only means to say that it knows both.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 _Schema = TypeVar("_Schema")
 
 
@@ -56,6 +59,23 @@ def checked_overrides(overrides: Sequence[str]) -> list[str]:
     if faults:
         raise SettingsError("\n".join(faults))
     return checked
+
+
+def with_absolute_outputs(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with `paths.outputs` absolute: a sweep's jobs may start in another folder, or elsewhere.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        As `checked_overrides` returns them.
+    """
+    parser = OverridesParser.create()
+    given = [parser.parse_override(text) for text in overrides]
+    chosen = [override.value() for override in given if override.key_or_group == "paths.outputs"]
+    default = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").paths.outputs
+    path = str(Path(str(chosen[-1] if chosen else default)).absolute()).replace("'", "\\'")
+    others = [text for text, each in zip(overrides, given, strict=True) if each.key_or_group != "paths.outputs"]
+    return [*others, f"paths.outputs='{path}'"]
 
 
 def compose_settings(overrides: Sequence[str]) -> Settings:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from pipeline.artifacts import Activations, ChannelScores, Figures, ImageSet, Projections
 from pipeline.numerics.compiled import announced_by
-from pipeline.runner import RunResult, Stage, StageReport
+from pipeline.runner import STAGES, RunResult, Stage, StageReport
 from pipeline.settings import Settings
 from pipeline.tracking.environment import git_state
 
@@ -116,7 +116,11 @@ class ConsoleObserver:
         names = ", ".join(path.stem for path in figures.paths)
         self._print(f"Figures  {_shown_path(result.run_dir / 'figures')} ({names})")
         outputs = result.settings.paths.outputs
-        option = "" if outputs == "outputs" else f" {shlex.quote(f'paths.outputs={outputs}')}"
+        option = (
+            ""
+            if Path(outputs).absolute() == Path("outputs").absolute()
+            else f" {shlex.quote(f'paths.outputs={outputs}')}"
+        )
         if result.settings.tracking.enabled:
             self._print(f"MLflow   python -m pipeline.ui{option}")
 
@@ -147,8 +151,9 @@ def print_sweep(summary: pd.DataFrame, folder: Path) -> None:
             continue
         best = " ".join(row["top_channels"].split()[:N_SWEEP_TOP])
         scores = [f"{row[name]:.4f}" for name in ("best_score", "median_score")]
-        stages = row["from_store"] or "nothing"
-        table.add_row(str(row["job"]), Text(row["question"]), best, *scores, f"{row['seconds']:.1f}", stages)
+        stages = row["from_store"].split()
+        from_store = "everything" if len(stages) == len(STAGES) else " ".join(stages) or "nothing"
+        table.add_row(str(row["job"]), Text(row["question"]), best, *scores, f"{row['seconds']:.1f}", from_store)
     failed = summary[summary.status != "finished"]
     console.print()
     console.print(table)

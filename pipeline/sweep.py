@@ -86,6 +86,8 @@ def sum_up(sweep: SweepStart) -> bool:
         If the disk or MLflow's store does not take it.
     """
     jobs = gather(sweep.folder)
+    if not jobs:
+        return False
     table = summary(jobs)
     with storage_errors("the sweep's summary", sweep.folder):
         sweep.folder.mkdir(parents=True, exist_ok=True)
@@ -99,4 +101,4 @@ def sum_up(sweep: SweepStart) -> bool:
         from pipeline.tracking.sweeps import log_sweep
 
         log_sweep(sweep.folder, table, side_by_side(jobs), sweep.tracking, sweep.outputs)
-    return bool(len(table)) and bool((table.status == "finished").all())
+    return bool((table.status == "finished").all())

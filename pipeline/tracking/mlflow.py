@@ -128,22 +128,15 @@ class MlflowTracker:
         """Log the ranking as a table, a curve and a few numbers that compare; figures and files; and end the run."""
         table, now = result.ranking.table, int(time.time() * 1000)
         client, run_id = self._logged, self._run_id
-        living = table[~table.dead]
-        summary = {
-            "score.best": table.score.max(),
-            "score.median": living.score.median(),
-            "score.share_above_half": (table.score > 0.5).mean(),
-            "n_channels": len(table),
-            "n_dead": table.dead.sum(),
-        }
         trust = result.ranking.trust
         asked = {
             "reliability": trust.reliability,
             "images_for_reliable": trust.images_for_reliable,
             "n_significant": trust.n_significant,
         }
-        summary |= {name: value for name, value in asked.items() if value is not None and np.isfinite(value)}
-        metrics = [Metric(name, float(value), now, 0) for name, value in summary.items()]
+        summary = result.ranking.summary()
+        summary |= {name: float(value) for name, value in asked.items() if value is not None and np.isfinite(value)}
+        metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
         metrics += [
             Metric("score_by_rank", float(score), now, int(rank))
             for rank, score in zip(table["rank"], table.score, strict=True)
