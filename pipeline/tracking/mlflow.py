@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Before MLflow is imported: its telemetry looks up hosts on the network.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import mlflow.data
@@ -64,13 +65,16 @@ class MlflowTracker:
     tags : mapping of str to str
         Put on the run. ``sweep`` is what the runs of one sweep share: MLflow's comparison views can filter by it, and
         unlike nested runs they hide none.
+    outputs : Path or None
+        The folder of the default store; None: the run's own `paths.outputs`.
     """
 
-    def __init__(self, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(self, tags: Mapping[str, str] | None = None, outputs: Path | None = None) -> None:
         self._tags = dict(tags or {})
+        self._outputs = outputs
         self._client: MlflowClient | None = None
         self._uri = ""
-        self._run_id = ""
+        self.run_id = ""
         self._notes: list[str] = []
 
     @property
@@ -79,30 +83,35 @@ class MlflowTracker:
             raise PipelineError("the tracker must be started before it is told more; got no started(settings).")
         return self._client
 
+    def tag(self, name: str, value: str) -> None:
+        """Put a tag on the run, ended or not."""
+        with tracking_errors(self._uri):
+            self._logged.set_tag(self.run_id, name, value)
+
     def started(self, settings: Settings) -> None:
         """Create the run, so that one which fails at once is seen as well."""
-        outputs = Path(settings.paths.outputs).absolute()
+        outputs = self._outputs or Path(settings.paths.outputs).absolute()
         self._uri = tracking_uri(outputs, settings.tracking.uri)
         with tracking_errors(self._uri):
             self._client, experiment_id = connect(self._uri, settings.tracking.experiment, outputs)
             tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}, **self._tags}
             name = f"{settings.model.name} {settings.layer} {settings.class_name or settings.target_class}"
-            self._run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+            self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
 
     def resolved(self, settings: Settings) -> None:
         """Log the settings: whole as ``config.json``, flat as parameters."""
         config = asdict(settings)
         with tracking_errors(self._uri):
-            self._logged.log_dict(self._run_id, config, "config.json")
+            self._logged.log_dict(self.run_id, config, "config.json")
             params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in _flat(config).items()]
-            self._logged.log_batch(self._run_id, params=params)
-            self._logged.log_dict(self._run_id, {**environment(), "packages": packages()}, "environment.json")
+            self._logged.log_batch(self.run_id, params=params)
+            self._logged.log_dict(self.run_id, {**environment(), "packages": packages()}, "environment.json")
 
     def noted(self, text: str) -> None:
         """Keep the note as a tag."""
         self._notes.append(text)
         with tracking_errors(self._uri):
-            self._logged.set_tag(self._run_id, "notes", "\n".join(self._notes))
+            self._logged.set_tag(self.run_id, "notes", "\n".join(self._notes))
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
         """Need no progress."""
@@ -114,7 +123,7 @@ class MlflowTracker:
         name, now = report.stage.name, int(time.time() * 1000)
         with tracking_errors(self._uri):
             self._logged.log_batch(
-                self._run_id,
+                self.run_id,
                 metrics=[
                     Metric(f"seconds.{name}", report.seconds, now, 0),
                     Metric(f"cached.{name}", float(report.is_cached), now, 0),
@@ -127,7 +136,7 @@ class MlflowTracker:
     def finished(self, result: RunResult) -> None:
         """Log the ranking as a table, a curve and a few numbers that compare; figures and files; and end the run."""
         table, now = result.ranking.table, int(time.time() * 1000)
-        client, run_id = self._logged, self._run_id
+        client, run_id = self._logged, self.run_id
         trust = result.ranking.trust
         asked = {
             "reliability": trust.reliability,
@@ -156,13 +165,13 @@ class MlflowTracker:
 
     def failed(self, error: BaseException) -> None:
         """End the run as FAILED (KILLED where the user stopped it), with the error as a tag."""
-        if self._client is None or not self._run_id:
+        if self._client is None or not self.run_id:
             return
         is_stopped = isinstance(error, KeyboardInterrupt)
         message = str(error) or type(error).__name__
         with tracking_errors(self._uri):
-            self._client.set_tag(self._run_id, "error", message)
-            self._client.set_terminated(self._run_id, "KILLED" if is_stopped else "FAILED")
+            self._client.set_tag(self.run_id, "error", message)
+            self._client.set_terminated(self.run_id, "KILLED" if is_stopped else "FAILED")
 
     def _log_images(self, images: Any, digest: str) -> None:
         """Log the image set as MLflow's data set input, its digest the artifact's key."""
@@ -173,10 +182,10 @@ class MlflowTracker:
             dataset = mlflow.data.from_pandas(manifest, name=name, digest=digest[:32])  # type: ignore[attr-defined]
             context = mlflow.entities.InputTag("mlflow.data.context", "ranking")
             entity = mlflow.entities.DatasetInput(dataset._to_mlflow_entity(), [context])
-        self._logged.log_inputs(self._run_id, [entity])
+        self._logged.log_inputs(self.run_id, [entity])
         with tempfile.TemporaryDirectory() as folder:
             manifest.to_csv(Path(folder) / "images.csv", index=False)
-            self._logged.log_artifact(self._run_id, str(Path(folder) / "images.csv"))
+            self._logged.log_artifact(self.run_id, str(Path(folder) / "images.csv"))
 
 
 def connect(uri: str, experiment: str, outputs: Path) -> tuple[MlflowClient, str]:
