@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException
@@ -55,12 +56,25 @@ def _launched() -> int:
     except HydraException as refusal:
         report(PipelineError(" ".join(str(refusal).split())))
         return 1
+    except OSError as refusal:  # Hydra makes the run's folder
+        return _refused_by_disk(refusal)
     except Exception as fault:
         if started_sweep() is None:
             raise
         error = fault  # a job's process was killed, say: what the others found is summed up all the same
     sweep = started_sweep()
     return 0 if sweep is None else _sum_up(sweep, error)
+
+
+def _refused_by_disk(refusal: OSError) -> int:
+    from pipeline.store import storage_errors
+
+    try:
+        with storage_errors("the run's folder", Path(refusal.filename or ".")):
+            raise refusal
+    except PipelineError as error:
+        report(error)
+        return 1
 
 
 def _sum_up(sweep: SweepStart, launcher_error: Exception | None) -> int:

@@ -63,15 +63,15 @@ def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60) -> Non
         time.sleep(0.1)
 
 
-def end(pid: int) -> None:
-    """End a process that was started here, and its children."""
+def end(pid: int, seconds: float = 10) -> None:
+    """End a process that was started here, and its children; those that take longer than `seconds` are killed."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         family = [*process.children(recursive=True), process]
         for each in family:
             with suppress(psutil.NoSuchProcess):
                 each.send_signal(signal.SIGTERM)
-        for each in psutil.wait_procs(family, timeout=10)[1]:
+        for each in psutil.wait_procs(family, timeout=seconds)[1]:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
 
@@ -141,5 +141,5 @@ def ray(folder: Path) -> Iterator[dict[str, str]]:
         wait_until(lambda: b"Ray runtime started" in (folder / "ray.out").read_bytes(), "Ray runs", 120)
         yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
-        end(head.pid)
+        end(head.pid, seconds=1)  # it would drain the node for half a minute
         head.wait()

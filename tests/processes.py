@@ -52,9 +52,10 @@ def start_run(settings: Settings, run_dir: Path) -> tuple[ForkServerProcess, Con
     return process, here
 
 
-def _command_line(arguments: list[str], out: Path) -> None:
+def _command_line(arguments: list[str], out: Path, environment: dict[str, str]) -> None:
     from pipeline.__main__ import main
 
+    os.environ |= environment
     with out.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -62,8 +63,8 @@ def _command_line(arguments: list[str], out: Path) -> None:
     main()
 
 
-def start_command(arguments: list[str], out: Path) -> ForkServerProcess:
+def start_command(arguments: list[str], out: Path, environment: dict[str, str] | None = None) -> ForkServerProcess:
     """Start ``python -m pipeline`` with these arguments; all it prints goes to `out`."""
-    process = CONTEXT.Process(target=_command_line, args=(arguments, out))
+    process = CONTEXT.Process(target=_command_line, args=(arguments, out, environment or {}))
     process.start()
     return process

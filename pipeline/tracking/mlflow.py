@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -33,6 +34,9 @@ from pipeline.tracking.environment import environment, git_state, packages
 
 if TYPE_CHECKING:
     from pipeline.runner import RunResult, Stage, StageReport
+
+# It prints every error of its database, traceback and all, before it raises it; we say it in one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 PARAM_LENGTH = 6000  # what MLflow's SQL store takes
 DATABASE = "mlflow.db"
