@@ -53,4 +53,5 @@ clean:  ## remove what runs and tools have made; .venv and the weights shipped s
 
 .venv/installed-dev: .venv/installed
 	@$(PIP) -e ".[dev]"
+	@$(PIP) --no-deps hydra-ray-launcher
 	@touch $@

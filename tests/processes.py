@@ -52,10 +52,9 @@ def start_run(settings: Settings, run_dir: Path) -> tuple[ForkServerProcess, Con
     return process, here
 
 
-def _command_line(arguments: list[str], out: Path, environment: dict[str, str]) -> None:
+def _command_line(arguments: list[str], out: Path) -> None:
     from pipeline.__main__ import main
 
-    os.environ |= environment
     with out.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -63,8 +62,8 @@ def _command_line(arguments: list[str], out: Path, environment: dict[str, str]) 
     main()
 
 
-def start_command(arguments: list[str], out: Path, environment: dict[str, str] | None = None) -> ForkServerProcess:
+def start_command(arguments: list[str], out: Path) -> ForkServerProcess:
     """Start ``python -m pipeline`` with these arguments; all it prints goes to `out`."""
-    process = CONTEXT.Process(target=_command_line, args=(arguments, out, environment or {}))
+    process = CONTEXT.Process(target=_command_line, args=(arguments, out))
     process.start()
     return process

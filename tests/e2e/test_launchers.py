@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +13,7 @@ import pandas as pd
 import pytest
 
 from tests import clusters
-from tests.conftest import SMALL, in_ci
-from tests.processes import start_command
+from tests.conftest import ROOT, SMALL, in_ci
 
 LAYERS = ("conv1", "relu1", "conv2", "conv3")
 SWEEP = [*SMALL[1:], f"layer={','.join(LAYERS)}", "--multirun"]
@@ -19,10 +21,11 @@ SWEEP = [*SMALL[1:], f"layer={','.join(LAYERS)}", "--multirun"]
 
 def sweep(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> dict[str, bytes]:
     """Sweep the layers in `folder`; return each layer's ranking."""
-    outputs, out = folder / "outputs", folder / "out"
-    command = start_command([*SWEEP, f"paths.outputs={outputs}", *overrides], out, environment)
-    command.join()
-    assert command.exitcode == 0, out.read_text()
+    outputs = folder / "outputs"
+    command = [sys.executable, "-m", "pipeline", *SWEEP, f"paths.outputs={outputs}", *overrides]
+    environment = {**(environment or os.environ), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     (swept,) = (outputs / "sweeps").iterdir()
     summary = pd.read_csv(swept / "summary.csv")
     assert summary.status.tolist() == ["finished"] * len(LAYERS)
