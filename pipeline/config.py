@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -189,6 +190,9 @@ def _is_group(name: str) -> bool:
 def _missing_options(override: Override) -> Iterable[str]:
     """Report each option of a config group that has no file."""
     group = override.key_or_group
+    if group == "hydra/launcher":
+        yield from _missing_launcher(str(override.value()))
+        return
     if not _is_group(group) or group.startswith("hydra") or override.is_delete():
         return
     known = options(group)
@@ -197,6 +201,18 @@ def _missing_options(override: Override) -> Iterable[str]:
         if option is not None and str(option) not in known:
             hint = f" Any torchvision model works: model=torchvision model.name={option}." if group == "model" else ""
             yield f"{group} must be one of {listed(known, 20)}; got '{option}'.{hint}"
+
+
+def _missing_launcher(launcher: str) -> Iterable[str]:
+    """Report a launcher that there is not, or whose package is not installed."""
+    known = ["basic", *options("hydra/launcher")]
+    package = launcher.partition("_")[0]
+    if launcher not in known:
+        yield f"hydra/launcher must be one of {listed(known)}; got '{launcher}'."
+    elif launcher != "basic" and find_spec(f"hydra_plugins.hydra_{package}_launcher") is None:
+        extra = "slurm" if package == "submitit" else package
+        then = ", then pip install --no-deps hydra-ray-launcher" if package == "ray" else ""
+        yield f"hydra/launcher={launcher} must have its package; got none. pip install 'pcace[{extra}]'{then}."
 
 
 def _is_unknown_setting(override: Override) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from pipeline import config
 from pipeline.config import (
     checked_overrides,
     compose_settings,
@@ -43,8 +44,8 @@ def test_the_originals_settings_are_a_file_each(net: str, layer: str) -> None:
 def swept(*overrides: str) -> dict[str, str]:
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
-    return OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+        composed = compose("config", overrides=list(overrides), return_hydra_config=True)
+    return OmegaConf.to_container(composed.hydra.sweeper.params, resolve=True)
 
 
 def test_experiments_sweep_what_they_say() -> None:
@@ -101,6 +102,22 @@ def test_an_unknown_option_of_a_group_lists_the_known_ones() -> None:
         "torchvision, vgg16; got 'resnet50'. Any torchvision model works: model=torchvision model.name=resnet50.",
         "data must be one of digits, folder; got 'web'.",
     ]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "submitit_slurm", "ray"])
+def test_a_launcher_is_refused_only_where_its_package_is_missing(
+    launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "find_spec", lambda name: object())
+    assert checked_overrides([f"hydra/launcher={launcher}"]) == [f"hydra/launcher={launcher}"]
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    if launcher != "basic":
+        with pytest.raises(SettingsError, match=rf"^hydra/launcher={launcher} must have its package; got none\. pip "):
+            checked_overrides([f"hydra/launcher={launcher}"])
+    with pytest.raises(SettingsError) as caught:
+        checked_overrides(["hydra/launcher=pbs"])
+    known = "basic, joblib, ray, submitit_local, submitit_slurm"
+    assert str(caught.value) == f"hydra/launcher must be one of {known}; got 'pbs'."
 
 
 def test_an_override_that_cannot_be_read_is_one_line() -> None:
