@@ -34,7 +34,7 @@ class Job:
 def gather(sweep_dir: Path) -> list[Job]:
     """Return the jobs of a sweep, in order, from the files they left below `sweep_dir`."""
     folders = sorted((path for path in sweep_dir.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
-    lost = "its process ended before it could say why; see run.log, or the launcher's own log"
+    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
     records = [Record.load(folder) or Record(error=lost) for folder in folders]
     heard = [folder for folder, record in zip(folders, records, strict=True) if record.overrides]
     labels = dict(zip(heard, varied([record.overrides for record in records if record.overrides]), strict=True))

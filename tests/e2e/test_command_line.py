@@ -118,7 +118,7 @@ def test_a_job_that_was_killed_is_missed_in_the_summary(tmp_path: Path) -> None:
     table = summary(gather(tmp_path))
     assert table.question.tolist() == ["layer=conv1 seed=1", "job 1"]
     assert table.error.tolist() == [
-        "out of memory.", "its process ended before it could say why; see run.log, or the launcher's own log"
+        "out of memory.", "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
     ]  # fmt: skip
 
 
