@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 
 from pipeline import __main__ as front_door
-from pipeline import config, layers
+from pipeline import config, console, layers
 from pipeline.records import Record
 from pipeline.sweep import gather, summary
 from tests.conftest import ROOT, SMALL
@@ -110,6 +110,14 @@ def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: 
     assert sorted(run.info.status for run in jobs) == ["FAILED", "FINISHED", "FINISHED"]
 
 
+@pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])
+def test_uncommitted_changes_are_said(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
+    monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
+    _, out, _ = cli(*SMALL)
+    note = "Note: the code has uncommitted changes, so the commit logged does not tell all of it."
+    assert out.count(note) == n_notes
+
+
 def test_a_job_that_was_killed_is_missed_in_the_summary(tmp_path: Path) -> None:
     for number, record in enumerate([Record("failed", "out of memory.", ["layer=conv1", "seed=1"]), None]):
         (tmp_path / str(number)).mkdir()
@@ -117,9 +125,8 @@ def test_a_job_that_was_killed_is_missed_in_the_summary(tmp_path: Path) -> None:
             record.save(tmp_path / str(number))
     table = summary(gather(tmp_path))
     assert table.question.tolist() == ["layer=conv1 seed=1", "job 1"]
-    assert table.error.tolist() == [
-        "out of memory.", "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
-    ]  # fmt: skip
+    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
+    assert table.error.tolist() == ["out of memory.", lost]
 
 
 def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def test_processes_on_this_machine(tmp_path: Path, by_basic: dict[str, bytes], l
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    need(clusters.has_slurm(), "SLURM (slurmctld, slurmd, slurm-client and munge, as root)")
+    if os.geteuid() != 0:
+        pytest.skip("SLURM's daemons want root")
+    need(clusters.has_slurm(), "SLURM (slurmctld, slurmd, slurm-client and munge)")
     with clusters.slurm(tmp_path_factory.mktemp("slurm")) as environment:
         yield environment
 

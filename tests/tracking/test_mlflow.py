@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -45,6 +46,13 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
         report.key.digest for report in result.reports
     }
     assert tags["env.torch"].startswith("2.")
+    assert "openmp" in tags["env.threads"]
+    recorded = downloaded(client, found, "environment.json", tmp_path)
+    assert recorded["packages"]["numpy"] == recorded["numpy"] == np.__version__
+    assert recorded["cpu"]
+    keys = downloaded(client, found, "keys.json", tmp_path)
+    assert keys["reduce"]["upstream"] == {"activate": tags["artifact.activate"]}
+    assert keys["activate"]["reads"]["layer"] == "conv1"
 
     metrics, table = found.data.metrics, result.ranking.table
     assert {name for name in metrics if name.startswith("seconds.")} == {f"seconds.{stage.name}" for stage in STAGES}
