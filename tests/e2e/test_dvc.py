@@ -94,7 +94,7 @@ def test_dvc_runs_all_then_nothing_then_what_depends_on_a_change_and_queues_a_sw
     checkout("dvc", "plots", "show")
     page = (checkout.folder / "dvc_plots" / "index.html").read_text()
     assert "score by rank" in page
-    assert "outputs/dvc/rank/ranking.csv" in page
+    assert "outputs_dvc_rank_ranking_csv" in page
     shutil.rmtree(checkout.folder / "dvc_plots")
     checkout("git", "checkout", "-q", ".")
 
