@@ -43,7 +43,7 @@ def gather(sweep_dir: Path) -> list[Job]:
             folder,
             labels.get(folder) or f"job {folder.name}",
             record,
-            Ranking.load(folder).table if record.status == "finished" else None,
+            pd.read_parquet(folder / Ranking.PARQUET) if record.status == "finished" else None,
         )
         for folder, record in zip(folders, records, strict=True)
     ]

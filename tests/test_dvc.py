@@ -27,7 +27,7 @@ ALTERNATIVES: dict[str, Any] = {
     "model.weights": "shipped", "model.name": "digits_too", "data.select": "first", "score.statistic": "first",
     "score.solver": None, "data.source": None, "model.class_names": None, "model.arguments": None,
     "model.input_size": None, "model.transform.kind": "resize", "model.transform.mean": (0.5,),
-    "model.transform.std": (0.5,), "score.bass": 5.0, "score.spans": (0.1, 0.3, 0.6),
+    "model.transform.std": (0.5,), "score.bass": 5.0, "rank.by": "first", "score.spans": (0.1, 0.3, 0.6),
 }  # fmt: skip
 
 
