@@ -32,7 +32,9 @@ def main() -> None:
         for before, argument in itertools.pairwise(["", *arguments])
     ]
     try:
-        checked = checked_overrides(list(itertools.compress(arguments, is_override)))
+        overrides = list(itertools.compress(arguments, is_override))
+        is_sweep = bool({"-m", "--multirun"} & set(arguments)) or "hydra.mode=MULTIRUN" in overrides
+        checked = checked_overrides(overrides, is_sweep=is_sweep)
     except PipelineError as error:
         report(error)
         sys.exit(1)

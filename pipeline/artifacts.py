@@ -65,6 +65,7 @@ class ImageSet:
     records: tuple[ImageRecord, ...]
 
     MANIFEST = "manifest.csv"
+    REPORT = "report.csv"  # of a source where some fail: every address that was looked at, and what became of it
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -74,6 +75,20 @@ class ImageSet:
     def paths(self) -> list[Path]:
         """The files, in order."""
         return [self.folder / record.file for record in self.records]
+
+    @property
+    def report(self) -> Path | None:
+        """The table of what was looked at, where the source wrote one."""
+        path = self.folder / self.REPORT
+        return path if path.is_file() else None
+
+    @property
+    def n_failed(self) -> int:
+        """The number of addresses that gave no image."""
+        if self.report is None:
+            return 0
+        with self.report.open(newline="", encoding="utf-8") as file:
+            return sum(row["taken"] == "False" for row in csv.DictReader(file))
 
     def save(self) -> Self:
         """Write the manifest beside the images, whose files the source has already written."""
@@ -103,7 +118,7 @@ class Activations:
     maps : ndarray of shape (n_channels, n_images, height, width)
         float32, memory-mapped: a layer can be larger than memory.
     class_score : ndarray of shape (n_images,)
-        float64; the logit of the target class, unbounded.
+        float64; what ``target`` asks for: by default the logit of the target class, unbounded.
     """
 
     maps: FloatArray

@@ -32,11 +32,12 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated
 _Schema = TypeVar("_Schema")
 
 
-def checked_overrides(overrides: Sequence[str]) -> list[str]:
+def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
     """Return the overrides as Hydra can take them, so that all that is wrong in them is found in one go.
 
     A layer may be spelt ``layer4[1].conv2``, which Hydra's grammar does not know. A setting that does not exist is
     passed on with ``++``: Hydra would stop at the first; `settings_from` reports it together with all other faults.
+    Several values for one setting are taken where `is_sweep` says that each is to have a run of its own.
 
     Raises
     ------
@@ -54,6 +55,10 @@ def checked_overrides(overrides: Sequence[str]) -> list[str]:
         except HydraException as error:
             reason = str(error).splitlines()[0]
             faults.append(f"every argument must have the form setting=value; got {text} ({reason}). Quote the value.")
+            continue
+        if override.is_sweep_override() and not is_sweep:
+            name, _, values = text.partition("=")
+            faults.append(f"{name} must be one value; got {values}. For several, a run each: --multirun {text}.")
             continue
         faults += _missing_options(override)
         checked.append(f"++{text}" if _is_unknown_setting(override) else text)
@@ -216,7 +221,7 @@ def _missing_launcher(launcher: str) -> Iterable[str]:
 
 
 def _is_unknown_setting(override: Override) -> bool:
-    """Say whether a plain override names a setting that no schema has."""
+    """Say whether a plain override names a setting that no schema has, or that some alternatives only have."""
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or override.is_delete():
         return False
@@ -225,7 +230,9 @@ def _is_unknown_setting(override: Override) -> bool:
     schema: Any = Settings
     for part in key.split("."):
         if not is_dataclass(schema):
-            return False  # below a union (data.*) or a free mapping (model.arguments.*): Hydra and pydantic judge
+            # Below a union (data.*, target.*) it depends on the member: pydantic judges. A mapping (model.arguments.*)
+            # is free: Hydra judges.
+            return key.startswith(("data.", "target."))
         types = get_type_hints(schema)
         if part not in types:
             return True

@@ -11,7 +11,15 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +45,13 @@ N_SWEEP_TOP = 5
 N_SWEEP_COLUMNS = 140  # a table squeezed into less is harder to read than one that the terminal wraps
 
 
+class _RateColumn(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
 class ConsoleObserver:
     """Print a line per stage, a progress bar while one is computed, the best channels at the end."""
 
@@ -53,13 +68,12 @@ class ConsoleObserver:
 
     def resolved(self, settings: Settings) -> None:
         """Print the question."""
-        name = settings.class_name or f"number {settings.target_class}"
         kept = settings.n_components
         components = f"{kept} component{'s' if kept > 1 else ''}"
         if isinstance(kept, float):
             components = f"components for {kept:.0%} of the variance"
         self._print(
-            f"Which channels of {settings.layer} ({settings.model.name}) matter for class {name}? "
+            f"Which channels of {settings.layer} ({settings.model.name}) matter for {settings.target_label}? "
             f"{settings.n_images} images, {components}, statistic {settings.score.statistic}.",
             style="bold",
         )
@@ -73,7 +87,7 @@ class ConsoleObserver:
         if not self._console.is_terminal:
             return None
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(stage.counts))
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+        self._progress = Progress(*columns, _RateColumn(), TimeRemainingColumn(), console=self._console, transient=True)
         self._progress.start()
         task = self._progress.add_task(f"{stage.name:<10}", total=None)
         progress = self._progress
@@ -112,6 +126,8 @@ class ConsoleObserver:
         for note in figures.notes:
             self._print(f"Note: {note}.")
         self._print("")
+        if result.artifacts["download"].report is not None:
+            self._print(f"Images   {_shown_path(result.run_dir / 'download_report.csv')} (every address)")
         self._print(f"Ranking  {_shown_path(result.run_dir / 'ranking.csv')}")
         names = ", ".join(path.stem for path in figures.paths)
         self._print(f"Figures  {_shown_path(result.run_dir / 'figures')} ({names})")
@@ -169,7 +185,8 @@ def _described(artifact: Any) -> str:
         case ImageSet(records=records):
             sizes = sorted({(record.width, record.height) for record in records})
             size = " x ".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
-            return f"{len(records)} images of {size} pixels"
+            failed = f" ({artifact.n_failed} addresses failed)" if artifact.n_failed else ""
+            return f"{len(records)} images of {size} pixels{failed}"
         case Activations(maps=maps):
             return f"{maps.shape[0]} channels of {maps.shape[2]} x {maps.shape[3]}"
         case Projections(explained_variance_ratio=ratios, dead=dead):

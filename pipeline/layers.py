@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from rich.console import Console
@@ -13,12 +14,16 @@ from pipeline.job import report
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
-Lists the layers that can be ranked: name, type, channels, map size (height x width) for the model's input size.
+Lists the layers that can be ranked: name, type, channels, map size (height x width) for the model's input size, and
+what the layer puts out for n images. A linear layer's outputs are maps of one pixel, a transformer's of tokens x 1.
 No weights are loaded or downloaded.
 
     python -m pipeline.layers model=vgg16
     python -m pipeline.layers model=torchvision model.name=convnext_tiny
     python -m pipeline.layers model=resnet18 'model.input_size=[3,448,448]'"""
+
+
+HEADINGS = (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right"), ("output", "left"))
 
 
 def main() -> None:
@@ -29,7 +34,8 @@ def main() -> None:
         return
     try:
         # The question's other settings are not asked here; a source that lacks its folder shall not stand in the way.
-        settings = compose_settings([*overrides, "data=digits"])
+        asked = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
+        settings = compose_settings([*asked, "data=digits", "target=class"])
         from pipeline.networks.layers import layout
 
         found = layout(settings.model)
@@ -37,19 +43,20 @@ def main() -> None:
         report(error)
         sys.exit(1)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
-    for heading, justify in (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right")):
+    for heading, justify in HEADINGS:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     rankable = found.rankable()
     for layer in rankable:
-        n_channels, height, width = layer.shape or (0, 0, 0)
-        table.add_row(layer.name, layer.type, str(n_channels), f"{height} x {width}")
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+        n_channels, height, width = layer.maps
+        output = ", ".join(map(str, layer.shape or ()))
+        table.add_row(layer.name, layer.type, str(n_channels), f"{height} x {width}", f"(n, {output})")
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=1000)  # names are never cut short
     console.print(table)
     n_left = len(found.layers) - len(rankable)
     size = " x ".join(str(size) for size in settings.model.input_size[1:])
     console.print(
         f"\n{len(rankable)} layers of {settings.model.name} for images of {size} pixels; "
-        f"{n_left} others put out no maps or run more than once in a pass."
+        f"{n_left} others put out something else or run more than once in a pass."
     )
 
 

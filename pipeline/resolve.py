@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from pipeline.errors import InputError, SettingsError, listed
 from pipeline.networks.layers import canonical_name, layout
-from pipeline.networks.load import RANDOM, check_weights, class_names
+from pipeline.networks.load import check_weights, class_names
+from pipeline.networks.targets import check_target
+from pipeline.networks.torchvision_models import RANDOM
 from pipeline.numerics.pca import check_n_components
-from pipeline.settings import ModelSettings, Settings
+from pipeline.settings import ModelSettings, RegressionTarget, Settings
 from pipeline.sources import source_for
 
 
@@ -17,14 +19,18 @@ def resolve(settings: Settings) -> Settings:
     """Return `settings` with the layer in its dotted spelling, and `class_name` and `target_class` both known.
 
     Names come from the settings or the weights; failing these, from the data's own classes, where there are as many
-    as the network has outputs (torchvision's ImageFolder convention). `class_name` stays None for a flat folder.
+    as the network has outputs (torchvision's ImageFolder convention). `class_name` stays None for a flat folder. With
+    ``target=regression`` there is no class to resolve: a `class_name` merely chooses images.
 
     Raises
     ------
     SettingsError
         If the class cannot be told, or name and index contradict one another.
     """
-    data_names = source_for(settings.data).class_names()
+    layer = canonical_name(settings.layer)
+    if isinstance(settings.target, RegressionTarget):
+        return replace(settings, layer=layer)
+    data_names = source_for(settings.data, settings.paths.downloads).class_names()
     names = class_names(settings.model)
     class_name, target_class = settings.class_name, settings.target_class
     if class_name is None and target_class is None:
@@ -42,7 +48,7 @@ def resolve(settings: Settings) -> Settings:
             f"class_name and target_class must mean one class; got '{class_name}' and {target_class}, "
             f"which is '{names[target_class]}'. Give one of the two."
         )
-    return replace(settings, layer=canonical_name(settings.layer), class_name=class_name, target_class=target_class)
+    return replace(settings, layer=layer, class_name=class_name, target_class=target_class)
 
 
 def _index_of(
@@ -103,7 +109,8 @@ def check_network(settings: Settings) -> None:
     """
     check_weights(settings.model)
     found = layout(settings.model)
-    _, height, width = found.find(settings.layer).shape or (0, 0, 0)
+    _, height, width = found.find(settings.layer).maps
+    check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:
         raise InputError(
             f"target_class must be in [0, {found.n_outputs - 1}]; got {settings.target_class} "

@@ -211,5 +211,7 @@ def _publish(result: RunResult) -> None:
         target = result.run_dir / name
         shutil.copyfile(source, target.with_name(target.name + ".part"))
         os.replace(target.with_name(target.name + ".part"), target)
+    if (report := result.artifacts["download"].report) is not None:
+        shutil.copyfile(report, result.run_dir / "download_report.csv")
     settings = json.dumps(asdict(result.settings), indent=1) + "\n"
     (result.run_dir / "settings.json").write_text(settings, encoding="utf-8")

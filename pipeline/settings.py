@@ -8,25 +8,20 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from pipeline.data_settings import STRICT, DataSettings, Name, NonNegative, Positive
 from pipeline.errors import SettingsError
 
 MIN_IMAGES = 5  # below this the supersmoother's smallest window (2 neighbours a side) covers everything
 
 MIN_FOLD = 3  # images that a correlation can be read from
 ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
-
-_CONFIG = ConfigDict(strict=True, extra="forbid")
-
-
-def _number_as_name(value: object) -> object:
-    """Let ``class_name=3`` mean the class called "3", as it reads on a command line."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _count_or_share(value: object) -> object:
@@ -37,14 +32,11 @@ def _count_or_share(value: object) -> object:
     raise PydanticCustomError("count_or_share", "neither a count nor a share")
 
 
-Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
 ComponentCount = Annotated[int | float, BeforeValidator(_count_or_share)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class TransformSettings:
     """How a decoded image becomes the network's input.
 
@@ -58,10 +50,14 @@ class TransformSettings:
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class ModelSettings:
-    """The network: a torchvision model by `name`, or your own by `factory` (``package.module:callable``)."""
+    """The network: a model of `library` by `name`, or your own by `factory` (``package.module:callable``).
 
+    `channels` says where a layer's channels are: on axis 1 (``first``) or on the last one, or found out (``auto``).
+    """
+
+    library: Literal["torchvision", "timm"]
     name: Annotated[str, Field(min_length=1)]
     factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None
     arguments: dict[str, Any]
@@ -72,36 +68,40 @@ class ModelSettings:
     transform: TransformSettings
     batch_size: Positive
     device: Literal["auto", "cpu", "cuda"]
+    channels: Literal["auto", "first", "last"]
 
 
-@dataclass(frozen=True, config=_CONFIG)
-class DigitsSettings:
-    """scikit-learn's handwritten digits: 1,797 scans of 8 x 8 pixels, classes "0" to "9"."""
+@dataclass(frozen=True, config=STRICT)
+class ClassTarget:
+    """The class score is read from the output for `target_class`.
 
-    source: Literal["digits"]
-    select: Literal["first", "random"]
+    ``logit``: the output itself, unbounded; ``probability``: after the softmax (the logistic function where the network
+    has one output), in [0, 1]; ``margin``: the logit less the largest other one.
+    """
 
-
-@dataclass(frozen=True, config=_CONFIG)
-class FolderSettings:
-    """A folder of photographs: one subfolder a class, or one flat folder."""
-
-    source: Literal["folder"]
-    select: Literal["first", "random"]
-    root: Annotated[str, Field(min_length=1)]
+    kind: Literal["class"]
+    score: Literal["logit", "probability", "margin"]
 
 
-DataSettings = Annotated[DigitsSettings | FolderSettings, Field(discriminator="source")]
+@dataclass(frozen=True, config=STRICT)
+class RegressionTarget:
+    """The class score is a regression network's output, as it is."""
+
+    kind: Literal["regression"]
+    output: NonNegative
 
 
-@dataclass(frozen=True, config=_CONFIG)
+TargetSettings = Annotated[ClassTarget | RegressionTarget, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, config=STRICT)
 class ReduceSettings:
     """What reducing the maps may cost."""
 
     memory_mib: Positive
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class ScoreSettings:
     """How a channel's projections and the class score become the channel's score."""
 
@@ -120,14 +120,14 @@ class ScoreSettings:
     top_k: Positive
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class RankSettings:
     """What the channels are ranked by."""
 
     by: Literal["maximal", "first", "cross_fitted", "excess", "q_value"] | None
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class VisualizeSettings:
     """Which channels and images are drawn."""
 
@@ -137,7 +137,7 @@ class VisualizeSettings:
     dpi: Annotated[int, Field(ge=50, le=600)]
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class TrackingSettings:
     """Where a run is logged: an MLflow tracking address, or None for the SQLite file under the outputs."""
 
@@ -146,14 +146,19 @@ class TrackingSettings:
     experiment: Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True, config=_CONFIG)
+@dataclass(frozen=True, config=STRICT)
 class PathSettings:
     """Where things are written."""
 
     outputs: Annotated[str, Field(min_length=1)]
 
+    @property
+    def downloads(self) -> Path:
+        """Where pictures of the web are kept, whatever becomes of the run that fetched them."""
+        return Path(self.outputs).absolute() / "downloads"
 
-@dataclass(frozen=True, config=_CONFIG)
+
+@dataclass(frozen=True, config=STRICT)
 class Settings:
     """One question: which channels of `layer` matter for this class, judged on `n_images` images?"""
 
@@ -166,11 +171,19 @@ class Settings:
     model: ModelSettings
     data: DataSettings
     reduce: ReduceSettings
+    target: TargetSettings
     score: ScoreSettings
     rank: RankSettings
     visualize: VisualizeSettings
     tracking: TrackingSettings
     paths: PathSettings
+
+    @property
+    def target_label(self) -> str:
+        """What the score is of, in words: ``class tabby``, ``class number 281`` or ``output 0``."""
+        if isinstance(self.target, RegressionTarget):
+            return f"output {self.target.output}"
+        return f"class {self.class_name or f'number {self.target_class}'}"
 
 
 _ADAPTER = TypeAdapter(Settings)
@@ -223,6 +236,12 @@ def _contradictions(settings: Settings) -> list[str]:
     faults += _unranked(settings)
     if not score.spans[0] < score.spans[1] < score.spans[2]:
         faults.append(f"score.spans must rise; got {list(score.spans)}.")
+    if isinstance(settings.target, RegressionTarget) and settings.target_class is not None:
+        faults.append(
+            f"target_class must be null with target=regression; got {settings.target_class}. Set target.output instead."
+        )
+    if set(settings.layer) & set("*?,"):
+        faults.append(_one_layer(json.dumps(settings.layer)))
     if settings.n_components > settings.n_images:
         faults.append(
             f"n_components must be at most n_images; got {settings.n_components} with {settings.n_images} images. "
@@ -256,11 +275,15 @@ def has_halves(score: ScoreSettings, n_images: int) -> bool:
 
 def _fault(details: ErrorDetails, values: Mapping[str, Any]) -> str:
     """One line for one of pydantic's findings, in the words of the person who typed the setting."""
-    path = [str(part) for part in details["loc"] if part not in ("digits", "folder")]
+    path = [str(part) for part in details["loc"]]
+    if path[0] in ("data", "target") and len(path) > 1:
+        del path[1]  # pydantic names the member of the union
     name, kind, context = ".".join(path), details["type"], details.get("ctx", {})
     got = json.dumps(details["input"])
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{name} must be a known setting; got {got}. {_nearest(path, values)}"
+    if name == "layer" and kind == "string_type" and isinstance(details["input"], list):
+        return _one_layer(got)
     if kind in ("missing", "missing_argument"):
         return f"{name} must be given; got nothing. Add {name}=... to the command."
     rules = {
@@ -279,12 +302,18 @@ def _fault(details: ErrorDetails, values: Mapping[str, Any]) -> str:
         "literal_error": "be {expected}",
         "count_or_share": "be a whole number of at least 1, or a share of the variance in (0, 1)",
         "union_tag_invalid": "be one of {expected_tags}",
-        "string_pattern_mismatch": "have the form package.module:callable",
+        "string_pattern_mismatch": "have the form "
+        + ("package.module:callable" if name == "model.factory" else "https://host/path"),
+        "value_error": "be a network such as 10.0.0.0/8",
     }
     if kind == "union_tag_invalid":
-        name, got = f"{name}.source", json.dumps(context["tag"])
+        name, got = f"{name}.{context['discriminator'].strip(chr(39))}", json.dumps(context["tag"])
     rule = rules.get(kind, "be valid (" + details["msg"].lower() + ")").format(**context)
     return f"{name} must {rule}; got {got}."
+
+
+def _one_layer(got: str) -> str:
+    return f"layer must be one layer; got {got}. For several, a run each: --multirun layer=conv1,conv2."
 
 
 def _nearest(path: list[str], values: Mapping[str, Any]) -> str:

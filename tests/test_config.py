@@ -17,11 +17,16 @@ from pipeline.config import (
 from pipeline.errors import SettingsError
 from pipeline.resources import conf_dir
 
-GROUPS = ("model", "data", "score", "visualize", "tracking", "experiment")
+GROUPS = ("model", "data", "score", "visualize", "tracking", "target", "experiment")
 # What a file leaves open for the user to fill in.
 NEEDED = {
     "model=torchvision": ["model.name=alexnet"],
+    "model=timm": ["model.name=resnet18"],
     "data=folder": ["data.root=photographs"],
+    "data=manifest": ["data.file=images.csv"],
+    "data=street_view": ["data.file=panoramas.csv"],
+    "data=torchvision": ["data.name=MNIST"],
+    "data=urls": ["data.file=CLASS.txt"],
     "experiment=cifar10_resnet20": ["data.root=photographs"],
     "experiment=original_resnet18": ["data.root=photographs", "class_name=tabby"],
     "experiment=original_vgg16": ["data.root=photographs", "class_name=tabby"],
@@ -86,7 +91,9 @@ def test_the_originals_networks_have_a_file_each(name: str) -> None:
 
 def test_both_spellings_of_a_layer_reach_the_settings() -> None:
     assert checked_overrides(["layer=layer4[1].conv2"]) == ["layer=layer4.1.conv2"]
-    assert checked_overrides(["layer=layer4[0].conv1,layer4[1].conv2"]) == ["layer=layer4.0.conv1,layer4.1.conv2"]
+    assert checked_overrides(["layer=layer4[0].conv1,layer4[1].conv2"], is_sweep=True) == [
+        "layer=layer4.0.conv1,layer4.1.conv2"
+    ]
     assert compose_settings(["layer=features[28]"]).layer == "features.28"
 
 
@@ -96,11 +103,11 @@ def test_a_list_is_left_alone() -> None:
 
 def test_an_unknown_option_of_a_group_lists_the_known_ones() -> None:
     with pytest.raises(SettingsError) as caught:
-        checked_overrides(["model=resnet50", "data=web"])
+        checked_overrides(["model=resnet50", "data=pigeons"])
     assert str(caught.value).splitlines() == [
         "model must be one of cifar10_resnet20, densenet121, densenet161, digits_cnn, resnet18, squeezenet1_1, "
-        "torchvision, vgg16; got 'resnet50'. Any torchvision model works: model=torchvision model.name=resnet50.",
-        "data must be one of digits, folder; got 'web'.",
+        "timm, torchvision, vgg16; got 'resnet50'. Any torchvision model works: model=torchvision model.name=resnet50.",
+        "data must be one of digits, folder, manifest, street_view, torchvision, urls; got 'pigeons'.",
     ]
 
 

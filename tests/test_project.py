@@ -19,15 +19,16 @@ PAGES = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/
 
 
 def commands() -> list[str]:
-    """The lines of the README that run the pipeline or list layers."""
-    blocks = re.findall(r"```\w*\n(.*?)```", README, flags=re.DOTALL)
+    """The lines of the README and of the page on sources that run the pipeline or list layers."""
+    text = README + (ROOT / "docs" / "sources.md").read_text()
+    blocks = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [line.removeprefix("$ ") for line in lines]
     return [line for line in found if re.match(r"python -m pipeline(\.layers)? .*=", line)]
 
 
 @pytest.mark.parametrize("command", [line for line in commands() if "n_imgs" not in line])
-def test_every_command_of_the_readme_composes(command: str) -> None:
+def test_every_command_of_the_pages_composes(command: str) -> None:
     arguments = shlex.split(command, comments=True)[3:]
     overrides = [argument.split(",")[0] for argument in arguments if not argument.startswith("--")]
     assert overrides

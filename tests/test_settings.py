@@ -58,7 +58,21 @@ def test_all_faults_are_reported_together() -> None:
             "n_components must be at most n_images; got 151 with 150 images. Lower it or add images.",
         ),
         ("data=folder", "data.root must be given; got nothing. Add data.root=... to the command."),
-        ("data.source=web", "data.source must be one of 'digits', 'folder'; got \"web\"."),
+        (
+            "data.source=pigeons",
+            "data.source must be one of 'digits', 'folder', 'manifest', 'torchvision', 'urls', 'street_view'; "
+            'got "pigeons".',
+        ),
+        ("target.kind=rank", "target.kind must be one of 'class', 'regression'; got \"rank\"."),
+        ("data.images_from=some", "data.images_from must be 'class', 'all' or 'balanced'; got \"some\"."),
+        (
+            "layer=[conv1,conv2]",
+            'layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --multirun layer=conv1,conv2.',
+        ),
+        (
+            "layer=features.*",
+            'layer must be one layer; got "features.*". For several, a run each: --multirun layer=conv1,conv2.',
+        ),
     ],
 )
 def test_each_fault_has_one_line(override: str, message: str) -> None:
@@ -68,6 +82,14 @@ def test_each_fault_has_one_line(override: str, message: str) -> None:
 def test_a_setting_of_another_source_is_refused() -> None:
     (fault,) = faults("+data.root=photos")
     assert fault.startswith('data.root must be a known setting; got "photos".')
+
+
+def test_a_mistyped_setting_of_a_source_has_its_line_too() -> None:
+    assert faults("data=urls", "data.file=x", "data.web.timout=3", "data.colunm=a", "target.scor=logit") == [
+        "data.web.timout must be a known setting; got 3. Did you mean data.web.timeout?",
+        'data.colunm must be a known setting; got "a". Did you mean data.column?',
+        'target.scor must be a known setting; got "logit". Did you mean target.score?',
+    ]
 
 
 def test_a_number_may_name_a_class() -> None:

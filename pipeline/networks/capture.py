@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError
+from pipeline.networks.maps import only_tensor
 
 
 class Captured:
@@ -45,12 +46,13 @@ def capture(network: nn.Module, layer: str) -> Iterator[Captured]:
     captured = Captured(layer)
 
     def record(_module: nn.Module, _inputs: object, output: object) -> None:
-        if not isinstance(output, torch.Tensor):
+        tensor = only_tensor(output)
+        if tensor is None:
             raise NetworkError(
                 f"layer must put out one tensor; got {type(output).__name__} (layer '{layer}'). "
                 "Choose another: `python -m pipeline.layers` lists those that can be ranked."
             )
-        captured._outputs.append(output.detach().clone())
+        captured._outputs.append(tensor.detach().clone())
 
     handle = network.get_submodule(layer).register_forward_hook(record)
     try:

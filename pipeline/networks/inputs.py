@@ -13,7 +13,8 @@ from PIL import Image
 from torchvision import transforms
 
 from pipeline.errors import InputError
-from pipeline.networks.load import torchvision_weights
+from pipeline.images import ImageError, decode
+from pipeline.networks.load import preset
 from pipeline.settings import ModelSettings
 
 ToInput = Callable[[Image.Image], torch.Tensor]
@@ -23,7 +24,7 @@ def to_input(model: ModelSettings) -> ToInput:
     """Return the function that turns a decoded image into the network's input, (channels, height, width)."""
     transform = model.transform
     if transform.kind == "weights":
-        return cast(ToInput, torchvision_weights(model).transforms())
+        return cast(ToInput, preset(model))
     steps: list[Callable[..., Any]] = []
     if transform.kind == "resize":
         steps.append(transforms.Resize((transform.size, transform.size)))
@@ -34,9 +35,11 @@ def to_input(model: ModelSettings) -> ToInput:
 
 
 def open_image(path: Path, n_channels: int) -> Image.Image:
-    """Return the decoded image, grey for networks of one input channel, otherwise RGB."""
-    with Image.open(path) as image:
-        return image.convert("L" if n_channels == 1 else "RGB")
+    """Return the decoded image (see `pipeline.images`), grey for networks of one input channel, otherwise RGB."""
+    try:
+        return decode(path.read_bytes()).image.convert("L" if n_channels == 1 else "RGB")
+    except ImageError as error:  # it decoded when it was fetched
+        raise InputError(f"every image in the store must decode; got {path} ({error}). Remove its folder.") from error
 
 
 def load_batch(paths: Sequence[Path], model: ModelSettings, transform: ToInput) -> torch.Tensor:
@@ -61,8 +64,8 @@ def load_batch(paths: Sequence[Path], model: ModelSettings, transform: ToInput) 
 def to_pictures(inputs: torch.Tensor, model: ModelSettings) -> list[NDArray[np.uint8]]:
     """Return what the network saw, normalisation undone: (height, width) if grey, else (height, width, 3)."""
     if model.transform.kind == "weights":
-        preset = torchvision_weights(model).transforms()
-        mean, std = preset.mean, preset.std
+        own = preset(model)
+        mean, std = own.mean, own.std
     else:
         mean, std = model.transform.mean, model.transform.std
     shape = (1, -1, 1, 1)

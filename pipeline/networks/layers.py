@@ -6,18 +6,23 @@ import difflib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.load import build
+from pipeline.networks.maps import Channels, as_maps, declared_channels, only_tensor
 from pipeline.settings import ModelSettings
+
+UNTOLD = "with no telling which axis the channels are"
+N_TRACED = 2  # images in the pass: with one, what has no batch axis could be taken for what has
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One module of a network, as seen in a forward pass of one image.
+    """One module of a network, as seen in a forward pass.
 
     Attributes
     ----------
@@ -26,20 +31,40 @@ class LayerInfo:
     type : str
         Class name, e.g. ``Conv2d``.
     shape : tuple of int or None
-        What it puts out for one image, without the batch axis; None where that is not one tensor.
+        What it puts out for one image, without the batch axis; None where that is not one tensor with that axis.
     calls : int
         How often it runs in one pass.
+    channels : {"first", "last"} or None
+        Where its channels are; None where nothing tells.
     """
 
     name: str
     type: str
     shape: tuple[int, ...] | None
     calls: int
+    channels: Channels | None
 
     @property
-    def is_rankable(self) -> bool:
-        """Whether the layer puts out (channels, height, width), once a pass."""
-        return self.shape is not None and len(self.shape) == 3 and self.calls == 1
+    def refusal(self) -> str | None:
+        """Why it cannot be ranked, None where it can."""
+        if self.calls != 1:
+            return f"{self.calls} runs in one pass"
+        if self.shape is None:
+            return "something other than one tensor with a row an image"
+        if not 1 <= len(self.shape) <= 3 or 0 in self.shape:
+            return f"shape {('n', *self.shape)}".replace("'", "")
+        if self.channels is None:
+            return f"shape {('n', *self.shape)} {UNTOLD}".replace("'", "")
+        return None
+
+    @property
+    def maps(self) -> tuple[int, int, int]:
+        """Number of channels, height and width of its maps; only where it can be ranked."""
+        assert self.refusal is None
+        assert self.shape is not None
+        assert self.channels is not None
+        n_channels, height, width = as_maps(torch.empty((1, *self.shape), device="meta"), self.channels).shape[1:]
+        return n_channels, height, width
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,7 @@ class NetworkLayout:
 
     def rankable(self) -> list[LayerInfo]:
         """Return the layers that can be ranked."""
-        return [layer for layer in self.layers if layer.is_rankable]
+        return [layer for layer in self.layers if layer.refusal is None]
 
     def find(self, name: str) -> LayerInfo:
         """Return the layer called `name` (see `canonical_name`).
@@ -69,16 +94,12 @@ class NetworkLayout:
                 f"layer must be one of the network's layers; got '{name}'. Nearest: {listed(near)}. "
                 "`python -m pipeline.layers` lists all."
             )
-        if not layer.is_rankable:
-            if layer.calls != 1:
-                what = f"{layer.calls} runs in one pass"
-            elif layer.shape is None:
-                what = "something other than one tensor"
-            else:
-                what = f"shape {('n', *layer.shape)}".replace("'", "")
+        if layer.refusal is not None:
+            is_untold = layer.refusal.endswith(UNTOLD)
+            hint = "Set model.channels=first or last." if is_untold else "`python -m pipeline.layers` lists others."
             raise NetworkError(
-                f"layer must put out (n, channels, height, width) once a pass; got {what} "
-                f"(layer '{name}', {layer.type}). Choose another: `python -m pipeline.layers` lists them."
+                "layer must put out (n, channels, height, width), (n, tokens, channels) or (n, features), once a pass; "
+                f"got {layer.refusal} (layer '{name}', {layer.type}). {hint}"
             )
         return layer
 
@@ -89,42 +110,74 @@ def canonical_name(layer: str) -> str:
 
 
 def layout(model: ModelSettings) -> NetworkLayout:
-    """Return the layers of a network, from one pass of an empty image; no weights are loaded or downloaded.
+    """Return the layers of a network, from one pass of empty images; no weights are loaded or downloaded.
 
     The pass runs on torch's ``meta`` device, where tensors have shapes but no values, so that even VGG-16 takes
     no memory and next to no time. A network of your own that needs values is built on the CPU instead.
     """
+    shape = (N_TRACED, *model.input_size)
     try:
         with torch.device("meta"):
-            return _trace(build(model, seed=0), torch.empty((1, *model.input_size)))
+            trace = _Trace(build(model, seed=0), torch.empty(shape))
     except (NotImplementedError, RuntimeError):
-        return _trace(build(model, seed=0), torch.zeros((1, *model.input_size)))
+        trace = _Trace(build(model, seed=0), torch.zeros(shape))
+    return NetworkLayout(trace.layers(model.channels), trace.n_outputs)
 
 
-def _trace(network: nn.Module, image: torch.Tensor) -> NetworkLayout:
-    """Run `image` through, noting what every module puts out."""
-    shapes: dict[str, list[tuple[int, ...] | None]] = defaultdict(list)
-    types = {name: type(module).__name__ for name, module in network.named_modules() if name}
+class _Trace:
+    """What every module put out in one pass, in the order of the modules' ends."""
 
-    def note(name: str, output: object) -> None:
-        shapes[name].append(tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else None)
+    def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
+        self._modules = {name: module for name, module in network.named_modules() if name}
+        self._seen: list[tuple[str, tuple[int, ...] | None]] = []
+        handles = [
+            module.register_forward_hook(lambda _m, _i, output, name=name: self._note(name, output))
+            for name, module in self._modules.items()
+        ]
+        try:
+            with torch.inference_mode():
+                output = network(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not isinstance(output, torch.Tensor) or output.ndim not in (1, 2) or len(output) != len(images):
+            what = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+            raise NetworkError(
+                f"the network must put out one row of scores per image, (n, n_outputs) or (n,); got {what} "
+                f"for {len(images)} images. Wrap it in a module that returns the scores."
+            )
+        self.n_outputs = output.shape[1] if output.ndim == 2 else 1
 
-    handles = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
-        for name, module in network.named_modules()
-        if name
-    ]
-    try:
-        with torch.inference_mode():
-            output = network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not isinstance(output, torch.Tensor) or output.ndim != 2:
-        what = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-        raise NetworkError(
-            f"the network must put out one row of class scores per image, (n, n_classes); got {what}. "
-            "Wrap it in a module that returns the class scores."
-        )
-    layers = tuple(LayerInfo(name, types[name], found[-1], len(found)) for name, found in shapes.items())
-    return NetworkLayout(layers, output.shape[1])
+    def _note(self, name: str, output: object) -> None:
+        tensor = only_tensor(output)
+        has_rows = tensor is not None and tensor.ndim >= 2 and len(tensor) == N_TRACED
+        self._seen.append((name, tuple(tensor.shape[1:]) if tensor is not None and has_rows else None))
+
+    def layers(self, channels: Literal["auto", "first", "last"]) -> tuple[LayerInfo, ...]:
+        """Return every module that ran, in the order in which they first ended."""
+        found: dict[str, list[tuple[int, tuple[int, ...] | None]]] = defaultdict(list)
+        for place, (name, shape) in enumerate(self._seen):
+            found[name].append((place, shape))
+        infos = []
+        for name, calls in found.items():
+            place, shape = calls[-1]
+            where = channels if channels != "auto" else self._channels(place)
+            infos.append(LayerInfo(name, type(self._modules[name]).__name__, shape, len(calls), where))
+        return tuple(infos)
+
+    def _channels(self, place: int) -> Channels | None:
+        """Return where the module that ended at `place` has its channels.
+
+        A module of a known kind says so itself. Activations, drop-outs and blocks keep the order of what they were
+        given: theirs is that of the nearest module of a known kind with an output of that very shape, before them
+        if there is one (a block ends after all that is in it), else after.
+        """
+        shape = self._seen[place][1]
+        if shape is None or len(shape) == 1:
+            return "first"
+        before = reversed(range(place + 1))
+        for other in (*before, *range(place + 1, len(self._seen))):
+            module, other_shape = self._seen[other]
+            if other_shape == shape and (told := declared_channels(self._modules[module], shape)) is not None:
+                return told
+        return None

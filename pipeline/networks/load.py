@@ -1,29 +1,28 @@
-"""Build a network and give it its weights: torchvision's, a checkpoint's, the shipped ones, or seeded random."""
+"""Build a network and give it its weights: its library's, a checkpoint's, the shipped ones, or seeded random."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pickle
 import sys
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from pipeline.digests import digest_file
 from pipeline.errors import NetworkError, listed
+from pipeline.networks import timm_models, torchvision_models
+from pipeline.networks.torchvision_models import RANDOM
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
 
-RANDOM, SHIPPED = "random", "shipped"
+SHIPPED = "shipped"
 NESTED_UNDER = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights in a checkpoint
 
 
@@ -51,7 +50,7 @@ def check_weights(model: ModelSettings) -> None:
             network = build(model, seed=0)
         _check_fit(network, state or {}, model.checkpoint or model.weights)
     elif model.weights != RANDOM:
-        torchvision_weights(model)
+        library(model).check_weights(model)
     resolve_device(model)
 
 
@@ -77,10 +76,14 @@ def build(model: ModelSettings, seed: int) -> nn.Module:
     return network.eval()
 
 
+def library(model: ModelSettings) -> ModuleType:
+    """Return the room that knows the models of `model.library`."""
+    return timm_models if model.library == "timm" else torchvision_models
+
+
 def _factory(model: ModelSettings) -> Any:
     if model.factory is None:
-        _check_torchvision_name(model.name)
-        return lambda **arguments: torchvision.models.get_model(model.name, weights=None, **arguments)
+        return library(model).factory(model)
     module_name, _, attribute = model.factory.partition(":")
     if str(Path.cwd()) not in sys.path:  # the `pcace` script does not put the working folder there; python -m does
         sys.path.insert(0, str(Path.cwd()))
@@ -96,31 +99,6 @@ def _factory(model: ModelSettings) -> Any:
     return factory
 
 
-def _check_torchvision_name(name: str) -> None:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        raise NetworkError(
-            f"model.name must be a torchvision classification model; got '{name}'. "
-            f"Nearest: {listed(near or known)}. For a network of your own, set model.factory."
-        )
-
-
-def torchvision_weights(model: ModelSettings) -> WeightsEnum:
-    """Return the torchvision weights that `model.weights` names, ``DEFAULT`` where it names none of them."""
-    _check_torchvision_name(model.name)
-    available = torchvision.models.get_model_weights(model.name)
-    if model.weights == RANDOM:
-        return cast(WeightsEnum, available["DEFAULT"])
-    if model.weights not in available.__members__:
-        names = [weights.name for weights in available]
-        raise NetworkError(
-            f"model.weights must be {listed(names)} or random; got '{model.weights}' (model '{model.name}'). "
-            "For a file of your own, set model.checkpoint."
-        )
-    return cast(WeightsEnum, available[model.weights])
-
-
 def class_names(model: ModelSettings) -> tuple[str, ...] | None:
     """Return the names of the network's outputs, where the settings or the weights know them.
 
@@ -128,14 +106,20 @@ def class_names(model: ModelSettings) -> tuple[str, ...] | None:
     """
     if model.class_names is not None:
         return model.class_names
-    if model.factory is not None or model.checkpoint is not None:
+    if model.factory is not None or model.checkpoint is not None or "num_classes" in model.arguments:
         return None
-    return tuple(torchvision_weights(model).meta["categories"])
+    names: tuple[str, ...] | None = library(model).class_names(model)
+    return names
+
+
+def preset(model: ModelSettings) -> Any:
+    """Return the weights' own transform; it knows its ``mean``, ``std``, ``crop_size`` and ``resize_size``."""
+    return library(model).preset(model)
 
 
 def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
     """Return what decides the network's outputs, for an artifact's key: architecture, weights, no paths."""
-    architecture: dict[str, Any] = {"name": model.name, "arguments": model.arguments}
+    architecture: dict[str, Any] = {"library": model.library, "name": model.name, "arguments": model.arguments}
     if model.factory is not None:
         factory = _factory(model)
         source = inspect.getsourcefile(inspect.unwrap(factory))
@@ -148,9 +132,9 @@ def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
     if path is not None:
         weights: dict[str, Any] = {"sha256": digest_file(_existing(path))}
     elif model.weights == RANDOM:
-        weights = {"random": seed, "torch": version("torch"), "torchvision": version("torchvision")}
+        weights = {"random": seed, **library(model).versions()}
     else:
-        weights = {"url": torchvision_weights(model).url.rsplit("/", 1)[-1]}  # the file's name carries its hash
+        weights = library(model).identity(model)
     return {"architecture": architecture, "weights": weights}
 
 
@@ -174,14 +158,8 @@ def _state_dict(model: ModelSettings) -> dict[str, torch.Tensor] | None:
         return read_checkpoint(path)
     if model.weights == RANDOM:
         return None
-    weights = torchvision_weights(model)
-    try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
-    except OSError as error:  # urllib's errors are among them
-        raise NetworkError(
-            f"model.weights must be downloadable; {weights} is not here and could not be fetched ({error}). "
-            "Download it by hand and set model.checkpoint, or use model.weights=random."
-        ) from error
+    state: dict[str, torch.Tensor] = library(model).state_dict(model)
+    return state
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:

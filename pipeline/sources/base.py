@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from pipeline.artifacts import ImageRecord, ImageSet
 from pipeline.digests import digest_bytes
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
+from pipeline.images import Decoded, ImageError, decode
+from pipeline.sources.choose import ImageRequest, TooFewError, choose
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class ImageRequest:
-    """Which images are wanted.
-
-    Attributes
-    ----------
-    class_name : str or None
-        None where the source knows no classes.
-    n_images : int
-        Exactly as many.
-    select : {"first", "random"}
-        The first by name, or a sample drawn with `seed`, in order of name.
-    seed : int
-        Read only by ``select="random"``.
-    """
-
-    class_name: str | None
-    n_images: int
-    select: Literal["first", "random"]
-    seed: int
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An image that could be taken: its name, and how to get its bytes."""
-
-    id: str
-    suffix: str
-    read: Callable[[], bytes]
 
 
 class Source(ABC):
@@ -61,15 +28,45 @@ class Source(ABC):
         """Return the classes in the order of their index, or None where there are none."""
 
     @abstractmethod
-    def candidates(self, class_name: str | None) -> Sequence[Candidate]:
-        """Return all images of a class, by name; raise `InputError` where there is no such class."""
+    def identity(self, request: ImageRequest) -> dict[str, object]:
+        """Return what decides the image set, for its key: digests, no paths."""
+
+    @abstractmethod
+    def fetch(self, request: ImageRequest, folder: Path, progress: Progress) -> ImageSet:
+        """Bring exactly `n_images` images into `folder`, each decoded once to see that it can be."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that could be taken: its name, and how to get its bytes."""
+
+    id: str
+    read: Callable[[], bytes]
+
+
+class LocalSource(Source):
+    """A source whose images are on this machine already: its identity is their very bytes."""
+
+    @abstractmethod
+    def by_class(self) -> Mapping[str, Sequence[Candidate]]:
+        """Return every class's images in the source's order; one nameless class where there are no classes."""
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the classes in the order of their index, or None where there are none."""
+        names = tuple(self.by_class())
+        return None if names == ("",) else names
 
     def identity(self, request: ImageRequest) -> dict[str, object]:
         """Return what decides the image set, for its key: names and digests of the images' bytes, no paths."""
         digest = hashlib.sha256()
-        for candidate in self._chosen(request):
+        for _, candidate in self._chosen(request):
             digest.update(f"{candidate.id}\0{digest_bytes(self._read(candidate))}\n".encode())
-        return {"source": self.name, "class_name": request.class_name, "images": digest.hexdigest()}
+        return {
+            "source": self.name,
+            "class_name": request.class_name if request.images_from != "all" else None,
+            "images_from": request.images_from,
+            "images": digest.hexdigest(),
+        }
 
     def fetch(self, request: ImageRequest, folder: Path, progress: Progress) -> ImageSet:
         """Copy the images into `folder`, each decoded once to see that it can be.
@@ -81,31 +78,49 @@ class Source(ABC):
         """
         (folder / "images").mkdir()
         records = []
-        for index, candidate in enumerate(self._chosen(request)):
+        for index, (class_name, candidate) in enumerate(self._chosen(request)):
             data = self._read(candidate)
-            width, height = _decoded_size(data, candidate.id)
-            file = f"images/{index:05d}{candidate.suffix}"
-            (folder / file).write_bytes(data)
+            try:
+                decoded = decode(data)
+            except ImageError as error:
+                raise InputError(
+                    f"every image must decode; got '{candidate.id}' ({error}). Mend or remove it, and run again."
+                ) from error
             source = f"{self.name}:{candidate.id}"
-            records.append(
-                ImageRecord(candidate.id, source, file, digest_bytes(data), width, height, request.class_name or "")
-            )
+            records.append(write_image(folder, index, data, decoded, candidate.id, source, class_name))
             progress(index + 1, request.n_images)
         return ImageSet(folder, tuple(records)).save()
 
-    def _chosen(self, request: ImageRequest) -> list[Candidate]:
-        candidates = self.candidates(request.class_name)
-        n_found = len(candidates)
-        if request.n_images > n_found:
-            of_class = "" if request.class_name is None else f"class '{request.class_name}' of "
+    def _chosen(self, request: ImageRequest) -> list[tuple[str, Candidate]]:
+        """Return the chosen images with their classes."""
+        classes = self.by_class()
+        if tuple(classes) == ("",):  # one class, which bears whatever name it is asked by
+            require_one_class(request, self)
+            classes = {request.class_name or "": classes[""]}
+        elif request.images_from != "all" and request.class_name not in classes:
+            raise self._no_such_class(request.class_name, tuple(classes))
+        pairs = {name: [(name, candidate) for candidate in found] for name, found in classes.items()}
+        try:
+            return choose(request, pairs)
+        except TooFewError as error:
+            of_class = {
+                "class": "" if request.class_name is None else f"class '{request.class_name}' of ",
+                "all": "all classes of ",
+                "balanced": f"half of them class '{request.class_name}' of ",
+            }[request.images_from]
             raise InputError(
-                f"n_images must be at most {n_found}; got {request.n_images} ({of_class}{self}). "
+                f"n_images must be at most {error.n_available}; got {request.n_images} ({of_class}{self}). "
                 "Lower it or add images."
-            )
-        if request.select == "first":
-            return list(candidates[: request.n_images])
-        drawn = np.random.default_rng(request.seed).choice(n_found, request.n_images, replace=False)
-        return [candidates[index] for index in sorted(drawn)]
+            ) from error
+
+    def _no_such_class(self, class_name: str | None, classes: tuple[str, ...]) -> InputError:
+        near = difflib.get_close_matches(class_name or "", classes, n=3, cutoff=0.4) or classes
+        got = "nothing" if class_name is None else f"'{class_name}'"
+        return InputError(
+            f"class_name must be one of the data's {len(classes)} classes; got {got} ({self}). "
+            f"{'They are' if near is classes else 'Nearest'}: {listed(near, 10)}. "
+            "For images of every class, set data.images_from=all."
+        )
 
     @staticmethod
     def _read(candidate: Candidate) -> bytes:
@@ -118,14 +133,20 @@ class Source(ABC):
             ) from error
 
 
-def _decoded_size(data: bytes, name: str) -> tuple[int, int]:
-    """Return width and height in pixels of an image that decodes to its last row."""
-    try:
-        with Image.open(BytesIO(data)) as image:
-            image.load()
-            return image.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+def require_one_class(request: ImageRequest, source: Source) -> None:
+    """Refuse to take images of several classes from a source that knows none."""
+    if request.images_from != "class":
         raise InputError(
-            f"every image must decode; got '{name}' ({reason}). Mend or remove it, and run again."
-        ) from error
+            f"data.images_from must be class where the source knows no classes; got {request.images_from} ({source}). "
+            "Use a source with classes: a folder with a subfolder each, or a manifest with a class column."
+        )
+
+
+def write_image(
+    folder: Path, index: int, data: bytes, decoded: Decoded, image_id: str, source: str, class_name: str
+) -> ImageRecord:
+    """Write an image's bytes, as they came, below `folder`; its file is named by its place, never by an outsider."""
+    file = f"images/{index:05d}{decoded.suffix}"
+    (folder / file).write_bytes(data)
+    width, height = decoded.image.size
+    return ImageRecord(image_id, source, file, digest_bytes(data), width, height, class_name)

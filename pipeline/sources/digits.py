@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.errors import InputError, listed
-from pipeline.sources.base import Candidate, Source
+from pipeline.images import png
+from pipeline.sources.base import Candidate, LocalSource
 
 GREY_STEP = 15  # the scans have 17 levels of grey, 0 to 16; a whole step a level keeps them exact in 8 bits
 
@@ -23,7 +21,7 @@ def scans() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return (bunch.images * GREY_STEP).astype(np.uint8), bunch.target.astype(np.int64)
 
 
-class DigitsSource(Source):
+class DigitsSource(LocalSource):
     """The digits "0" to "9", each in the data set's own order."""
 
     name = "digits"
@@ -32,24 +30,13 @@ class DigitsSource(Source):
         """Return how messages call this source."""
         return "scikit-learn's digits"
 
-    def class_names(self) -> tuple[str, ...]:
-        """Return "0" to "9"."""
-        return tuple(str(digit) for digit in range(10))
-
-    def candidates(self, class_name: str | None) -> Sequence[Candidate]:
-        """Return the scans of one digit."""
-        if class_name not in self.class_names():
-            raise InputError(
-                f"class_name must be one of {listed(self.class_names(), 10)}; got '{class_name}' ({self})."
-            )
+    def by_class(self) -> Mapping[str, Sequence[Candidate]]:
+        """Return the scans of each digit."""
         images, digits = scans()
-        return [
-            Candidate(f"{class_name}/{index:04d}", ".png", partial(_png, images[index]))
-            for index in np.flatnonzero(digits == int(class_name))
-        ]
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
+        return {
+            str(digit): [
+                Candidate(f"{digit}/{index:04d}", partial(png, images[index]))
+                for index in np.flatnonzero(digits == digit)
+            ]
+            for digit in range(10)
+        }

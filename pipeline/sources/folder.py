@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import InputError, listed
-from pipeline.sources.base import Candidate, Source
+from pipeline.sources.base import Candidate, LocalSource
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-class FolderSource(Source):
-    """Images below `root`, in the order of their paths' names.
+class FolderSource(LocalSource):
+    """Images below `root`, in the order of their paths' names; classes sorted by name, as torchvision's ImageFolder.
 
     Parameters
     ----------
@@ -32,31 +31,16 @@ class FolderSource(Source):
         """Return how messages call this source."""
         return f"folder {self.root}"
 
-    def class_names(self) -> tuple[str, ...] | None:
-        """Return the subfolders that hold images, sorted by name as torchvision's ImageFolder does; None if flat."""
-        names = sorted(path.name for path in self.root.iterdir() if path.is_dir() and _images(path))
-        return tuple(names) or None
-
-    def candidates(self, class_name: str | None) -> Sequence[Candidate]:
-        """Return the images of a class's subfolder or, where there are no subfolders, all of the folder."""
-        classes = self.class_names()
-        if classes is None:
-            folder = self.root
-        elif class_name in classes:
-            folder = self.root / class_name
-        else:
-            near = difflib.get_close_matches(class_name or "", classes, n=3, cutoff=0.4) or classes
-            what = "nothing" if class_name is None else f"'{class_name}'"
-            raise InputError(
-                f"class_name must be one of the subfolders; got {what} ({self}). "
-                f"{'There are' if near is classes else 'Nearest'}: {listed(near)}."
-            )
-        paths = _images(folder)
-        if not paths:
+    def by_class(self) -> Mapping[str, Sequence[Candidate]]:
+        """Return the images of each subfolder or, where none holds any, all of the folder as one nameless class."""
+        folders = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.name)
+        classes = {path.name: found for path in folders if (found := _images(path))} or {"": _images(self.root)}
+        if classes == {"": []}:
             raise InputError(f"data.root must hold images ({listed(sorted(SUFFIXES), 9)}); got {self}, which has none.")
-        return [
-            Candidate(path.relative_to(self.root).as_posix(), path.suffix.lower(), path.read_bytes) for path in paths
-        ]
+        return {
+            name: [Candidate(path.relative_to(self.root).as_posix(), path.read_bytes) for path in paths]
+            for name, paths in classes.items()
+        }
 
 
 def _images(folder: Path) -> list[Path]:

@@ -14,20 +14,24 @@ from pipeline.artifacts import Activations, FloatArray, ImageSet, create_maps, s
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.capture import capture
 from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.layers import layout
 from pipeline.networks.load import identity, load, resolve_device
-from pipeline.settings import ModelSettings, Settings
+from pipeline.networks.maps import as_maps
+from pipeline.networks.targets import output_index, target_scores
+from pipeline.settings import ModelSettings, Settings, TargetSettings
 from pipeline.sources.base import Progress
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class ActivateReads:
-    """What the stage reads: the network, the layer, the class whose logit is the score."""
+    """What the stage reads: the network, the layer, and which of its outputs is the score."""
 
     model: ModelSettings
     layer: str
-    target_class: int
+    target: TargetSettings
+    target_class: int | None
     seed: int
 
     def identity(self) -> dict[str, Any]:
@@ -39,6 +43,8 @@ class ActivateReads:
             "batch_size": self.model.batch_size,
             "device": resolve_device(self.model).type,
             "layer": self.layer,
+            "channels": self.model.channels,
+            "target": asdict(self.target),
             "target_class": self.target_class,
             "dtype": "float32",
         }
@@ -46,8 +52,7 @@ class ActivateReads:
 
 def select(settings: Settings) -> ActivateReads:
     """Pick what this stage reads; `settings` must be resolved."""
-    assert settings.target_class is not None
-    return ActivateReads(settings.model, settings.layer, settings.target_class, settings.seed)
+    return ActivateReads(settings.model, settings.layer, settings.target, settings.target_class, settings.seed)
 
 
 def run(reads: ActivateReads, images: ImageSet, *, folder: Path, progress: Progress) -> Activations:
@@ -56,10 +61,12 @@ def run(reads: ActivateReads, images: ImageSet, *, folder: Path, progress: Progr
     Raises
     ------
     NetworkError
-        If the layer does not put out (n, channels, height, width).
+        If the layer cannot be ranked: see `pipeline.networks.layers`.
     InputError
         If the class scores are not finite, or all the same: then there is nothing to correlate with.
     """
+    channels = layout(reads.model).find(reads.layer).channels
+    assert channels is not None
     network = load(reads.model, reads.seed)
     device = resolve_device(reads.model)
     transform = to_input(reads.model)
@@ -68,21 +75,23 @@ def run(reads: ActivateReads, images: ImageSet, *, folder: Path, progress: Progr
     with torch.inference_mode(), capture(network, reads.layer) as captured:
         for batch in batches(len(images), reads.model.batch_size):
             inputs = load_batch(images.paths[batch], reads.model, transform).to(device)
-            logits = network(inputs)
+            outputs = network(inputs)
             output = captured.take()
-            if output.ndim != 4:
+            if len(output) != len(inputs):
                 raise NetworkError(
-                    f"layer must put out (n, channels, height, width); got {tuple(output.shape)} "
+                    f"layer must put out a row an image; got {len(output)} for {len(inputs)} images "
                     f"(layer '{reads.layer}'). `python -m pipeline.layers` lists those that can be ranked."
                 )
+            output = as_maps(output, channels)
             if maps is None:
                 n_channels, height, width = output.shape[1:]
                 maps = create_maps(folder, (n_channels, len(images), height, width))
             maps[:, batch] = output.transpose(0, 1).cpu().numpy()
-            class_score[batch] = logits[:, reads.target_class].double().cpu().numpy()
+            class_score[batch] = target_scores(outputs, reads.target, reads.target_class).cpu().numpy()
             progress(batch.stop, len(images))
     assert maps is not None
-    _check_class_score(class_score, reads.target_class)
+    what = "output" if reads.target_class is None else "class"
+    _check_class_score(class_score, f"{what} {output_index(reads.target, reads.target_class)}")
     save_array(folder / Activations.CLASS_SCORE, class_score)
     maps.flush()  # type: ignore[attr-defined]
     return Activations(maps, class_score)
@@ -98,8 +107,8 @@ def batches(n_images: int, batch_size: int) -> list[slice]:
     return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
 
 
-def _check_class_score(class_score: FloatArray, target_class: int) -> None:
-    context = f"class {target_class}, {len(class_score)} images"
+def _check_class_score(class_score: FloatArray, of: str) -> None:
+    context = f"{of}, {len(class_score)} images"
     if not np.isfinite(class_score).all():
         n_bad = int((~np.isfinite(class_score)).sum())
         raise InputError(

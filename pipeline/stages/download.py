@@ -7,33 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import ImageSet
-from pipeline.settings import DataSettings, Settings
+from pipeline.data_settings import DataSettings
+from pipeline.settings import Settings
 from pipeline.sources import ImageRequest, source_for
 from pipeline.sources.base import Progress
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class DownloadReads:
-    """What the stage reads: the source and the request. Its key holds the images' digests, no path."""
+    """What the stage reads: the source and the request. Its key holds digests, no path.
+
+    `downloads` is where a source of the web keeps what is finished, whatever becomes of the run.
+    """
 
     data: DataSettings
     request: ImageRequest
+    downloads: Path
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the result, in plain JSON types."""
-        return source_for(self.data).identity(self.request)
+        return source_for(self.data, self.downloads).identity(self.request)
 
 
 def select(settings: Settings) -> DownloadReads:
     """Pick what this stage reads."""
     return DownloadReads(
         settings.data,
-        ImageRequest(settings.class_name, settings.n_images, settings.data.select, settings.seed),
+        ImageRequest(
+            settings.class_name, settings.n_images, settings.data.select, settings.seed, settings.data.images_from
+        ),
+        settings.paths.downloads,
     )
 
 
 def run(reads: DownloadReads, *, folder: Path, progress: Progress) -> ImageSet:
     """Return the images, written below `folder`."""
-    return source_for(reads.data).fetch(reads.request, folder, progress)
+    return source_for(reads.data, reads.downloads).fetch(reads.request, folder, progress)

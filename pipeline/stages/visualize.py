@@ -29,8 +29,8 @@ class VisualizeReads:
     visualize: VisualizeSettings
     model: ModelSettings
     layer: str
-    class_name: str | None
-    target_class: int
+    target_label: str
+    target_class: int | None
     seed: int
     class_names: tuple[str, ...] | None
 
@@ -41,12 +41,11 @@ class VisualizeReads:
 
 def select(settings: Settings) -> VisualizeReads:
     """Pick what this stage reads; `settings` must be resolved."""
-    assert settings.target_class is not None
     return VisualizeReads(
         settings.visualize,
         settings.model,
         settings.layer,
-        settings.class_name,
+        settings.target_label,
         settings.target_class,
         settings.seed,
         class_names(settings.model),
@@ -65,19 +64,14 @@ def run(
     progress: Progress,
 ) -> Figures:
     """Return the figures, written below `folder`."""
-    question = f"{reads.model.name}, {reads.layer}, class {reads.class_name or reads.target_class}"
+    question = f"{reads.model.name}, {reads.layer}, {reads.target_label}"
     chosen = _spread(len(images), reads.visualize.n_images)
     names = [images.records[index].id for index in chosen]
     inputs = load_batch([images.paths[index] for index in chosen], reads.model, to_input(reads.model))
     pictures = to_pictures(inputs, reads.model)
-    network = load(reads.model, reads.seed)
-    seen = look(network, inputs.to(resolve_device(reads.model)), reads.target_class)
-    outputs = reads.class_names or tuple(f"class {index}" for index in range(seen.probabilities.shape[1]))
     top, bottom = _ends(ranking, reads.visualize)
     best = top[0]
     notes: tuple[str, ...] = ()
-    if seen.cam is None:
-        notes = (f"no CAM: {reads.model.name} does not end in global average pooling and one linear layer",)
 
     with paper_style():
         drawn: dict[str, Figure] = {
@@ -97,12 +91,19 @@ def run(
                 scores.theta[best],
                 f"ACE's transforms, channel {best}: {question}",
             ),
-            "predictions" if seen.cam is None else "cam": draw_cam(
-                pictures, names, seen, outputs, reads.target_class, question
-            ),
         }
         if ranking.trust.curve:
             drawn["reliability"] = draw_reliability(ranking.trust, len(images), question)
+        if reads.target_class is None:
+            notes = ("no predictions and no CAM: they are drawn of classes, and this is a regression",)
+        else:
+            network = load(reads.model, reads.seed)
+            seen = look(network, inputs.to(resolve_device(reads.model)), reads.target_class)
+            outputs = reads.class_names or tuple(f"class {index}" for index in range(seen.probabilities.shape[1]))
+            name = "predictions" if seen.cam is None else "cam"
+            drawn[name] = draw_cam(pictures, names, seen, outputs, reads.target_class, question)
+            if seen.cam is None:
+                notes = (f"no CAM: {reads.model.name} does not end in global average pooling and one linear layer",)
         for index, (name, figure) in enumerate(drawn.items(), start=1):
             # No date, no version in the file: the same figure is the same bytes.
             figure.savefig(folder / f"{name}.png", dpi=reads.visualize.dpi, metadata={"Software": None})

@@ -99,7 +99,7 @@ class MlflowTracker:
         with tracking_errors(self._uri):
             self._client, experiment_id = connect(self._uri, settings.tracking.experiment, outputs)
             tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}, **self._tags}
-            name = f"{settings.model.name} {settings.layer} {settings.class_name or settings.target_class}"
+            name = f"{settings.model.name} {settings.layer} {settings.target_label.removeprefix('class ')}"
             self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
 
     def resolved(self, settings: Settings) -> None:

@@ -20,6 +20,8 @@ from pipeline import config, console, layers
 from pipeline.records import Record
 from pipeline.sweep import gather, summary
 from tests.conftest import ROOT, SMALL
+from tests.sources.servers import LOOPBACK, serving
+from tests.sources.test_urls import misbehave
 
 Cli = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -150,7 +152,23 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         (["model=resnet19"], "error: model must be one of cifar10_resnet20, "),
         (["n_images=175"], "error: n_images must be at most 174; got 175 (class '8' of scikit-learn's digits)."),
         (["layer=conv3", "n_images=100", "n_components=65"], "error: n_components must be in [1, 64]; got 65 ("),
-        (["layer=classifier"], "error: layer must put out (n, channels, height, width) once a pass; got shape (n, 10)"),
+        (
+            ["layer=classifier", "n_components=2"],
+            "error: n_components must be in [1, 1]; got 2 (20 images, maps of 1 x 1",
+        ),
+        (
+            ["layer=[conv1,conv2]"],
+            'error: layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --mu',
+        ),
+        (
+            ["layer=conv*"],
+            'error: layer must be one layer; got "conv*". For several, a run each: --multirun layer=conv1,',
+        ),
+        (
+            ["data.images_from=all", "target=regression", "target.output=10"],
+            "error: target.output must be in [0, 9]; got 10.",
+        ),
+        (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, a run each: --multi"),
         (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
         (["model.checkpoint=none.pth"], "error: model.checkpoint must be a file; got none.pth (there is none)."),
         (["data=folder", "data.root=nowhere"], "error: data.root must be a folder; got nowhere (there is none)."),
@@ -177,6 +195,24 @@ def test_several_faults_are_a_line_each(cli: Cli) -> None:
     ]
 
 
+def test_a_list_of_addresses_says_how_many_failed_and_where_to_read_why(cli: Cli, tmp_path: Path) -> None:
+    run_dir = tmp_path / "here"
+    with serving(misbehave) as server:
+        listed = [f"{server.url}/{'page' if index % 4 == 2 else 'good'}/{index}.jpg" for index in range(30)]
+        (tmp_path / "CLASS.txt").write_text("\n".join(listed))
+        asked = ("data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK, "model.transform.kind=resize")
+        code, out, err = cli(*SMALL, *asked, f"hydra.run.dir={run_dir}")
+    assert (code, err) == (0, [])
+    assert " ".join(out[1].split()[:-2]) == "download 20 images of 40 x 36 pixels (6 addresses failed)"
+    assert out[-3] == f"Images   {run_dir / 'download_report.csv'} (every address)"
+    report = pd.read_csv(run_dir / "download_report.csv")
+    assert report.reason.dropna().tolist() == ["not an image (a web page)"] * 6
+    # The server is gone: the second run asks nobody.
+    code, out, err = cli(*SMALL, *asked)
+    assert (code, err) == (0, [])
+    assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
+
+
 def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
     for layer in ("layer4[1].conv9", "layer4.1.conv9"):
         resnet = ("model=resnet18", "model.weights=random", "target_class=8", f"layer={layer}")
@@ -189,9 +225,12 @@ def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
 def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     code, out, err = cli("model=vgg16", main=layers.main)
     assert (code, err) == (0, [])
-    assert out[0].split() == ["layer", "type", "channels", "map"]
-    assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split() for line in out]
-    assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split() for line in out]
+    assert out[0].split() == ["layer", "type", "channels", "map", "output"]
+    assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split()[:6] for line in out]
+    assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split()[:6] for line in out]
+    # A question's other settings, of whatever source, do not stand in the way.
+    asked = ("data=folder", "data.root=nowhere", "class_name=cat", "n_images=300", "target=regression")
+    assert cli(*asked, main=layers.main)[:2] == cli(main=layers.main)[:2]
     code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
     assert code == 1
     assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")

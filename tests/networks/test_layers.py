@@ -26,10 +26,14 @@ class Awkward(nn.Module):
         self.conv = nn.Conv2d(1, 4, 3)
         self.relu = nn.ReLU()
         self.pair = Pair()
+        self.windows = Windows()
+        self.volume = nn.Unflatten(1, (1, 4))
         self.linear = nn.Linear(4, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         maps, _ = self.pair(self.relu(self.conv(self.relu(images))))
+        self.windows(maps)
+        self.volume(maps[:, :, :3, :3])
         logits: torch.Tensor = self.linear(maps.mean(dim=(2, 3)))
         return logits
 
@@ -37,6 +41,13 @@ class Awkward(nn.Module):
 class Pair(nn.Module):
     def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return maps, maps
+
+
+class Windows(nn.Module):
+    """Four rows an image, as attention within windows has them."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return torch.cat([maps[:, :, :3, :3]] * 4)
 
 
 class NeedsValues(Awkward):
@@ -93,16 +104,17 @@ def test_an_unknown_layer_lists_the_nearest() -> None:
     ("layer", "what"),
     [
         ("relu", "got 2 runs in one pass (layer 'relu', ReLU)"),
-        ("pair", "got something other than one tensor (layer 'pair', Pair)"),
-        ("linear", "got shape (n, 10) (layer 'linear', Linear)"),
+        ("pair", "got something other than one tensor with a row an image (layer 'pair', Pair)"),
+        ("windows", "got something other than one tensor with a row an image (layer 'windows', Windows)"),
+        ("volume", "got shape (n, 1, 4, 3, 3) (layer 'volume', Unflatten)"),
     ],
 )
 def test_a_layer_without_maps_is_refused(layer: str, what: str) -> None:
     with pytest.raises(NetworkError) as caught:
         layout(own("Awkward")).find(layer)
     assert str(caught.value) == (
-        f"layer must put out (n, channels, height, width) once a pass; {what}. "
-        "Choose another: `python -m pipeline.layers` lists them."
+        "layer must put out (n, channels, height, width), (n, tokens, channels) or (n, features), once a pass; "
+        f"{what}. `python -m pipeline.layers` lists others."
     )
 
 
@@ -111,5 +123,8 @@ def test_a_network_that_needs_values_is_run_on_the_cpu() -> None:
 
 
 def test_a_network_without_class_scores_is_refused() -> None:
-    with pytest.raises(NetworkError, match=r"^the network must put out one row of class scores per image"):
+    with pytest.raises(
+        NetworkError,
+        match=r"^the network must put out one row of scores per image, .+; got tuple",
+    ):
         layout(own("TwoOutputs"))

@@ -109,19 +109,20 @@ def test_too_many_images_are_refused(photos: Path) -> None:
 
 def test_an_unknown_class_lists_the_nearest(photos: Path) -> None:
     with pytest.raises(InputError) as caught:
-        FolderSource(str(photos)).candidates("cats")
+        FolderSource(str(photos)).identity(request("cats"))
     assert str(caught.value) == (
-        f"class_name must be one of the subfolders; got 'cats' (folder {photos}). Nearest: cat."
+        f"class_name must be one of the data's 2 classes; got 'cats' (folder {photos}). Nearest: cat. "
+        "For images of every class, set data.images_from=all."
     )
-    with pytest.raises(InputError, match=r"^class_name must be one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; got 'ten'"):
-        DigitsSource().candidates("ten")
+    with pytest.raises(InputError, match=r"^class_name must be one of the data's 10 classes; got 'ten'"):
+        DigitsSource().identity(request("ten"))
 
 
 def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^data\.root must be a folder; got .* \(there is none\)"):
         FolderSource(str(tmp_path / "none"))
     with pytest.raises(InputError, match=r"^data\.root must hold images "):
-        FolderSource(str(tmp_path)).candidates(None)
+        FolderSource(str(tmp_path)).by_class()
 
 
 def half_a_jpeg() -> bytes:

@@ -1,0 +1,126 @@
+"""timm's models, with random weights: nothing is downloaded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.functional import to_tensor
+
+from pipeline.config import compose_settings
+from pipeline.errors import NetworkError
+from pipeline.networks.inputs import to_input
+from pipeline.networks.layers import layout
+from pipeline.networks.load import check_weights, class_names, identity, load, preset
+from pipeline.runner import run as run_pipeline
+from pipeline.settings import ModelSettings
+from tests.conftest import SMALL, in_ci
+from tests.sources.servers import photograph
+
+if not in_ci():
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'pcace[timm]'")
+
+
+def model(name: str, *overrides: str) -> ModelSettings:
+    return compose_settings(["model=timm", f"model.name={name}", *overrides]).model
+
+
+def test_names_classes_and_the_weights_own_transform_are_timms() -> None:
+    settings = model("resnet18.a1_in1k")
+    check_weights(settings)
+    names = class_names(settings)
+    assert names is not None
+    assert (len(names), names[281], names[0]) == (1000, "tabby", "tench")
+    own = preset(settings)
+    assert (own.crop_size, own.resize_size) == ([224], [235])
+    image = Image.effect_noise((300, 260), 60).convert("RGB")
+    found = to_input(settings)(image)
+    short = image.resize((271, 235), Image.Resampling.BICUBIC)
+    expected = to_tensor(short.crop((24, 6, 248, 230)))
+    mean, std = torch.tensor(own.mean).view(3, 1, 1), torch.tensor(own.std).view(3, 1, 1)
+    assert found.shape == (3, 224, 224)
+    torch.testing.assert_close(found, (expected - mean) / std)
+
+
+def test_random_weights_are_seeded_and_their_key_names_timm() -> None:
+    settings = model("resnet10t", "model.weights=random")
+    one, again, other = (load(settings, seed).state_dict()["layer1.0.conv1.weight"] for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert {"random", "timm", "torch"} == set(identity(settings, 0)["weights"])
+    assert identity(model("resnet18.a1_in1k"), 0)["weights"]["weights"] == "resnet18.a1_in1k"
+    assert identity(model("resnet18"), 0)["weights"] == identity(model("resnet18.a1_in1k"), 0)["weights"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("resnet81",),
+            "model.name must be one of timm's models; got 'resnet81'. Nearest: resnet18, resnet61q, resnet51q. "
+            "timm.list_models() lists all.",
+        ),
+        (
+            ("resnet10t.best",),
+            "model.name must end in one of the tags c3_in1k, or in none; got 'resnet10t.best' (timm).",
+        ),
+        (
+            ("resnet18", "model.weights=IMAGENET1K_V1"),
+            "model.weights must be DEFAULT or random; got 'IMAGENET1K_V1' (timm's 'resnet18'). timm's weights are "
+            "chosen by the tag in model.name; for a file of your own, set model.checkpoint.",
+        ),
+    ],
+)
+def test_what_timm_does_not_have_is_refused(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(NetworkError) as caught:
+        check_weights(model(*overrides))
+        layout(model(*overrides))
+    assert str(caught.value) == message
+
+
+def test_without_timm_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(NetworkError) as caught:
+        class_names(model("resnet18"))
+    assert str(caught.value) == (
+        'model.library must be installed; got timm, which is not. Install it: pip install "pcace[timm]".'
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "maps"),
+    [
+        ("patch_embed.proj", (192, 14, 14)),
+        ("blocks.0", (192, 197, 1)),
+        ("blocks.11.mlp.fc1", (768, 197, 1)),
+        ("head", (1000, 1, 1)),
+    ],
+)
+def test_a_vision_transformers_layers_are_found(layer: str, maps: tuple[int, ...]) -> None:
+    assert layout(model("vit_tiny_patch16_224")).find(layer).maps == maps
+
+
+def test_swins_windows_are_refused_and_its_blocks_are_channels_last() -> None:
+    found = layout(model("swin_tiny_patch4_window7_224"))
+    assert found.find("layers.1.blocks.0").maps == (192, 28, 28)
+    with pytest.raises(NetworkError, match=r"got something other than one tensor with a row an image \(layer 'layers"):
+        found.find("layers.0.blocks.0.attn.qkv")
+
+
+def test_a_timm_network_is_ranked(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index in range(8):
+        (tmp_path / "photos" / f"{index}.jpg").write_bytes(photograph(index, (80, 70)))
+    settings = compose_settings(
+        [
+            *SMALL, f"paths.outputs={tmp_path / 'outputs'}", "model=timm", "model.name=test_vit", "layer=blocks.1",
+            "model.weights=random", "data=folder", f"data.root={tmp_path / 'photos'}", "n_images=8",
+            "class_name=null", "target_class=281", "model.input_size=[3,160,160]",
+        ]
+    )  # fmt: skip
+    result = run_pipeline(settings, tmp_path / "run")
+    assert sorted(result.ranking.table.channel) == list(range(64))
+    assert result.artifacts["activate"].maps.shape == (64, 8, 101, 1)

@@ -1,0 +1,388 @@
+"""A list of 400 addresses on a server that misbehaves in every way we know."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.artifacts import ImageSet
+from pipeline.config import compose_settings
+from pipeline.errors import InputError
+from pipeline.settings import Settings
+from pipeline.stages import download
+from tests.conftest import ROOT
+from tests.sources.servers import LOOPBACK, Handler, Server, bomb, photograph, serving
+
+N_GOOD, N_BAD = 300, 100
+PAGE = b"<!DOCTYPE html><html><body>This photo is no longer available</body></html>"
+PLACEHOLDER = photograph(10**6)
+
+
+def animation() -> bytes:
+    frames = [Image.new("RGB", (40, 40), (shade, 0, 0)) for shade in (0, 200)]
+    buffer = BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def stall(server: Server, handler: Handler) -> None:
+    server.stopping.wait(30)
+
+
+def half_a_body(handler: Handler, body: bytes) -> None:
+    """Announce the whole, send half, hang up."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body[: len(body) // 2])
+    handler.close_connection = True
+
+
+def endless(server: Server, handler: Handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "image/jpeg")
+    handler.end_headers()
+    handler.close_connection = True
+    while not server.stopping.is_set():
+        handler.wfile.write(bytes(65536))
+
+
+# What becomes of each kind of address that gives nothing, as the report says it.
+BAD = {
+    "404": "HTTP 404",
+    "410": "HTTP 410",
+    "500": "HTTP 500",
+    "429forever": "HTTP 429, to be asked again in 3600 s",
+    "stall": "no answer within 1.5 s",
+    "hangup": "broken connection (RemoteProtocolError)",
+    "halfjpeg": "broken (image file is truncated",
+    "page": "not an image (a web page)",
+    "empty": "empty",
+    "noise": "not an image (3000 bytes of something else)",
+    "loop": "more than 5 redirects",
+    "private": "refused: 127.0.0.2 is not a public address (data.web.allow_networks)",
+    "metadata": "refused: 169.254.169.254 is not a public address (data.web.allow_networks)",
+    "file": "refused: only http and https are asked, not ftp",
+    "bomb": "more than 50000000 pixels",
+    "endless": "more than 300000 bytes",
+    "gzip": "a compressed body, which was not asked for",
+    "tiny": "too small (9 x 9 pixels, at least 32 a side)",
+    "moving": "2 frames or pages, not one picture",
+    "placeholder": "a placeholder (the same bytes at 5 addresses)",
+}  # fmt: skip
+
+
+def misbehave(server: Server, handler: Handler, path: str) -> None:
+    _, kind, number = path.split("/")
+    seed = int(number.partition(".")[0])
+    n_asked = server.asked[path]
+    if kind == "good":
+        handler.send(photograph(seed))
+    elif kind == "slow":
+        time.sleep(0.05 * (seed % 7))
+        handler.send(photograph(seed))
+    elif kind == "octets":
+        handler.send(photograph(seed), kind="text/plain; charset=utf-8")
+    elif kind == "moved":
+        handler.send(b"", 302, Location=f"/good/{seed}.jpg")
+    elif kind == "500twice":
+        handler.send(b"", 500) if n_asked <= 2 else handler.send(photograph(seed))
+    elif kind == "429once":
+        handler.send(b"", 429, Retry_After="1") if n_asked == 1 else handler.send(photograph(seed))
+    elif kind == "hanguponce":
+        half_a_body(handler, photograph(seed)) if n_asked == 1 else handler.send(photograph(seed))
+    elif kind in ("404", "410", "500"):
+        handler.send(b"", int(kind))
+    elif kind == "429forever":
+        handler.send(b"", 429, Retry_After="3600")
+    elif kind == "stall":
+        stall(server, handler)
+    elif kind == "hangup":
+        half_a_body(handler, photograph(seed))
+    elif kind == "halfjpeg":
+        data = photograph(seed, (200, 200))
+        handler.send(data[: len(data) // 2])
+    elif kind == "page":
+        handler.send(PAGE)
+    elif kind == "empty":
+        handler.send(b"")
+    elif kind == "noise":
+        handler.send(bytes(range(250)) * 12)
+    elif kind == "loop":
+        handler.send(b"", 302, Location=path)
+    elif kind == "private":
+        handler.send(b"", 302, Location=server.url.replace("127.0.0.1", "127.0.0.2") + "/good/1.jpg")
+    elif kind == "metadata":
+        handler.send(b"", 301, Location="http://169.254.169.254/latest/meta-data/")
+    elif kind == "file":
+        handler.send(b"", 302, Location="ftp://127.0.0.1/etc/passwd")
+    elif kind == "bomb":
+        handler.send(bomb(), kind="image/png")
+    elif kind == "drip":
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        handler.close_connection = True
+        while not server.stopping.wait(0.1):
+            handler.wfile.write(b"x")
+    elif kind == "endless":
+        endless(server, handler)
+    elif kind == "gzip":
+        handler.send(bytes(1000), Content_Encoding="gzip")
+    elif kind == "tiny":
+        handler.send(photograph(seed, (9, 9)))
+    elif kind == "moving":
+        handler.send(animation(), kind="image/gif")
+    else:
+        handler.send(PLACEHOLDER)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(misbehave) as one:
+        yield one
+
+
+def paths() -> list[str]:
+    """300 addresses that end well, if not all at once, and 100 that do not, shuffled together."""
+    odd = ("slow", "octets", "moved", "500twice", "429once", "hanguponce")
+    good = [f"/{odd[index // 5]}/{index}.jpg" if index < 30 else f"/good/{index}.jpg" for index in range(N_GOOD)]
+    kinds = list(BAD) * (N_BAD // len(BAD))
+    mixed = iter(good)
+    listed = []
+    for index, kind in enumerate(kinds):
+        listed += [f"/{kind}/{1000 + index}.jpg", *(next(mixed) for _ in range(3))]
+    return listed
+
+
+def wanted(server: Server, tmp_path: Path, *overrides: str, listed: list[str] | None = None) -> Settings:
+    lines = [server.url + path for path in (paths() if listed is None else listed)]
+    text = "\n".join(["# tabby cats", "", *lines, ""])
+    (tmp_path / "CLASS.txt").write_text(text, encoding="utf-8-sig")
+    return compose_settings(
+        [
+            f"paths.outputs={tmp_path / 'outputs'}", "data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK,
+            "data.web.backoff=0.05", "data.web.timeout=10", "data.web.per_host=16", "data.web.attempts=4",
+            "data.web.max_bytes=300000", "class_name=8", *overrides,
+        ]
+    )  # fmt: skip
+
+
+def fetch(settings: Settings, folder: Path) -> ImageSet:
+    folder.mkdir()
+    return download.run(download.select(settings), folder=folder, progress=lambda done, total: None)
+
+
+def test_the_good_ones_come_in_order_and_every_failure_is_named(server: Server, tmp_path: Path) -> None:
+    settings = wanted(server, tmp_path, f"n_images={N_GOOD}", "data.web.timeout=1.5")
+    images = fetch(settings, tmp_path / "set")
+    expected = [path for path in paths() if path.split("/")[1] not in BAD]
+    assert [record.source for record in images.records] == [f"urls:{server.url}{path}" for path in expected]
+    for record, path in zip(images.records, expected, strict=True):
+        seed = int(path.split("/")[2].partition(".")[0])
+        assert (images.folder / record.file).read_bytes() == photograph(seed)
+        assert (record.width, record.height, record.class_name) == (40, 36, "8")
+    assert images.n_failed == N_BAD
+    with (images.folder / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["place"]) for row in rows] == [3 + index for index in range(N_GOOD + N_BAD)]
+    for row in rows:
+        kind = row["address"].split("/")[3]
+        assert (row["taken"], row["reason"].startswith(BAD[kind]) if kind in BAD else row["reason"]) == (
+            ("False", True) if kind in BAD else ("True", "")
+        ), row
+    assert all(agent.startswith("pcace/") for agent in server.agents)
+
+
+def test_the_network_has_no_say_in_what_is_taken(tmp_path: Path) -> None:
+    """The same list from a server that answers in another order gives the same set."""
+    listed = [f"/{'404' if index % 4 == 1 else 'slow'}/{index}.jpg" for index in range(40)]
+    sets = []
+    for name, per_host in (("one", 1), ("many", 16)):
+        (tmp_path / name).mkdir()
+        with serving(misbehave) as server:
+            settings = wanted(server, tmp_path / name, "n_images=20", f"data.web.per_host={per_host}", listed=listed)
+            images = fetch(settings, tmp_path / name / "set")
+            sets.append([record.sha256 for record in images.records])
+            # Not one more was asked for than it took: 20 good ones and the dead ones among them.
+            assert server.n_asked == 27
+            assert server.most_at_once <= per_host
+    assert sets[0] == sets[1]
+
+
+def in_a_process(tmp_path: Path, name: str, *overrides: str) -> list[str]:
+    """The command that brings the list's pictures and prints the process's high-water mark of memory, in KiB."""
+    code = (
+        "import sys; from pathlib import Path; from pipeline.config import compose_settings;"
+        "from pipeline.stages import download; settings = compose_settings(sys.argv[2:]);"
+        "folder = Path(sys.argv[1]); folder.mkdir();"
+        "download.run(download.select(settings), folder=folder, progress=lambda done, total: None);"
+        "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    asked = [f"paths.outputs={tmp_path / 'outputs'}", "data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK]
+    return [sys.executable, "-c", code, str(tmp_path / name), *asked, "class_name=8", *overrides]
+
+
+def test_what_a_killed_run_has_finished_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+    settings = wanted(server, tmp_path, "n_images=60", listed=[f"/slow/{index}.jpg" for index in range(60)])
+    command = in_a_process(tmp_path, "killed", "data.web.per_host=2", "n_images=60")
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        while server.n_asked < 30:
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    parts = tmp_path / "outputs" / "downloads" / "parts"
+    finished = [path for path in parts.parent.glob("??/*") if path.is_file()]
+    assert 20 <= len(finished) <= 40
+    before = server.asked.copy()
+    images = fetch(settings, tmp_path / "again")
+    assert len(images) == 60
+    asked_again = sum((server.asked - before).values())
+    assert asked_again == 60 - len(finished)
+
+
+def test_memory_stays_below_a_gigabyte(server: Server, tmp_path: Path) -> None:
+    """Endless bodies and bombs beside good pictures, in a process of their own.
+
+    Its high-water mark is the kernel's VmHWM: `ru_maxrss` is handed down by the process that started it.
+    """
+    listed = [f"/{kind}/{index}.jpg" for index in range(8) for kind in ("endless", "bomb", "good")]
+    wanted(server, tmp_path, listed=listed)
+    command = in_a_process(tmp_path, "set", "data.web.per_host=16", "n_images=8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1024**2  # KiB
+
+
+def test_a_damaged_download_is_brought_again(server: Server, tmp_path: Path) -> None:
+    settings = wanted(server, tmp_path, "n_images=5", listed=[f"/good/{index}.jpg" for index in range(5)])
+    fetch(settings, tmp_path / "first")
+    kept = sorted(path for path in (tmp_path / "outputs" / "downloads").glob("??/*"))
+    kept[0].write_bytes(kept[0].read_bytes()[:100])
+    images = fetch(settings, tmp_path / "second")
+    assert sorted(server.asked.values()) == [1, 1, 1, 1, 2]
+    assert [path.read_bytes() for path in images.paths] == [photograph(index) for index in range(5)]
+
+
+def test_too_few_good_ones_are_refused_with_a_summary(server: Server, tmp_path: Path) -> None:
+    listed = [f"/good/{index}.jpg" for index in range(6)] + ["/404/6.jpg", "/404/7.jpg", "/page/8.jpg", "/good/0.jpg"]
+    settings = wanted(server, tmp_path, "n_images=8", listed=listed)
+    with pytest.raises(InputError) as caught:
+        fetch(settings, tmp_path / "set")
+    assert str(caught.value) == (
+        f"n_images must be at most 6; got 8 (urls {tmp_path / 'CLASS.txt'}: 10 addresses, 2 HTTP 404, 1 not an image, "
+        "1 the same address as number 3). Lower it or add addresses; "
+        f"{tmp_path / 'outputs' / 'downloads' / 'CLASS.report.csv'} names each."
+    )
+    assert (tmp_path / "outputs" / "downloads" / "CLASS.report.csv").read_text().count("HTTP 404") == 2
+
+
+def test_what_may_pass_is_asked_for_again_and_what_will_not_is_not(server: Server, tmp_path: Path) -> None:
+    listed = ["/500/0.jpg", "/404/1.jpg", "/page/2.jpg", "/hangup/3.jpg", *(f"/good/{k}.jpg" for k in range(4, 9))]
+    fetch(wanted(server, tmp_path, "n_images=5", listed=listed), tmp_path / "set")
+    assert [server.asked[path] for path in listed[:5]] == [4, 1, 1, 4, 1]
+
+
+def test_a_body_that_drips_ends_with_its_time(server: Server, tmp_path: Path) -> None:
+    listed = [f"/drip/{index}.jpg" for index in range(2)] + [f"/good/{index}.jpg" for index in range(5)]
+    began = time.monotonic()
+    images = fetch(wanted(server, tmp_path, "n_images=5", "data.web.max_seconds=1", listed=listed), tmp_path / "set")
+    assert time.monotonic() - began < 10
+    assert (images.folder / "report.csv").read_text().count("not done after 1 s") == 2
+
+
+def test_a_host_that_asks_for_a_pause_is_given_it(server: Server, tmp_path: Path) -> None:
+    listed = ["/429once/0.jpg", *(f"/good/{index}.jpg" for index in range(1, 5))]
+    fetch(wanted(server, tmp_path, "n_images=5", "data.web.per_host=1", listed=listed), tmp_path / "set")
+    assert server.times[1] - server.times[0] >= 1
+
+
+def test_loopback_is_refused_unless_it_is_allowed(server: Server, tmp_path: Path) -> None:
+    listed = [f"/good/{index}.jpg" for index in range(5)]
+    settings = wanted(server, tmp_path, "n_images=5", "data.web.allow_networks=[]", listed=listed)
+    with pytest.raises(InputError, match=r"5 addresses, 5 refused: 127\.0\.0\.1 is not a public address"):
+        fetch(settings, tmp_path / "set")
+    assert not server.asked
+
+
+def test_a_csv_has_a_column_of_addresses_and_passwords_are_not_written_down(server: Server, tmp_path: Path) -> None:
+    with_user = server.url.replace("//", "//me:secret@")
+    rows = "".join(f"{index},{with_user}/good/{index}.jpg\n" for index in range(5))
+    (tmp_path / "images.csv").write_text(f"n,link\n{rows}9,\n")
+    settings = wanted(server, tmp_path, "n_images=5", f"data.file={tmp_path / 'images.csv'}", "data.column=link")
+    images = fetch(settings, tmp_path / "set")
+    assert [record.id for record in images.records] == [f"{index + 1}/{index}.jpg" for index in range(5)]
+    for path in tmp_path.rglob("*.csv"):
+        assert path.name == "images.csv" or "secret" not in path.read_text()
+    with pytest.raises(InputError) as caught:
+        fetch(wanted(server, tmp_path, f"data.file={tmp_path / 'images.csv'}"), tmp_path / "none")
+    assert str(caught.value) == (
+        f"data.column must name a column of the table; got 'url' (urls {tmp_path / 'images.csv'}). There are: n, link."
+    )
+
+
+def identity(settings: Settings) -> dict[str, object]:
+    return download.select(settings).identity()
+
+
+def test_the_key_holds_what_is_asked_for(server: Server, tmp_path: Path) -> None:
+    before = identity(wanted(server, tmp_path, "n_images=5"))
+    (tmp_path / "other").mkdir()
+    assert identity(wanted(server, tmp_path / "other", "n_images=5", "data.web.concurrency=2")) == before
+    for change in ("data.web.snapshot=2026-11", "data.web.min_side=64", "n_images=6", "data.select=random"):
+        assert identity(wanted(server, tmp_path, "n_images=5", change)) != before
+    assert identity(wanted(server, tmp_path, "n_images=5", listed=paths()[1:])) != before
+    assert not server.asked
+    with pytest.raises(InputError) as caught:
+        identity(wanted(server, tmp_path, "data.images_from=balanced"))
+    assert str(caught.value) == (
+        "data.images_from must be class where the source knows no classes; got balanced "
+        f"(urls {tmp_path / 'CLASS.txt'}). Use a source with classes: a folder with a subfolder each, or a manifest "
+        "with a class column."
+    )
+
+
+def test_another_snapshot_asks_anew(server: Server, tmp_path: Path) -> None:
+    listed = [f"/good/{index}.jpg" for index in range(5)]
+    fetch(wanted(server, tmp_path, "n_images=5", listed=listed), tmp_path / "first")
+    fetch(wanted(server, tmp_path, "n_images=5", "data.web.snapshot=again", listed=listed), tmp_path / "second")
+    assert set(server.asked.values()) == {2}
+
+
+def test_a_random_choice_is_the_seeds_and_in_the_lists_order(server: Server, tmp_path: Path) -> None:
+    listed = [f"/good/{index}.jpg" for index in range(40)]
+    taken = []
+    for seed in (1, 1, 2):
+        settings = wanted(server, tmp_path, "n_images=5", "data.select=random", f"seed={seed}", listed=listed)
+        taken.append([record.id for record in fetch(settings, tmp_path / f"set{len(taken)}").records])
+    assert taken[0] == taken[1] != taken[2]
+    assert all(ids == sorted(ids, key=lambda name: int(name.partition("/")[0])) for ids in taken)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n# nothing\n", "data.file must hold addresses; got {file}, which has none."),
+        (None, "data.file must be a file; got {file} (there is none)."),
+    ],
+)
+def test_a_list_without_addresses_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    file = tmp_path / "list.txt"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        identity(compose_settings(["data=urls", f"data.file={file}"]))
+    assert str(caught.value) == message.format(file=file)
