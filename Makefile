@@ -16,7 +16,7 @@ run: setup  ## the main job on the embedded default: rank the channels of a smal
 	@$(BIN)/python -m pipeline
 
 test: .venv/installed-dev  ## all tests
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 lint: .venv/installed-dev  ## what CI checks besides the tests
 	@$(BIN)/ruff check .
@@ -53,4 +53,5 @@ clean:  ## remove what runs and tools have made; .venv and the weights shipped s
 
 .venv/installed-dev: .venv/installed
 	@$(PIP) -e ".[dev]"
+	@$(PIP) --no-deps hydra-ray-launcher
 	@touch $@

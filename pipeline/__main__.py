@@ -1,51 +1,26 @@
-"""``python -m pipeline``: compose the config, turn it into settings, run the stages."""
+"""``python -m pipeline``: compose the config, run the job or the sweep's jobs, sum a sweep up."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
+from hydra.errors import HydraException
 
-from pipeline.config import CONFIG_NAME, checked_overrides, run_dir, settings_from_config, sweep_id, typed_command
+from pipeline.config import (
+    CONFIG_NAME,
+    SweepStart,
+    checked_overrides,
+    register_resolvers,
+    started_sweep,
+    with_absolute_outputs,
+)
 from pipeline.errors import PipelineError
+from pipeline.job import report, run_job
 from pipeline.resources import conf_dir
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from pipeline.runner import Observer
-
-_exit_code = 0
-
-
-def report(error: PipelineError) -> None:
-    """Print what went wrong, one line for each fault."""
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
-
-
-def _task(config: DictConfig) -> None:
-    """Run one job; a failed one is reported and leaves the other jobs of its sweep alone."""
-    global _exit_code
-    try:
-        settings = settings_from_config(config)
-        # Late, so that --help and a mistyped setting do not wait for torch and MLflow.
-        from pipeline.console import ConsoleObserver
-        from pipeline.runner import run
-        from pipeline.tracking.report import ReportWriter
-
-        observers: list[Observer] = [ReportWriter(typed_command()), ConsoleObserver()]
-        if settings.tracking.enabled:
-            from pipeline.tracking.mlflow import MlflowTracker
-
-            observers.append(MlflowTracker(sweep_id()))
-        run(settings, Path(run_dir()), observers)
-    except PipelineError as error:
-        report(error)
-        _exit_code = 1
 
 
 def main() -> None:
@@ -59,19 +34,63 @@ def main() -> None:
     try:
         overrides = list(itertools.compress(arguments, is_override))
         is_sweep = bool({"-m", "--multirun"} & set(arguments)) or "hydra.mode=MULTIRUN" in overrides
-        checked = iter(checked_overrides(overrides, is_sweep=is_sweep))
+        checked = checked_overrides(overrides, is_sweep=is_sweep)
     except PipelineError as error:
         report(error)
         sys.exit(1)
-    sys.argv[1:] = [
-        next(checked) if is_one else argument for argument, is_one in zip(arguments, is_override, strict=True)
-    ]
+    flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
+    if {"-m", "--multirun"} & set(flags):
+        checked = with_absolute_outputs(checked)
+    sys.argv[1:] = [*flags, *checked]  # Hydra takes no override after a flag that stands between others
+    register_resolvers()
+    sys.exit(_launched())
+
+
+def _launched() -> int:
+    """Hand over to Hydra, then sum up if it was a sweep; return the exit code."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # its errors come here, where they become a line
+    error = None
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(_task)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
     except KeyboardInterrupt:
         print("stopped; what is finished stays in the store", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(_exit_code)
+        return 130
+    except HydraException as refusal:
+        report(PipelineError(" ".join(str(refusal).split())))
+        return 1
+    except OSError as refusal:  # Hydra makes the run's folder
+        return _refused_by_disk(refusal)
+    except Exception as fault:
+        if started_sweep() is None:
+            raise
+        error = fault  # a job's process was killed, say: what the others found is summed up all the same
+    sweep = started_sweep()
+    return 0 if sweep is None else _sum_up(sweep, error)
+
+
+def _refused_by_disk(refusal: OSError) -> int:
+    from pipeline.store import storage_errors
+
+    try:
+        with storage_errors("the run's folder", Path(refusal.filename or ".")):
+            raise refusal
+    except PipelineError as error:
+        report(error)
+        return 1
+
+
+def _sum_up(sweep: SweepStart, launcher_error: Exception | None) -> int:
+    from pipeline.sweep import sum_up
+
+    try:
+        is_complete = sum_up(sweep)
+        if launcher_error is not None:
+            lines = str(launcher_error).strip().splitlines() or [type(launcher_error).__name__]
+            raise PipelineError(f"every job must come back from its launcher; got: {lines[-1]}. See {sweep.folder}.")
+    except PipelineError as error:
+        report(error)
+        return 1
+    return 0 if is_complete else 1
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -144,6 +145,13 @@ def create_maps(folder: Path, shape: tuple[int, int, int, int]) -> NDArray[np.fl
     return maps
 
 
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write one ``.npy`` file. NumPy's own writer says of a full disk that bytes are missing, not why (no errno)."""
+    buffer = BytesIO()
+    np.save(buffer, np.ascontiguousarray(array))
+    path.write_bytes(buffer.getbuffer())
+
+
 @dataclass(frozen=True)
 class _Arrays:
     """Base of the artifacts that are a handful of arrays in memory."""
@@ -151,7 +159,7 @@ class _Arrays:
     def save(self, folder: Path) -> Self:
         """Write one ``.npy`` file per attribute into `folder`."""
         for field in fields(self):
-            np.save(folder / f"{field.name}.npy", np.ascontiguousarray(getattr(self, field.name)))
+            save_array(folder / f"{field.name}.npy", getattr(self, field.name))
         return self
 
     @classmethod
@@ -303,6 +311,17 @@ class Ranking:
     def sentences(self) -> list[str]:
         """What a reader must know of the ranking as a whole, the most important first."""
         return self.trust.sentences(int(self.table.n_images.iloc[0]), int((~self.table.dead).sum()))
+
+    def summary(self) -> dict[str, float]:
+        """Return a few numbers that compare: of the scores (the median of the living) and of the channels."""
+        table = self.table
+        return {
+            "score.best": float(table.score.max()),
+            "score.median": float(table[~table.dead].score.median()),
+            "score.share_above_half": float((table.score > 0.5).mean()),
+            "n_channels": len(table),
+            "n_dead": int(table.dead.sum()),
+        }
 
     def save(self, folder: Path) -> Self:
         """Write CSV for people and Parquet for programs, and the trust in it as JSON."""

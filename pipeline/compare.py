@@ -12,9 +12,9 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.__main__ import report
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, PipelineError
+from pipeline.job import report
 
 DESCRIPTION = """Compares logged rankings of the same layer: Spearman, Kendall and rank-biased overlap of every pair,
 the overlap of the top channels, a heat map and a slope chart. Runs of different layers are compared by their scores.

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import dataclass, is_dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import SettingsError, listed
 from pipeline.resources import conf_dir
-from pipeline.settings import Settings, settings_from
+from pipeline.settings import ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
+# Our launchers' files bear the plugins' own names, as people look for them; Hydra only means to say that it knows both.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+_Schema = TypeVar("_Schema")
 
 
 def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
@@ -57,6 +66,23 @@ def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> li
     if faults:
         raise SettingsError("\n".join(faults))
     return checked
+
+
+def with_absolute_outputs(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with `paths.outputs` absolute: a sweep's jobs may start in another folder, or elsewhere.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        As `checked_overrides` returns them.
+    """
+    parser = OverridesParser.create()
+    given = [parser.parse_override(text) for text in overrides]
+    chosen = [override.value() for override in given if override.key_or_group == "paths.outputs"]
+    default = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").paths.outputs
+    path = str(Path(str(chosen[-1] if chosen else default)).absolute()).replace("'", "\\'")
+    others = [text for text, each in zip(overrides, given, strict=True) if each.key_or_group != "paths.outputs"]
+    return [*others, f"paths.outputs='{path}'"]
 
 
 def compose_settings(overrides: Sequence[str]) -> Settings:
@@ -103,9 +129,64 @@ def run_dir() -> str:
     return str(HydraConfig.get().runtime.output_dir)
 
 
+def job_overrides() -> list[str]:
+    """Return what was typed for the present job, a sweep's choice included."""
+    return [str(override) for override in HydraConfig.get().overrides.task]
+
+
 def typed_command() -> str:
     """Return the command that makes the present run again, alone where it is a job of a sweep."""
-    return shlex.join(["python", "-m", "pipeline", *HydraConfig.get().overrides.task])
+    return shlex.join(["python", "-m", "pipeline", *job_overrides()])
+
+
+@dataclass(frozen=True)
+class SweepStart:
+    """A sweep that has begun: where its jobs leave their files, and where it is logged."""
+
+    folder: Path
+    outputs: Path
+    tracking: TrackingSettings | None
+
+
+_started: SweepStart | None = None
+
+
+def started_sweep() -> SweepStart | None:
+    """Return the sweep that this process has started, None where it started none."""
+    return _started
+
+
+class SweepCallback(Callback):
+    """Hears from Hydra that a sweep begins: only Hydra knows its folder, and only before the jobs run."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep where the sweep's files will lie."""
+        del kwargs
+        global _started
+        try:
+            tracking = _typed(TrackingSettings, config.tracking)
+        except ValidationError:
+            tracking = None  # every job says so
+        _started = SweepStart(
+            Path(str(config.hydra.sweep.dir)).absolute(), Path(str(config.paths.outputs)).absolute(), tracking
+        )
+
+
+def register_resolvers() -> None:
+    """Teach the configs ``${convolutions:}``: the composed model's convolutions, as a sweep's list."""
+    OmegaConf.register_new_resolver("convolutions", _convolutions, replace=True)
+
+
+def _convolutions(_root_: DictConfig) -> str:
+    from pipeline.networks.layers import layout
+
+    layers = layout(_typed(ModelSettings, _root_.model)).rankable()
+    return ",".join(layer.name for layer in layers if layer.type == "Conv2d")
+
+
+def _typed(schema: type[_Schema], config: DictConfig) -> _Schema:
+    """Return a part of the config as the part of `Settings` that it is."""
+    return TypeAdapter(schema).validate_json(json.dumps(OmegaConf.to_container(config, resolve=True)))
 
 
 def options(group: str) -> list[str]:
@@ -120,6 +201,9 @@ def _is_group(name: str) -> bool:
 def _missing_options(override: Override) -> Iterable[str]:
     """Report each option of a config group that has no file."""
     group = override.key_or_group
+    if group == "hydra/launcher":
+        yield from _missing_launcher(str(override.value()))
+        return
     if not _is_group(group) or group.startswith("hydra") or override.is_delete():
         return
     known = options(group)
@@ -128,6 +212,18 @@ def _missing_options(override: Override) -> Iterable[str]:
         if option is not None and str(option) not in known:
             hint = f" Any torchvision model works: model=torchvision model.name={option}." if group == "model" else ""
             yield f"{group} must be one of {listed(known, 20)}; got '{option}'.{hint}"
+
+
+def _missing_launcher(launcher: str) -> Iterable[str]:
+    """Report a launcher that there is not, or whose package is not installed."""
+    known = ["basic", *options("hydra/launcher")]
+    package = launcher.partition("_")[0]
+    if launcher not in known:
+        yield f"hydra/launcher must be one of {listed(known)}; got '{launcher}'."
+    elif launcher != "basic" and find_spec(f"hydra_plugins.hydra_{package}_launcher") is None:
+        extra = "slurm" if package == "submitit" else package
+        then = ", then pip install --no-deps hydra-ray-launcher" if package == "ray" else ""
+        yield f"hydra/launcher={launcher} must have its package; got none. pip install 'pcace[{extra}]'{then}."
 
 
 def _is_unknown_setting(override: Override) -> bool:

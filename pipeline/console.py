@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,8 +25,9 @@ from rich.text import Text
 
 from pipeline.artifacts import Activations, ChannelScores, Figures, ImageSet, Projections
 from pipeline.numerics.compiled import announced_by
-from pipeline.runner import RunResult, Stage, StageReport
+from pipeline.runner import STAGES, RunResult, Stage, StageReport
 from pipeline.settings import Settings
+from pipeline.tracking.environment import git_state
 
 N_SHOWN = 10
 TABLE_WIDTH = 120
@@ -39,6 +41,8 @@ SHOWN = (  # heading, the column it needs, how its cells are written
     ("corrected, 95 %", "low", "{corrected:.2f}, {low:.2f} to {high:.2f}"),
     ("rank, 95 %", "rank_low", "{rank_low:.0f} to {rank_high:.0f}"),
 )
+N_SWEEP_TOP = 5
+N_SWEEP_COLUMNS = 140  # a table squeezed into less is harder to read than one that the terminal wraps
 
 
 class _RateColumn(ProgressColumn):
@@ -73,6 +77,10 @@ class ConsoleObserver:
             f"{settings.n_images} images, {components}, statistic {settings.score.statistic}.",
             style="bold",
         )
+
+    def noted(self, text: str) -> None:
+        """Print the note between the stages."""
+        self._print(f"  {text}")
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
         """Show a bar, with the time left, where somebody looks at a terminal."""
@@ -112,6 +120,8 @@ class ConsoleObserver:
         n_dead = int(table.dead.sum())
         rest = f"{len(table)} channels" + (f", {n_dead} of them dead (no variance)" if n_dead else "")
         self._print(f"... of {rest}." if len(table) > N_SHOWN else f"{rest}.")
+        if git_state().get("git_dirty") == "true":
+            self._print("Note: the code has uncommitted changes, so the commit logged does not tell all of it.")
         figures: Figures = result.artifacts["visualize"]
         for note in figures.notes:
             self._print(f"Note: {note}.")
@@ -124,7 +134,11 @@ class ConsoleObserver:
             self._print(f"Report   {_shown_path(result.run_dir / 'report.html')}")
         self._print(f"Figures  {_shown_path(result.run_dir / 'figures')} ({names})")
         outputs = result.settings.paths.outputs
-        option = "" if outputs == "outputs" else f" {shlex.quote(f'paths.outputs={outputs}')}"
+        option = (
+            ""
+            if Path(outputs).absolute() == Path("outputs").absolute()
+            else f" {shlex.quote(f'paths.outputs={outputs}')}"
+        )
         if result.settings.tracking.enabled:
             self._print(f"MLflow   python -m pipeline.ui{option}")
 
@@ -140,6 +154,31 @@ class ConsoleObserver:
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style=style))
+
+
+def print_sweep(summary: pd.DataFrame, folder: Path) -> None:
+    """Print a sweep's jobs side by side, then what went wrong and where everything lies."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, N_SWEEP_COLUMNS)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
+    for heading in ("job", "question", "best channels", "best", "median", "seconds", "from the store"):
+        table.add_column(heading, justify="right" if heading in ("job", "best", "median", "seconds") else "left")
+    for row in summary.to_dict("records"):
+        if row["status"] != "finished":
+            table.add_row(str(row["job"]), Text(row["question"]), "failed", "", "", f"{row['seconds']:.1f}", "")
+            continue
+        best = " ".join(row["top_channels"].split()[:N_SWEEP_TOP])
+        scores = [f"{row[name]:.4f}" for name in ("best_score", "median_score")]
+        stages = row["from_store"].split()
+        from_store = "everything" if len(stages) == len(STAGES) else " ".join(stages) or "nothing"
+        table.add_row(str(row["job"]), Text(row["question"]), best, *scores, f"{row['seconds']:.1f}", from_store)
+    failed = summary[summary.status != "finished"]
+    console.print()
+    console.print(table)
+    console.print(f"\n{len(summary) - len(failed)} of {len(summary)} jobs finished.")
+    for row in failed.to_dict("records"):
+        console.print(Text(f"Job {row['job']} ({row['question']}) failed: {row['error'].splitlines()[0]}"))
+    console.print(Text(f"Sweep    {_shown_path(folder)} (summary.csv, rankings.csv, curves.png)"))
 
 
 def _described(artifact: Any) -> str:

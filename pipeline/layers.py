@@ -8,9 +8,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.__main__ import report
 from pipeline.config import compose_settings
 from pipeline.errors import PipelineError
+from pipeline.job import report
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 

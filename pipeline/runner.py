@@ -84,6 +84,9 @@ class Observer(Protocol):
     def resolved(self, settings: Settings) -> None:
         """Hear what the settings mean."""
 
+    def noted(self, text: str) -> None:
+        """Hear of something that a person would want to know: damage mended, another run waited for."""
+
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
         """Hear that a stage is computed; return what shall be called with (done, total), if anything."""
 
@@ -120,9 +123,10 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
         settings = resolve(settings)
         for observer in observers:
             observer.resolved(settings)
-        result = _run_stages(settings, run_dir, observers)
-        with storage_errors("the run's results", run_dir):
-            _publish(result)
+        with store_of(settings, observers) as store:
+            result = _run_stages(settings, run_dir, store, observers)
+            with storage_errors("the run's results", run_dir):
+                _publish(result)
         for observer in observers:
             observer.finished(result)
     except BaseException as error:  # Ctrl-C too: the tracker must not be left with a run that never ends
@@ -143,8 +147,35 @@ def plan(settings: Settings) -> dict[str, ArtifactKey]:
     return keys
 
 
-def _run_stages(settings: Settings, run_dir: Path, observers: Sequence[Observer]) -> RunResult:
-    store = Store(Path(settings.paths.outputs).absolute() / "store")
+def store_of(settings: Settings, observers: Sequence[Observer] = ()) -> Store:
+    """Return the artifact store of these settings, whose notes the observers hear."""
+
+    def note(text: str) -> None:
+        for observer in observers:
+            observer.noted(text)
+
+    return Store(Path(settings.paths.outputs).absolute() / "store", note)
+
+
+def advance(
+    stage: Stage,
+    settings: Settings,
+    store: Store,
+    key: ArtifactKey,
+    artifacts: Mapping[str, Any],
+    observers: Sequence[Observer] = (),
+) -> tuple[Path, bool]:
+    """Return the folder of one stage's artifact, and whether the store had it; `artifacts` are those upstream."""
+
+    def fill(folder: Path) -> None:
+        callbacks = [callback for observer in observers if (callback := observer.stage_started(stage))]
+        upstream = (artifacts[name] for name in stage.upstream)
+        stage.module.run(stage.module.select(settings), *upstream, folder=folder, progress=_fan_out(callbacks))
+
+    return store.obtain(key, fill)
+
+
+def _run_stages(settings: Settings, run_dir: Path, store: Store, observers: Sequence[Observer]) -> RunResult:
     keys = plan(settings)
     if store.find(keys["activate"]) is None:
         check_network(settings)
@@ -153,18 +184,7 @@ def _run_stages(settings: Settings, run_dir: Path, observers: Sequence[Observer]
     reports = []
     for stage in STAGES:
         start = time.perf_counter()
-        folder = store.find(keys[stage.name])
-        is_cached = folder is not None
-        if folder is None:
-            callbacks = [callback for observer in observers if (callback := observer.stage_started(stage))]
-            with store.create(keys[stage.name]) as temporary:
-                stage.module.run(
-                    stage.module.select(settings),
-                    *(artifacts[name] for name in stage.upstream),
-                    folder=temporary,
-                    progress=_fan_out(callbacks),
-                )
-            folder = store.root / str(keys[stage.name])
+        folder, is_cached = advance(stage, settings, store, keys[stage.name], artifacts, observers)
         folders[stage.name] = folder
         artifacts[stage.name] = stage.artifact.load(folder)
         report = StageReport(stage, keys[stage.name], is_cached, time.perf_counter() - start)

@@ -13,9 +13,9 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from pipeline.__main__ import report
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, PipelineError, StorageError
+from pipeline.job import report
 from pipeline.settings import Settings
 
 USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]

@@ -48,7 +48,7 @@ def swept(compose: Compose, tracked: Path, tmp_path: Path) -> list[pd.DataFrame]
     found = []
     for name, asked in enumerate((["n_components=1"], ["n_components=2"], ["n_components=1", "layer=conv2"])):
         settings = compose("tracking.enabled=true", *asked)
-        result = run(settings, tmp_path / str(name), [ReportWriter("x"), MlflowTracker(sweep="monday")])
+        result = run(settings, tmp_path / str(name), [ReportWriter("x"), MlflowTracker({"sweep": "monday"})])
         found.append(result.ranking.table)
     return found
 

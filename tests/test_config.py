@@ -3,8 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from pipeline.config import checked_overrides, compose_settings, options
+from pipeline import config
+from pipeline.config import (
+    checked_overrides,
+    compose_settings,
+    options,
+    register_resolvers,
+    with_absolute_outputs,
+)
 from pipeline.errors import SettingsError
 from pipeline.resources import conf_dir
 
@@ -19,6 +28,8 @@ NEEDED = {
     "data=torchvision": ["data.name=MNIST"],
     "data=urls": ["data.file=CLASS.txt"],
     "experiment=cifar10_resnet20": ["data.root=photographs"],
+    "experiment=original_resnet18": ["data.root=photographs", "class_name=tabby"],
+    "experiment=original_vgg16": ["data.root=photographs", "class_name=tabby"],
 }
 
 
@@ -26,6 +37,46 @@ NEEDED = {
 def test_every_yaml_composes(choice: str) -> None:
     settings = compose_settings([choice, *NEEDED.get(choice, [])])
     assert settings.n_images >= 5
+
+
+@pytest.mark.parametrize(("net", "layer"), [("resnet18", "layer4.1.conv2"), ("vgg16", "features.28")])
+def test_the_originals_settings_are_a_file_each(net: str, layer: str) -> None:
+    settings = compose_settings([f"experiment=original_{net}", "data.root=photographs", "class_name=tabby"])
+    assert (settings.model.name, settings.layer) == (net, layer)
+    assert (settings.n_images, settings.score.statistic, settings.model.transform.kind) == (300, "first", "resize")
+
+
+def swept(*overrides: str) -> dict[str, str]:
+    register_resolvers()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        composed = compose("config", overrides=list(overrides), return_hydra_config=True)
+    return OmegaConf.to_container(composed.hydra.sweeper.params, resolve=True)
+
+
+def test_experiments_sweep_what_they_say() -> None:
+    assert swept("experiment=all_convolutions") == {"layer": "conv1,conv2,conv3"}
+    vgg = swept("experiment=all_convolutions", "model=vgg16")["layer"].split(",")
+    assert (len(vgg), vgg[0], vgg[-1]) == (13, "features.0", "features.28")
+    assert swept("experiment=pca_sizes") == {"n_components": "1,2,3,5,10"}
+    assert swept("experiment=image_counts") == {"n_images": "25,50,100,150"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["layer=conv1"], ["layer=conv1", "paths.outputs='{cwd}/outputs'"]),
+        (["paths.outputs=there", "layer=conv1"], ["layer=conv1", "paths.outputs='{cwd}/there'"]),
+        (["paths.outputs='it\\'s here'"], ["paths.outputs='{cwd}/it\\'s here'"]),
+        (["paths.outputs=/elsewhere"], ["paths.outputs='/elsewhere'"]),
+    ],
+)
+def test_a_sweeps_outputs_are_one_place_wherever_its_jobs_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], expected: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = with_absolute_outputs(overrides)
+    assert found == [text.format(cwd=tmp_path) for text in expected]
+    assert Path(compose_settings(found).paths.outputs).is_absolute()
 
 
 def test_every_group_is_tested() -> None:
@@ -58,6 +109,22 @@ def test_an_unknown_option_of_a_group_lists_the_known_ones() -> None:
         "timm, torchvision, vgg16; got 'resnet50'. Any torchvision model works: model=torchvision model.name=resnet50.",
         "data must be one of digits, folder, manifest, street_view, torchvision, urls; got 'pigeons'.",
     ]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "submitit_slurm", "ray"])
+def test_a_launcher_is_refused_only_where_its_package_is_missing(
+    launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "find_spec", lambda name: object())
+    assert checked_overrides([f"hydra/launcher={launcher}"]) == [f"hydra/launcher={launcher}"]
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    if launcher != "basic":
+        with pytest.raises(SettingsError, match=rf"^hydra/launcher={launcher} must have its package; got none\. pip "):
+            checked_overrides([f"hydra/launcher={launcher}"])
+    with pytest.raises(SettingsError) as caught:
+        checked_overrides(["hydra/launcher=pbs"])
+    known = "basic, joblib, ray, submitit_local, submitit_slurm"
+    assert str(caught.value) == f"hydra/launcher must be one of {known}; got 'pbs'."
 
 
 def test_an_override_that_cannot_be_read_is_one_line() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,14 @@ import pandas as pd
 import pytest
 
 from pipeline import runner
+from pipeline.config import compose_settings
 from pipeline.errors import InputError, NetworkError, PipelineError
+from pipeline.resolve import resolve
 from pipeline.runner import STAGES, RunResult, Stage, StageReport, run
 from pipeline.settings import Settings
-from tests.conftest import Compose
+from pipeline.store import Store
+from pipeline.store.housekeeping import entries
+from tests.conftest import SMALL, Compose
 
 NAMES = [stage.name for stage in STAGES]
 
@@ -24,6 +30,7 @@ class Recorder:
         self.computed: list[str] = []
         self.cached: list[str] = []
         self.progress: dict[str, tuple[int, int]] = {}
+        self.notes: list[str] = []
         self.ended: Any = None
 
     def started(self, settings: Settings) -> None:
@@ -31,6 +38,9 @@ class Recorder:
 
     def resolved(self, settings: Settings) -> None:
         self.meant = settings
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None]:
         return lambda done, total: self.progress.__setitem__(stage.name, (done, total))
@@ -49,6 +59,14 @@ def go(settings: Settings, folder: Path) -> Recorder:
     recorder = Recorder()
     run(settings, folder, [recorder])
     return recorder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An outputs folder after one run of the small default, and its ranking."""
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    run(compose_settings([f"paths.outputs={outputs}", *SMALL]), outputs)
+    return outputs
 
 
 def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_path: Path) -> None:
@@ -96,7 +114,34 @@ def test_only_what_depends_on_a_change_is_computed_again(compose: Compose, tmp_p
 def test_an_artifact_that_lost_a_file_is_computed_again(compose: Compose, tmp_path: Path) -> None:
     first = go(compose(), tmp_path / "first")
     (first.ended.folders["reduce"] / "values.npy").unlink()
-    assert go(compose(), tmp_path / "again").computed == ["reduce"]
+    again = go(compose(), tmp_path / "again")
+    assert again.computed == ["reduce"]
+    assert again.notes == [
+        f"{first.ended.reports[2].key} is damaged: values.npy cannot be read (No such file or directory). "
+        "It is computed again."
+    ]
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_a_byte_flipped_in_any_file_of_any_artifact_is_noticed(
+    compose: Compose, tmp_path: Path, stage: str, undisturbed: Path
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "outputs")
+    (folder,) = (tmp_path / "outputs" / "store" / stage).iterdir()
+    (key,) = (key for name, key in runner.plan(resolve(compose())).items() if name == stage)
+    draw = random.Random(stage)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size):
+        data = path.read_bytes()
+        position = draw.randrange(len(data))
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1 << draw.randrange(8)]) + data[position + 1 :])
+        assert Store(tmp_path / "outputs" / "store").find(key) is None, (path, position)
+        (entry,) = (entry for entry in entries(Store(tmp_path / "outputs" / "store"), verify=True) if entry.damage)
+        assert entry.name == str(key)
+        path.write_bytes(data)
+    path.write_bytes(b"")
+    recorder = go(compose(), tmp_path / "run")
+    assert recorder.computed == [stage]
+    assert (tmp_path / "run" / "ranking.csv").read_bytes() == (undisturbed / "ranking.csv").read_bytes()
 
 
 def test_a_refused_question_leaves_nothing_behind(compose: Compose, tmp_path: Path) -> None:

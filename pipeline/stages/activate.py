@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.artifacts import Activations, FloatArray, ImageSet, create_maps
+from pipeline.artifacts import Activations, FloatArray, ImageSet, create_maps, save_array
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.capture import capture
 from pipeline.networks.inputs import load_batch, to_input
@@ -92,7 +92,7 @@ def run(reads: ActivateReads, images: ImageSet, *, folder: Path, progress: Progr
     assert maps is not None
     what = "output" if reads.target_class is None else "class"
     _check_class_score(class_score, f"{what} {output_index(reads.target, reads.target_class)}")
-    np.save(folder / Activations.CLASS_SCORE, class_score)
+    save_array(folder / Activations.CLASS_SCORE, class_score)
     maps.flush()  # type: ignore[attr-defined]
     return Activations(maps, class_score)
 

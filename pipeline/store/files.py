@@ -1,26 +1,25 @@
-"""Where artifacts lie on disk: written whole or not at all, described beside their files.
+"""Where artifacts lie on disk: written whole or not at all, by one process at a time, checked when they are used.
 
 Layout: ``<root>/<stage>/<digest>/`` holds one artifact and its ``artifact.json``; ``<root>/tmp/`` holds what is
-being written. A folder appears under its key only by a rename, when all its files are on the disk.
+being written, ``<root>/locks/`` a lock for each key. A folder appears under its key only by a rename, when all its
+files are on the disk.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
-from pipeline.digests import digest_file
 from pipeline.errors import StorageError
+from pipeline.store.description import DESCRIPTION, DamagedError, Description
 from pipeline.store.keys import ArtifactKey
-
-DESCRIPTION = "artifact.json"
+from pipeline.store.locks import Note, exclusive, hold
 
 
 @contextmanager
@@ -42,70 +41,119 @@ def storage_errors(what: str, folder: Path) -> Iterator[None]:
         raise
 
 
+def _say_nothing(text: str) -> None:
+    del text
+
+
 class Store:
     """Artifacts below one folder, found by `ArtifactKey`.
+
+    Used as a context: what it handed out is in use, and safe from `remove`, until the context ends.
 
     Parameters
     ----------
     root : Path
         Created when first written to.
+    note : callable
+        Told, in a line, that an artifact is damaged or that another process is waited for.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, note: Note = _say_nothing) -> None:
         self.root = root
+        self._note = note
+        self._in_use = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Begin to use artifacts."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let go of what was used."""
+        self._in_use.close()
 
     def find(self, key: ArtifactKey) -> Path | None:
-        """Return the folder of the artifact, or None where it is not there or not all there.
-
-        Files are compared with the sizes that were written; full checksums lie in ``artifact.json``.
-        """
-        folder = self.root / str(key)
+        """Return the folder of the artifact, or None where it is not there or not as it was written."""
         try:
-            files = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["files"]
-            complete = all((folder / name).stat().st_size == file["size"] for name, file in files.items())
-        except (OSError, ValueError, KeyError):
+            return self._checked(key)
+        except DamagedError:
             return None
-        return folder if complete else None
 
-    @contextmanager
-    def create(self, key: ArtifactKey) -> Iterator[Path]:
-        """Give a fresh folder to fill; on leaving without an error, it becomes the artifact of `key`.
+    def obtain(self, key: ArtifactKey, fill: Callable[[Path], object]) -> tuple[Path, bool]:
+        """Return the artifact's folder, and whether it was there already.
+
+        Of many processes that want the same artifact one computes it; the others wait, and find it.
+
+        Parameters
+        ----------
+        key : ArtifactKey
+            Which one.
+        fill : callable
+            Called with an empty folder when the artifact has to be made; it becomes the artifact.
 
         Raises
         ------
         StorageError
             If the disk is full or the store cannot be written to. Nothing half written stays behind.
         """
-        temporary = self.root / "tmp" / f"{key.stage}-{uuid.uuid4().hex}"
-        with storage_errors(f"the {key.stage} stage", self.root):
+        if (folder := self.find(key)) is not None:
+            return folder, True
+        with storage_errors(f"the {key.stage} stage", self.root), exclusive(self._lock(key), str(key), self._note):
             try:
-                temporary.mkdir(parents=True)
-                yield temporary
-                self._commit(temporary, key)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                if (folder := self._checked(key)) is not None:
+                    return folder, True  # somebody else has made it while we waited
+            except DamagedError as damage:
+                self._note(f"{key} is damaged: {damage}. It is computed again.")
+            return self._create(key, fill), False
 
-    def _commit(self, temporary: Path, key: ArtifactKey) -> None:
-        """Describe the files, bring them to the disk, and rename the folder to its place."""
-        names = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
-        files = {
-            name: {"size": (temporary / name).stat().st_size, "sha256": digest_file(temporary / name)} for name in names
-        }
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        description = {"key": key.digest, **key.description, "created": created, "files": files}
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        for name in [*names, DESCRIPTION]:
-            _fsync(temporary / name)
-        target = self.root / str(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and self.find(key) is None:
-            shutil.rmtree(target)  # incomplete: somebody truncated or removed one of its files
+    def folders(self) -> list[Path]:
+        """Return the folders of all artifacts, damaged ones too, by stage and digest."""
+        return sorted(path for path in self.root.glob("*/*/") if path.parent.name not in ("tmp", "locks"))
+
+    def _checked(self, key: ArtifactKey) -> Path | None:
+        """Return the artifact's folder, in use from now on; None where it is not there."""
+        folder = self.root / str(key)
+        descriptor = hold(folder)  # before the check: what is found whole must still be whole when it is loaded
+        if descriptor is None:
+            return None
         try:
+            description = Description.load(folder)
+            if description.digest != key.digest:
+                raise DamagedError(f"{DESCRIPTION} is that of another artifact")
+            description.check(folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._in_use.callback(os.close, descriptor)
+        with suppress(OSError):  # a store that may only be read is none the worse
+            os.utime(folder)  # when it was last used, for `gc`
+        return folder
+
+    def _create(self, key: ArtifactKey, fill: Callable[[Path], object]) -> Path:
+        """Make the artifact in a folder that only the lock's owner touches, then rename that to its place."""
+        temporary, target = self.root / "tmp" / str(key).replace("/", "-"), self.root / str(key)
+        shutil.rmtree(temporary, ignore_errors=True)  # of an owner that was killed
+        try:
+            temporary.mkdir(parents=True)
+            start = time.perf_counter()
+            fill(temporary)
+            Description.of(temporary, key, time.perf_counter() - start).save(temporary)
+            for path in temporary.rglob("*"):
+                _fsync(path)
+            _fsync(temporary)
+            descriptor = hold(temporary)
+            assert descriptor is not None
+            self._in_use.callback(os.close, descriptor)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                shutil.rmtree(target)  # it is damaged
             temporary.rename(target)
-        except OSError:
-            if self.find(key) is None:  # otherwise another run finished the same artifact first: equally good
-                raise
-        _fsync(target.parent)
+            _fsync(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    def _lock(self, key: ArtifactKey) -> Path:
+        return self.root / "locks" / str(key).replace("/", "-")
 
 
 def _fsync(path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
+
+from threadpoolctl import threadpool_info
 
 import pipeline
 
@@ -24,7 +26,9 @@ def git_state() -> dict[str, str]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
     try:
-        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(git("status", "--porcelain"))).lower()}
+        # What DVC writes as it goes (its lock, the composed parameters) is no change of the code.
+        changed = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!params.yaml")
+        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(changed)).lower()}
     except (OSError, subprocess.SubprocessError):
         return {}
 
@@ -37,5 +41,28 @@ def environment() -> dict[str, str]:
         **{name: version(name) for name in PACKAGES},
         "machine": platform.machine(),
         "system": platform.system(),
-        "n_cpus": str(os.cpu_count()),
+        "cpu": _cpu(),
+        "n_cpus": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "threads": _threads(),
     }
+
+
+def packages() -> dict[str, str]:
+    """Return the version of every installed package, by name."""
+    found = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _cpu() -> str:
+    """Return the processor's model as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _threads() -> str:
+    """Return how many threads each numerical library of this process may use, e.g. ``openblas 2, openmp 2``."""
+    pools = {(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()}
+    return ", ".join(f"{name} {n_threads}" for name, n_threads in sorted(pools))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 import warnings
@@ -25,15 +26,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.errors import PipelineError, StorageError
 from pipeline.numerics.agreement import rank_biased_overlap, top_overlap
 from pipeline.settings import Settings
-from pipeline.tracking.environment import environment, git_state
+from pipeline.tracking.environment import environment, git_state, packages
 from pipeline.tracking.report import REPORT, flat
 from pipeline.tracking.runs import ranked_runs, read_ranking
 
 if TYPE_CHECKING:
     from pipeline.runner import RunResult, Stage, StageReport
 
+# It prints every error of its database, traceback and all, before it raises it; we say it in one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
 PARAM_LENGTH = 6000  # what MLflow's SQL store takes
 DATABASE = "mlflow.db"
+KEYS = "keys.json"
 
 
 def tracking_uri(outputs: Path, uri: str | None) -> str:
@@ -51,7 +56,7 @@ def open_store(outputs: Path, uri: str | None) -> tuple[MlflowClient, str]:
 
 @contextmanager
 def tracking_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow and its database throw into one line."""
+    """Turn what MLflow's store refuses inside the context into `StorageError`, which says what to do."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -67,16 +72,20 @@ class MlflowTracker:
 
     Parameters
     ----------
-    sweep : str or None
-        Tag that the runs of one sweep share: MLflow's comparison views can filter by it, and unlike nested runs
-        they hide none.
+    tags : mapping of str to str
+        Put on the run. ``sweep`` is what the runs of one sweep share: MLflow's comparison views can filter by it, and
+        unlike nested runs they hide none.
+    outputs : Path or None
+        The folder of the default store; None: the run's own `paths.outputs`.
     """
 
-    def __init__(self, sweep: str | None = None) -> None:
-        self._sweep = sweep
+    def __init__(self, tags: Mapping[str, str] | None = None, outputs: Path | None = None) -> None:
+        self._tags = dict(tags or {})
+        self._outputs = outputs
         self._client: MlflowClient | None = None
         self._uri = ""
-        self._run_id = ""
+        self.run_id = ""
+        self._notes: list[str] = []
 
     @property
     def _logged(self) -> MlflowClient:
@@ -84,27 +93,35 @@ class MlflowTracker:
             raise PipelineError("the tracker must be started before it is told more; got no started(settings).")
         return self._client
 
+    def tag(self, name: str, value: str) -> None:
+        """Put a tag on the run, ended or not."""
+        with tracking_errors(self._uri):
+            self._logged.set_tag(self.run_id, name, value)
+
     def started(self, settings: Settings) -> None:
         """Create the run, so that one which fails at once is seen as well."""
-        outputs = Path(settings.paths.outputs).absolute()
+        outputs = self._outputs or Path(settings.paths.outputs).absolute()
         self._uri = tracking_uri(outputs, settings.tracking.uri)
         with tracking_errors(self._uri):
-            outputs.mkdir(parents=True, exist_ok=True)
-            self._client = MlflowClient(self._uri)
-            experiment_id = _experiment(self._client, settings.tracking.experiment, outputs)
-            tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}}
-            if self._sweep is not None:
-                tags["sweep"] = self._sweep
+            self._client, experiment_id = connect(self._uri, settings.tracking.experiment, outputs)
+            tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}, **self._tags}
             name = f"{settings.model.name} {settings.layer} {settings.target_label.removeprefix('class ')}"
-            self._run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+            self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
 
     def resolved(self, settings: Settings) -> None:
         """Log the settings: whole as ``config.json``, flat as parameters."""
         config = asdict(settings)
         with tracking_errors(self._uri):
-            self._logged.log_dict(self._run_id, config, "config.json")
+            self._logged.log_dict(self.run_id, config, "config.json")
             params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
-            self._logged.log_batch(self._run_id, params=params)
+            self._logged.log_batch(self.run_id, params=params)
+            self._logged.log_dict(self.run_id, {**environment(), "packages": packages()}, "environment.json")
+
+    def noted(self, text: str) -> None:
+        """Keep the note as a tag."""
+        self._notes.append(text)
+        with tracking_errors(self._uri):
+            self._logged.set_tag(self.run_id, "notes", "\n".join(self._notes))
 
     def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
         """Need no progress."""
@@ -117,7 +134,7 @@ class MlflowTracker:
         # Named so that they come behind the scores, as MLflow draws its charts in order of name.
         with tracking_errors(self._uri):
             self._logged.log_batch(
-                self._run_id,
+                self.run_id,
                 metrics=[
                     Metric(f"stage.seconds.{name}", report.seconds, now, 0),
                     Metric(f"stage.cached.{name}", float(report.is_cached), now, 0),
@@ -130,23 +147,16 @@ class MlflowTracker:
     def finished(self, result: RunResult) -> None:
         """Log the ranking as a table, a curve and a few numbers that compare; figures and files; and end the run."""
         table, now = result.ranking.table, int(time.time() * 1000)
-        client, run_id = self._logged, self._run_id
-        living = table[~table.dead]
-        summary = {
-            "score.best": table.score.max(),
-            "score.median": living.score.median(),
-            "score.share_above_half": (table.score > 0.5).mean(),
-            "n_channels": len(table),
-            "n_dead": table.dead.sum(),
-        }
+        client, run_id = self._logged, self.run_id
         trust = result.ranking.trust
         asked = {
             "reliability": trust.reliability,
             "images_for_reliable": trust.images_for_reliable,
             "n_significant": trust.n_significant,
         }
-        summary |= {name: value for name, value in asked.items() if value is not None and np.isfinite(value)}
-        metrics = [Metric(name, float(value), now, 0) for name, value in summary.items()]
+        summary = result.ranking.summary()
+        summary |= {name: float(value) for name, value in asked.items() if value is not None and np.isfinite(value)}
+        metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
         metrics += [
             Metric("score_by_rank", float(score), now, int(rank))
             for rank, score in zip(table["rank"], table.score, strict=True)
@@ -157,6 +167,7 @@ class MlflowTracker:
             if result.ranking.sentences:
                 client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.ranking.sentences))
                 client.set_tag(run_id, "trusted", str(not trust.is_low).lower())
+            client.log_dict(run_id, {each.stage.name: dict(each.key.description) for each in result.reports}, KEYS)
             client.log_table(run_id, table, "ranking.json")
             client.log_table(run_id, _pictured(table, result.artifacts["visualize"].cards), "channels.json")
             client.log_artifacts(run_id, str(result.run_dir / "figures"), "figures")
@@ -168,27 +179,28 @@ class MlflowTracker:
 
     def failed(self, error: BaseException) -> None:
         """End the run as FAILED (KILLED where the user stopped it), with the error as a tag."""
-        if self._client is None or not self._run_id:
+        if self._client is None or not self.run_id:
             return
         is_stopped = isinstance(error, KeyboardInterrupt)
         message = str(error) or type(error).__name__
         with tracking_errors(self._uri):
-            self._client.set_tag(self._run_id, "error", message)
-            self._client.set_terminated(self._run_id, "KILLED" if is_stopped else "FAILED")
+            self._client.set_tag(self.run_id, "error", message)
+            self._client.set_terminated(self.run_id, "KILLED" if is_stopped else "FAILED")
 
     def _log_overlap(self, result: RunResult) -> None:
         """Log how far the ranking agrees with that of the sweep's first run, where both ranked the same channels."""
-        if self._sweep is None:
+        sweep = self._tags.get("sweep")
+        if sweep is None:
             return
-        run = self._logged.get_run(self._run_id)
-        finished = ranked_runs(self._logged, run.info.experiment_id, self._sweep)
+        run = self._logged.get_run(self.run_id)
+        finished = ranked_runs(self._logged, run.info.experiment_id, sweep)
         first = finished[-1] if finished else run
         if any(run.data.params[name] != first.data.params[name] for name in ("model.name", "layer")):
             return
         own = result.ranking.table.channel.tolist()
         other = own if first is run else read_ranking(self._logged, first).channel.tolist()
-        self._logged.log_metric(self._run_id, "overlap_with_first.top_10", top_overlap(own, other, 10))
-        self._logged.log_metric(self._run_id, "overlap_with_first.rank_biased", rank_biased_overlap(own, other))
+        self._logged.log_metric(self.run_id, "overlap_with_first.top_10", top_overlap(own, other, 10))
+        self._logged.log_metric(self.run_id, "overlap_with_first.rank_biased", rank_biased_overlap(own, other))
 
     def _log_images(self, images: Any, digest: str) -> None:
         """Log the image set as MLflow's data set input, its digest the artifact's key."""
@@ -199,10 +211,10 @@ class MlflowTracker:
             dataset = mlflow.data.from_pandas(manifest, name=name, digest=digest[:32])  # type: ignore[attr-defined]
             context = mlflow.entities.InputTag("mlflow.data.context", "ranking")
             entity = mlflow.entities.DatasetInput(dataset._to_mlflow_entity(), [context])
-        self._logged.log_inputs(self._run_id, [entity])
+        self._logged.log_inputs(self.run_id, [entity])
         with tempfile.TemporaryDirectory() as folder:
             manifest.to_csv(Path(folder) / "images.csv", index=False)
-            self._logged.log_artifact(self._run_id, str(Path(folder) / "images.csv"))
+            self._logged.log_artifact(self.run_id, str(Path(folder) / "images.csv"))
 
 
 def _pictured(table: pd.DataFrame, cards: Mapping[int, Path]) -> pd.DataFrame:
@@ -226,11 +238,15 @@ def _for_a_cell(path: Path) -> Image.Image:
     return square
 
 
-def _experiment(client: MlflowClient, name: str, outputs: Path) -> str:
-    """Return the experiment's id, creating it and MLflow's tables under a lock: they do not bear two at once."""
+def connect(uri: str, experiment: str, outputs: Path) -> tuple[MlflowClient, str]:
+    """Return a client and the experiment's id, made if need be.
+
+    One process at a time: MLflow makes its tables when the client is made, and they do not bear two makers at once.
+    """
+    outputs.mkdir(parents=True, exist_ok=True)
     with FileLock(outputs / f"{DATABASE}.lock"):
-        found = client.get_experiment_by_name(name)
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
         if found is not None:
-            return str(found.experiment_id)
-        location = (outputs / "mlartifacts").as_uri()
-        return client.create_experiment(name, artifact_location=location)
+            return client, str(found.experiment_id)
+        return client, client.create_experiment(experiment, artifact_location=(outputs / "mlartifacts").as_uri())

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 
 from pipeline import __main__ as front_door
-from pipeline import layers
+from pipeline import config, console, layers
+from pipeline.records import Record
+from pipeline.sweep import gather, summary
 from tests.conftest import ROOT, SMALL
 from tests.sources.servers import LOOPBACK, serving
 from tests.sources.test_urls import misbehave
@@ -34,7 +37,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def call(*arguments: str, main: Callable[[], None] = front_door.main) -> tuple[int, list[str], list[str]]:
         monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-        monkeypatch.setattr(front_door, "_exit_code", 0)
+        monkeypatch.setattr(config, "_started", None)
         GlobalHydra.instance().clear()
         try:
             main()
@@ -83,18 +86,68 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_sweep_runs_every_layer_and_outlives_one_that_fails(cli: Cli, tmp_path: Path) -> None:
-    code, _, err = cli(*SMALL, "tracking.enabled=true", "layer=conv1,conv9,conv2", "--multirun")
+def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli(*SMALL, "tracking.enabled=true", "layer=conv1,conv9,conv2", "--multirun")
     assert code == 1
     assert len(err) == 1
     assert err[0].startswith("error: layer must be one of the network's layers; got 'conv9'.")
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    ranked = {path.parent.name: pd.read_csv(path).layer.iloc[0] for path in sweep.glob("*/ranking.csv")}
-    assert ranked == {"0": "conv1", "2": "conv2"}
+    ranked = {path.parent.name: pd.read_csv(path) for path in sweep.glob("*/ranking.csv")}
+    assert {name: table.layer.iloc[0] for name, table in ranked.items()} == {"0": "conv1", "2": "conv2"}
+
+    start = max(index for index, line in enumerate(out) if line.split()[:2] == ["job", "question"])
+    best = [str(channel) for channel in ranked["2"].channel.head(5)]
+    assert out[start + 1].split()[:2] == ["0", "layer=conv1"]
+    assert out[start + 2].split() == ["1", "layer=conv9", "failed", "0.0"]
+    assert out[start + 3].split()[:7] == ["2", "layer=conv2", *best]
+    assert out[start + 3].split()[-1] == "download"
+    assert out[start + 5] == "2 of 3 jobs finished."
+    assert out[start + 6].startswith("Job 1 (layer=conv9) failed: layer must be one of the network's layers;")
+
+    side_by_side = pd.read_csv(sweep / "rankings.csv")
+    assert side_by_side["layer=conv1"].dropna().astype(int).tolist() == ranked["0"].channel.tolist()
+    assert side_by_side["layer=conv2"].tolist() == ranked["2"].channel.tolist()
+
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
-    assert {run.data.tags["sweep"] for run in runs} == {sweep.name}
-    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED", "FINISHED"]
+    (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
+    assert (summed_up.data.metrics["n_jobs"], summed_up.data.metrics["n_failed"]) == (3, 1)
+    names = {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
+    assert {"summary.csv", "summary.json", "rankings.csv", "rankings.json", "curves.png"} <= names
+    jobs = [run for run in runs if run.data.tags.get("sweep") == sweep.name]
+    assert sorted(run.info.status for run in jobs) == ["FAILED", "FINISHED", "FINISHED"]
+
+
+@pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])
+def test_uncommitted_changes_are_said(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
+    monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
+    _, out, _ = cli(*SMALL)
+    note = "Note: the code has uncommitted changes, so the commit logged does not tell all of it."
+    assert out.count(note) == n_notes
+
+
+def test_a_job_that_was_killed_is_missed_in_the_summary(tmp_path: Path) -> None:
+    for number, record in enumerate([Record("failed", "out of memory.", ["layer=conv1", "seed=1"]), None]):
+        (tmp_path / str(number)).mkdir()
+        if record is not None:
+            record.save(tmp_path / str(number))
+    table = summary(gather(tmp_path))
+    assert table.question.tolist() == ["layer=conv1 seed=1", "job 1"]
+    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
+    assert table.error.tolist() == ["out of memory.", lost]
+
+
+def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_path: Path) -> None:
+    overrides = [override for override in SMALL if not override.startswith("n_components")]
+    code, _, err = cli("--multirun", "experiment=pca_sizes", *overrides)
+    assert (code, err) == (0, [])
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    assert len(records) == 5
+    computed = Counter(name for record in records for name, had in record.from_store.items() if not had)
+    assert computed == {"download": 1, "activate": 1, "reduce": 5, "score": 5, "rank": 5, "visualize": 5}
+    store = tmp_path / "outputs" / "store"
+    assert {name: len(list((store / name).iterdir())) for name in computed} == computed
 
 
 @pytest.mark.parametrize(

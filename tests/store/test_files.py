@@ -3,31 +3,39 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
-import subprocess
+import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.store import ArtifactKey, Store, artifact_key
+from pipeline.store import ArtifactKey, Store, artifact_key, description
 
 KEY = artifact_key("reduce", 1, {"n_components": 3}, {})
+LOCK = str(KEY).replace("/", "-")
+
+
+def writing(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "values.txt").write_text(text)
 
 
 def filled(store: Store, key: ArtifactKey = KEY, text: str = "values") -> Path:
-    with store.create(key) as folder:
-        (folder / "values.txt").write_text(text)
-    found = store.find(key)
-    assert found is not None
-    return found
+    folder, is_cached = store.obtain(key, writing(text))
+    assert not is_cached
+    assert store.find(key) == folder
+    return folder
 
 
 def test_what_is_created_is_found_and_described(tmp_path: Path) -> None:
     folder = filled(Store(tmp_path))
     description = json.loads((folder / "artifact.json").read_text())
-    assert (description["stage"], description["version"], description["reads"]) == ("reduce", 1, {"n_components": 3})
+    assert (description["stage"], description["digest"]) == ("reduce", KEY.digest)
+    assert description["made_from"] == {"stage": "reduce", "version": 1, "reads": {"n_components": 3}, "upstream": {}}
     digest = hashlib.sha256(b"values").hexdigest()
     assert description["files"] == {"values.txt": {"size": 6, "sha256": digest}}
 
@@ -38,54 +46,131 @@ def test_nothing_is_found_before(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(ZeroDivisionError), store.create(KEY) as folder:
+
+    def fail(folder: Path) -> None:
         (folder / "half").write_text("written")
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.obtain(KEY, fail)
     assert store.find(KEY) is None
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [LOCK]
 
 
-@pytest.mark.parametrize("harm", ["truncate", "remove", "describe"])
-def test_an_incomplete_artifact_is_not_found_and_is_replaced(tmp_path: Path, harm: str) -> None:
-    store = Store(tmp_path)
-    folder = filled(store)
-    if harm == "truncate":
-        os.truncate(folder / "values.txt", 2)
-    elif harm == "remove":
-        (folder / "values.txt").unlink()
-    else:
-        (folder / "artifact.json").write_text("{")
+HARM = {
+    "truncate": (lambda folder: os.truncate(folder / "values.txt", 2), "values.txt has 2 bytes where 6 were written"),
+    "grow": (lambda folder: os.truncate(folder / "values.txt", 9), "values.txt has 9 bytes where 6 were written"),
+    "remove": (
+        lambda folder: (folder / "values.txt").unlink(),
+        "values.txt cannot be read (No such file or directory)",
+    ),
+    "flip": (lambda folder: flip(folder / "values.txt", 3), "values.txt holds other bytes than were written"),
+    "describe": (lambda folder: (folder / "artifact.json").write_text("{"), "artifact.json cannot be read"),
+    "redescribe": (
+        lambda folder: flip(folder / "artifact.json", (folder / "artifact.json").read_bytes().index(b"20")),
+        "artifact.json holds other bytes than were written",
+    ),
+}
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_damage_is_noticed_named_and_mended(tmp_path: Path, harm: str) -> None:
+    notes: list[str] = []
+    store = Store(tmp_path, notes.append)
+    do, reason = HARM[harm]
+    do(filled(store))
     assert store.find(KEY) is None
     assert (filled(store, text="anew") / "values.txt").read_text() == "anew"
+    assert notes == [f"{KEY} is damaged: {reason}. It is computed again."]
 
 
-def test_of_two_writers_the_second_finds_the_firsts(tmp_path: Path) -> None:
-    store, barrier, errors = Store(tmp_path), threading.Barrier(2), []
+def test_the_artifact_of_another_key_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), artifact_key("reduce", 1, {"n_components": 4}, {})
+    filled(store, other).rename(tmp_path / str(KEY))
+    assert store.find(KEY) is None
 
-    def write() -> None:
-        try:
-            with store.create(KEY) as folder:
-                (folder / "values.txt").write_text("the same")
-                barrier.wait(timeout=30)
-        except BaseException as error:
-            errors.append(error)
 
-    writers = [threading.Thread(target=write) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert errors == []
-    found = store.find(KEY)
-    assert found is not None
-    assert (found / "values.txt").read_text() == "the same"
+def test_of_large_files_the_ends_are_compared_on_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(description, "FULLY_CHECKED_BYTES", 2**20)
+    store, size = Store(tmp_path), 8 * 2**20
+    folder, _ = store.obtain(KEY, lambda folder: (folder / "maps.npy").write_bytes(os.urandom(size)))
+    assert store.find(KEY) == folder
+    for position in (0, size - 1):
+        flip(folder / "maps.npy", position)
+        assert store.find(KEY) is None
+        flip(folder / "maps.npy", position)
+    assert store.find(KEY) == folder
+
+
+def test_of_many_that_want_an_artifact_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
+    made, notes, found = [], [], []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        time.sleep(0.3)  # long enough for the others to come
+        (folder / "values.txt").write_text("the same")
+
+    def want() -> None:
+        with Store(tmp_path, notes.append) as store:
+            folder, is_cached = store.obtain(KEY, make)
+            found.append(((folder / "values.txt").read_text(), is_cached))
+
+    wanting = [threading.Thread(target=want) for _ in range(4)]
+    wanting[0].start()
+    while not made:
+        time.sleep(0.01)
+    for thread in wanting[1:]:
+        thread.start()
+    for thread in wanting:
+        thread.join()
+    assert len(made) == 1
+    assert sorted(found) == [("the same", False)] + [("the same", True)] * 3
+    assert len(notes) == 3
+    assert all(note.startswith(f"{KEY} is being computed by process {os.getpid()} on ") for note in notes)
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def _make_for_ever(root: Path, ready: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "half").write_text("written")
+        ready.touch()
+        time.sleep(600)
+
+    Store(root).obtain(KEY, fill)
+
+
+def test_the_lock_of_an_owner_that_was_killed_is_taken_over(tmp_path: Path) -> None:
+    owner = multiprocessing.get_context("spawn").Process(
+        target=_make_for_ever, args=(tmp_path / "store", tmp_path / "ready")
+    )
+    owner.start()
+    while not (tmp_path / "ready").exists():
+        assert owner.is_alive()
+        time.sleep(0.01)
+    assert owner.pid is not None
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.join()
+    notes: list[str] = []
+    folder = filled(Store(tmp_path / "store", notes.append))
+    assert sorted(path.name for path in folder.iterdir()) == ["artifact.json", "values.txt"]
+    assert list((tmp_path / "store" / "tmp").iterdir()) == []
+    assert notes == []
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(StorageError) as caught, store.create(KEY):
+
+    def fail(folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(StorageError) as caught:
+        store.obtain(KEY, fail)
     assert str(caught.value) == (
         f"the disk must have room for the reduce stage; it is full ({tmp_path}). Free some space, or set "
         "paths.outputs to another disk, and run again: what is finished stays."
@@ -99,27 +184,24 @@ def test_a_store_that_is_a_file_is_one_line(tmp_path: Path) -> None:
         filled(Store(tmp_path / "file"))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    """A real file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("a file system can only be mounted by root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_maps_that_do_not_fit_the_disk_are_refused_not_fatal(small_disk: Path) -> None:
     from pipeline.artifacts import create_maps
 
+    def fill(folder: Path) -> None:
+        create_maps(folder, (8, 8, 200, 200))[:] = 1.0
+
     store = Store(small_disk)
     # Without taking the space first, writing into the map would kill this process with SIGBUS.
-    refused = pytest.raises(StorageError, match=r"^the disk must have room for the reduce stage; it is full")
-    with refused, store.create(KEY) as folder:
-        create_maps(folder, (8, 8, 100, 100))[:] = 1.0
+    with pytest.raises(StorageError, match=r"^the disk must have room for the reduce stage; it is full"):
+        store.obtain(KEY, fill)
     assert store.find(KEY) is None
     assert filled(store).is_dir()
+
+
+def test_arrays_that_do_not_fit_the_disk_are_refused_in_one_line(small_disk: Path) -> None:
+    import numpy as np
+
+    from pipeline.artifacts import save_array
+
+    with pytest.raises(StorageError, match=r"^the disk must have room for the reduce stage; it is full"):
+        Store(small_disk).obtain(KEY, lambda folder: save_array(folder / "values.npy", np.ones(10**6)))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -29,7 +30,7 @@ def downloaded(client: MlflowClient, logged_run: Run, name: str, folder: Path) -
 @pytest.mark.usefixtures("tracked")
 def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path) -> None:
     settings = compose("tracking.enabled=true")
-    result = run(settings, tmp_path / "run", [MlflowTracker(sweep="monday")])
+    result = run(settings, tmp_path / "run", [MlflowTracker({"sweep": "monday"})])
     client, (found,) = logged(tmp_path / "outputs")
 
     assert (found.info.status, found.info.run_name) == ("FINISHED", "digits_cnn conv1 8")
@@ -45,6 +46,13 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
         report.key.digest for report in result.reports
     }
     assert tags["env.torch"].startswith("2.")
+    assert "openmp" in tags["env.threads"]
+    recorded = downloaded(client, found, "environment.json", tmp_path)
+    assert recorded["packages"]["numpy"] == recorded["numpy"] == np.__version__
+    assert recorded["cpu"]
+    keys = downloaded(client, found, "keys.json", tmp_path)
+    assert keys["reduce"]["upstream"] == {"activate": tags["artifact.activate"]}
+    assert keys["activate"]["reads"]["layer"] == "conv1"
 
     metrics, table = found.data.metrics, result.ranking.table
     assert {name for name in metrics if name.startswith("stage.seconds.")} == {

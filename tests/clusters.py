@@ -1,0 +1,149 @@
+"""Clusters of one machine, for the length of a test: SLURM's own daemons, and Ray's."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+SLURM_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+SchedulerParameters=sched_interval=1,batch_sched_delay=1
+NodeName={host} NodeAddr=127.0.0.1 CPUs={n_cpus} RealMemory=8000 State=UNKNOWN
+PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def free_ports(n_ports: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on."""
+    sockets = [socket.socket() for _ in range(n_ports)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Return when `is_so` is; fail after `seconds`."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.1)
+
+
+def end(pid: int, seconds: float = 10) -> None:
+    """End a process that was started here, and its children; those that take longer than `seconds` are killed."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGTERM)
+        for each in psutil.wait_procs(family, timeout=seconds)[1]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
+def has_slurm() -> bool:
+    """Say whether SLURM and munge are installed."""
+    return all(shutil.which(name) for name in ("munged", "slurmctld", "slurmd", "sbatch"))
+
+
+@contextmanager
+def slurm(folder: Path) -> Iterator[dict[str, str]]:
+    """Run SLURM with this machine as its only node; give the environment in which its commands find it."""
+    host = socket.gethostname().partition(".")[0]
+    for name in ("munge", "state", "spool"):
+        (folder / name).mkdir(parents=True)
+    os.chmod(folder / "munge", 0o755)
+    key = folder / "munge" / "key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o400)
+    controller_port, node_port = free_ports(2)
+    conf = folder / "slurm.conf"
+    conf.write_text(
+        SLURM_CONF.format(
+            host=host, folder=folder, controller_port=controller_port, node_port=node_port,
+            n_cpus=os.cpu_count(),
+        )
+    )  # fmt: skip
+    environment = {**os.environ, "SLURM_CONF": str(conf)}
+    files = {name: folder / "munge" / name for name in ("socket", "pid", "log", "seed")}
+    munged = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={files['socket']}"]
+    munged += [f"--pid-file={files['pid']}", f"--log-file={files['log']}", f"--seed-file={files['seed']}"]
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str) -> None:
+        with (folder / f"{command[0]}.out").open("wb") as out:
+            started.append(subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT))
+
+    def is_idle() -> bool:
+        state = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
+        return state.stdout.strip() == "idle"
+
+    try:
+        start(*munged)
+        wait_until(files["socket"].exists, "munged's socket")
+        start("slurmctld", "-D", "-i")
+        start("slurmd", "-D", "-N", host)
+        wait_until(is_idle, "SLURM's node is idle")
+        yield environment
+    finally:
+        for process in reversed(started):
+            end(process.pid)
+            process.wait()
+
+
+@contextmanager
+def ray(folder: Path) -> Iterator[dict[str, str]]:
+    """Run a Ray cluster started from `folder`; give the environment in which ``address=auto`` finds it."""
+    (port,) = free_ports(1)
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
+    command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    command += ["--object-store-memory=100000000"]
+    # Its sockets lie deep below this folder, and a socket's path has 107 characters at most.
+    with TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as temporary:
+        with (folder / "ray.out").open("wb") as out:
+            head = subprocess.Popen(
+                [*command, f"--temp-dir={temporary}"], env=environment, cwd=folder, stdout=out, stderr=subprocess.STDOUT
+            )
+        try:
+            wait_until(lambda: b"Ray runtime started" in (folder / "ray.out").read_bytes(), "Ray runs", 120)
+            yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+        finally:
+            end(head.pid, seconds=1)  # it would drain the node for half a minute
+            head.wait()

@@ -1,0 +1,110 @@
+"""The pipeline through DVC, as its users type it, in a checkout of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.conftest import ROOT
+from tests.e2e.test_launchers import LAYERS, by_basic
+
+__all__ = ["by_basic"]  # the fixture
+
+PARTS = ("conf", "pipeline", "data/digits_cnn.safetensors", "outputs/README.md", ".dvc/config", ".dvc/.gitignore",
+         ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "pyproject.toml")  # fmt: skip
+# The same question as the launchers are asked.
+SMALL = {"layer": "conv1", "n_images": "20", "n_components": "1", "n_jobs": "1", "dpi": "50", "n_top": "1",
+         "n_bottom": "1"}  # fmt: skip
+
+
+class Checkout:
+    """A fresh checkout, in which commands run as in an activated environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in PARTS:
+            source, target = ROOT / part, folder / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        self.edit(SMALL)
+        self("git", "init", "-q")
+        self.commit()
+
+    def __call__(self, *command: str) -> str:
+        hidden = ("PYTHONPATH", "PCACE_OUTPUTS")
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        for who in ("AUTHOR", "COMMITTER"):
+            environment |= {f"GIT_{who}_NAME": "test", f"GIT_{who}_EMAIL": "test@example.org"}
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def edit(self, values: dict[str, str]) -> None:
+        params = self.folder / "params.yaml"
+        text = params.read_text()
+        for name, value in values.items():
+            text, n_found = re.subn(rf"^( *{name}): .*$", rf"\1: {value}", text, flags=re.MULTILINE)
+            assert n_found >= 1, name
+        params.write_text(text)
+
+    def commit(self) -> None:
+        self("git", "add", "-A")
+        self("git", "commit", "-q", "-m", "state")
+
+    def repro(self) -> list[str]:
+        return re.findall(r"^Running stage '(\w+)'", self("dvc", "repro"), flags=re.MULTILINE)
+
+
+def logged(checkout: Checkout) -> dict[str, Path]:
+    """The rankings that MLflow holds, by what DVC calls the run."""
+    client = MlflowClient(f"sqlite:///{checkout.folder / 'outputs' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id], order_by=["start_time"])
+    assert all(run.info.status == "FINISHED" for run in runs)
+    return {run.data.tags["dvc"]: Path(client.download_artifacts(run.info.run_id, "ranking.csv")) for run in runs}
+
+
+def test_dvc_runs_all_then_nothing_then_what_depends_on_a_change_and_queues_a_sweep(
+    tmp_path: Path, by_basic: dict[str, bytes]
+) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not here")
+    checkout = Checkout(tmp_path / "checkout")
+    assert checkout.repro() == ["compose", "download", "activate", "reduce", "score", "rank", "visualize"]
+    ranking = checkout.folder / "outputs" / "dvc" / "rank" / "ranking.csv"
+    assert ranking.read_bytes() == by_basic["conv1"]
+    assert checkout.repro() == []
+    checkout.commit()
+    checkout.edit({"n_components": "2"})
+    assert checkout.repro() == ["compose", "reduce", "score", "rank", "visualize"]
+    assert list(logged(checkout)) == ["repro"]
+    assert "score.best" in checkout("dvc", "metrics", "diff")
+    assert "n_components" in checkout("dvc", "params", "diff")
+    assert "visualize" in checkout("dvc", "dag")
+    checkout("dvc", "plots", "show")
+    page = (checkout.folder / "dvc_plots" / "index.html").read_text()
+    assert "score by rank" in page
+    assert "outputs_dvc_rank_ranking_csv" in page
+    shutil.rmtree(checkout.folder / "dvc_plots")
+    checkout("git", "checkout", "-q", ".")
+
+    small = ["n_images=20", "n_components=1", "score.n_jobs=1", "visualize.dpi=50", "visualize.n_top=1"]
+    overrides = [f"layer={','.join(LAYERS)}", *small, "visualize.n_bottom=1", "visualize.n_images=1"]
+    checkout("dvc", "exp", "run", "--queue", *(part for each in overrides for part in ("-S", each)))
+    checkout("dvc", "exp", "run", "--run-all", "--jobs", "2")
+    found = {name: path.read_bytes() for name, path in logged(checkout).items() if name != "repro"}
+    assert len(found) == len(LAYERS)
+    assert set(found.values()) == set(by_basic.values())
+    shown = checkout("dvc", "exp", "show", "--csv")
+    assert all(name in shown for name in found)
+    assert shown.count("Success") == len(LAYERS)

@@ -1,0 +1,152 @@
+"""What machines do: processes are killed, disks fill up, eight of us start at once."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.config import compose_settings
+from pipeline.runner import STAGES, run
+from pipeline.settings import Settings
+from pipeline.store import Store
+from pipeline.store.housekeeping import entries
+from pipeline.tracking.mlflow import MlflowTracker
+from tests.conftest import SMALL
+from tests.e2e.test_command_line import Cli, cli
+from tests.processes import start_command, start_run
+
+__all__ = ["cli"]  # the fixture
+
+NAMES = [stage.name for stage in STAGES]
+N_KILLED = 5  # in each of the six stages
+
+
+def settings_in(outputs: Path, *overrides: str) -> Settings:
+    return compose_settings([f"paths.outputs={outputs}", *SMALL, *overrides])
+
+
+def assert_store_is_whole(outputs: Path) -> None:
+    found = list(entries(Store(outputs / "store"), verify=True))
+    assert [(entry.name, entry.damage) for entry in found if entry.damage] == []
+    assert {entry.name.partition("/")[0] for entry in found} >= set(NAMES)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Path, dict[str, float]]:
+    """Outputs of a run that nothing disturbed, and how long each stage of it took, written files and all."""
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    shutil.copy(empty_database, outputs)
+    process, announced = start_run(settings_in(outputs, "tracking.enabled=true"), outputs / "run")
+    begun, seconds = {}, {}
+    for _ in range(2 * len(NAMES)):
+        event, stage = announced.recv()
+        if event == "started":
+            begun[stage] = time.perf_counter()
+        else:
+            seconds[stage] = time.perf_counter() - begun[stage]
+    process.join()
+    assert process.exitcode == 0
+    return outputs, seconds
+
+
+def last_words(announced: Connection) -> list[tuple[str, str]]:
+    """What a process that has ended had still announced."""
+    words = []
+    with suppress(EOFError, OSError):
+        while True:
+            words.append(announced.recv())
+    return words
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_a_run_killed_at_any_moment_costs_only_what_it_was_at(
+    tmp_path: Path, stage: str, undisturbed: tuple[Path, dict[str, float]], empty_database: Path
+) -> None:
+    reference, seconds = undisturbed
+    draw, span, n_killed, trial = random.Random(stage), seconds[stage], 0, 0
+    while n_killed < N_KILLED:
+        outputs, trial = tmp_path / str(trial), trial + 1
+        outputs.mkdir()
+        shutil.copy(empty_database, outputs)
+        for earlier in NAMES[: NAMES.index(stage)]:
+            shutil.copytree(reference / "store" / earlier, outputs / "store" / earlier)
+        is_tracked = n_killed == 0
+        settings = settings_in(outputs, f"tracking.enabled={str(is_tracked).lower()}")
+        process, announced = start_run(settings, outputs / "killed")
+        while announced.recv() != ("started", stage):
+            pass
+        time.sleep(draw.uniform(0, span))
+        process.kill()
+        process.join()
+        if ("finished", stage) in last_words(announced):
+            span *= 0.7  # too late: the stage was done; it is quicker now than when it was timed
+            continue
+        assert process.exitcode == -signal.SIGKILL
+        n_killed += 1
+        result = run(settings, outputs / "again", [MlflowTracker()] if is_tracked else [])
+        again, expected = (folder / "ranking.csv" for folder in (outputs / "again", reference / "run"))
+        assert again.read_bytes() == expected.read_bytes()
+        assert all(report.is_cached for report in result.reports[: NAMES.index(stage)])
+        assert_store_is_whole(outputs)
+        assert list((outputs / "store" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("free", "tracking"), [(0, "false"), (60, "false"), (20, "true"), (200, "true")])
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    small_disk: Path, tmp_path: Path, cli: Cli, empty_database: Path, free: int, tracking: str
+) -> None:
+    outputs = small_disk / "outputs"
+    outputs.mkdir()
+    shutil.copy(empty_database, outputs)
+    here = [*SMALL, f"paths.outputs={outputs}", f"tracking.enabled={tracking}"]
+    assert cli(*here)[0] == 0
+    full = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"0" * max(0, full.f_bavail * full.f_frsize - free * 1024))
+    code, _, err = cli(*here, "layer=conv2", "n_images=60")
+    assert code == 1
+    assert len(err) == 1, err
+    assert err[0].startswith("error: ")
+    assert "full" in err[0]
+    assert_store_is_whole(outputs)
+    (small_disk / "filler").unlink()
+    assert cli(*here, "layer=conv2", "n_images=60")[::2] == (0, [])
+    code, out, _ = cli(*here)
+    assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
+    assert_store_is_whole(outputs)
+
+
+def test_eight_that_start_at_once_compute_once_and_log_eight_runs(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"  # fresh: no store, no database
+    arguments = [*SMALL, "tracking.enabled=true", f"paths.outputs={outputs}"]
+    started = [start_command(arguments, tmp_path / f"{index}.out") for index in range(8)]
+    for process in started:
+        process.join()
+    printed = [(tmp_path / f"{index}.out").read_text() for index in range(8)]
+    assert [process.exitcode for process in started] == [0] * 8, "\n".join(printed)
+    lines = [line.split() for text in printed for line in text.splitlines() if line.startswith("  ")]
+    for name in NAMES:
+        stage_lines = [line for line in lines if line[0] == name]
+        assert len(stage_lines) == 8
+        assert sum(line[-1] != "store" for line in stage_lines) == 1, name
+    assert any("is being computed by process" in text for text in printed)
+
+    client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    assert [logged.info.status for logged in runs] == ["FINISHED"] * 8
+    rankings = set()
+    for logged in runs:
+        assert len(client.get_metric_history(logged.info.run_id, "score_by_rank")) == 16
+        artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
+        assert {"config.json", "environment.json", "keys.json", "ranking.csv", "ranking.json", "figures"} <= artifacts
+        csv = client.download_artifacts(logged.info.run_id, "ranking.csv", str(tmp_path))
+        rankings.add(Path(csv).read_bytes())
+    assert len(rankings) == 1

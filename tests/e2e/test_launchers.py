@@ -1,0 +1,79 @@
+"""One sweep by every launcher, on real clusters of one machine: the rankings are the same bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests import clusters
+from tests.conftest import ROOT, SMALL, in_ci
+
+LAYERS = ("conv1", "relu1", "conv2", "conv3")
+SWEEP = [*SMALL[1:], f"layer={','.join(LAYERS)}", "--multirun"]
+
+
+def sweep(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> dict[str, bytes]:
+    """Sweep the layers in `folder`; return each layer's ranking."""
+    outputs = folder / "outputs"
+    command = [sys.executable, "-m", "pipeline", *SWEEP, f"paths.outputs={outputs}", *overrides]
+    environment = {**(environment or os.environ), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (swept,) = (outputs / "sweeps").iterdir()
+    summary = pd.read_csv(swept / "summary.csv")
+    assert summary.status.tolist() == ["finished"] * len(LAYERS)
+    assert [question.removeprefix("layer=") for question in summary.question] == list(LAYERS)
+    return {layer: (swept / str(job) / "ranking.csv").read_bytes() for job, layer in enumerate(LAYERS)}
+
+
+def need(is_there: bool, what: str) -> None:
+    if not is_there:
+        (pytest.fail if in_ci() else pytest.skip)(f"{what} is not here")
+
+
+@pytest.fixture(scope="module")
+def by_basic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The rankings as the basic launcher makes them, one job after the other."""
+    rankings = sweep(tmp_path_factory.mktemp("basic"))
+    assert len(set(rankings.values())) == len(LAYERS)
+    return rankings
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_processes_on_this_machine(tmp_path: Path, by_basic: dict[str, bytes], launcher: str) -> None:
+    need(importlib.util.find_spec(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher") is not None, launcher)
+    assert sweep(tmp_path, f"hydra/launcher={launcher}") == by_basic
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if os.geteuid() != 0:
+        pytest.skip("SLURM's daemons want root")
+    need(clusters.has_slurm(), "SLURM (slurmctld, slurmd, slurm-client and munge)")
+    with clusters.slurm(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment
+
+
+def test_slurm(tmp_path: Path, by_basic: dict[str, bytes], slurm: dict[str, str]) -> None:
+    small = ("hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
+    assert sweep(tmp_path, "hydra/launcher=submitit_slurm", *small, environment=slurm) == by_basic
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    need(importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is not None, "hydra-ray-launcher")
+    with clusters.ray(tmp_path_factory.mktemp("r")) as environment:
+        yield environment
+
+
+def test_ray(tmp_path: Path, by_basic: dict[str, bytes], ray: dict[str, str]) -> None:
+    # Started elsewhere and before: its workers know neither our folder nor our environment.
+    address = "hydra.launcher.ray.init.address=auto"
+    assert sweep(tmp_path, "hydra/launcher=ray", address, environment=ray) == by_basic

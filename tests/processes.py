@@ -1,0 +1,69 @@
+"""Runs in processes of their own that are quick to start: forked from a server that has all imports behind it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import Settings
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["pipeline.__main__", "pipeline.runner", "pipeline.console", "pipeline.records", "pipeline.tracking.mlflow",
+     "matplotlib.backends.backend_agg", "ace.ace"]
+)  # fmt: skip
+
+
+class Announcer:
+    """Tells another process which stage begins and ends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def stage_started(self, stage: Any) -> None:
+        self._connection.send(("started", stage.name))
+
+    def stage_finished(self, report: Any, artifact: Any) -> None:
+        self._connection.send(("finished", report.stage.name))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: None
+
+
+def _run(settings: Settings, run_dir: Path, connection: Connection) -> None:
+    from pipeline.runner import run
+    from pipeline.tracking.mlflow import MlflowTracker
+
+    trackers = [MlflowTracker()] if settings.tracking.enabled else []
+    run(settings, run_dir, [Announcer(connection), *trackers])
+
+
+def start_run(settings: Settings, run_dir: Path) -> tuple[ForkServerProcess, Connection]:
+    """Start a run; return its process, and where it announces its stages."""
+    here, there = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_run, args=(settings, run_dir, there))
+    process.start()
+    there.close()
+    return process, here
+
+
+def _command_line(arguments: list[str], out: Path) -> None:
+    from pipeline.__main__ import main
+
+    with out.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["pipeline", *arguments]
+    main()
+
+
+def start_command(arguments: list[str], out: Path) -> ForkServerProcess:
+    """Start ``python -m pipeline`` with these arguments; all it prints goes to `out`."""
+    process = CONTEXT.Process(target=_command_line, args=(arguments, out))
+    process.start()
+    return process

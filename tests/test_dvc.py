@@ -1,0 +1,175 @@
+"""dvc.yaml against the code that it runs: what it leaves out would go stale without anybody noticing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+
+from pipeline import dvc
+from pipeline.errors import SettingsError
+from pipeline.resolve import resolve
+from pipeline.runner import STAGES
+from pipeline.settings import Settings
+from tests.conftest import ROOT, Compose
+
+FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+NAMES = [stage.name for stage in STAGES]
+# Settings that change no result: where things lie and run, how many processes.
+INDIFFERENT = ("paths.", "tracking.", "score.n_jobs", "model.device")
+ALTERNATIVES: dict[str, Any] = {
+    "layer": "conv2", "class_name": "3", "target_class": None, "model.checkpoint": None, "model.factory": None,
+    "model.weights": "shipped", "model.name": "digits_too", "data.select": "first", "score.statistic": "first",
+    "score.solver": None, "data.source": None, "model.class_names": None, "model.arguments": None,
+    "model.input_size": None, "model.transform.kind": "resize", "model.transform.mean": (0.5,),
+    "model.transform.std": (0.5,), "score.bass": 5.0, "rank.by": "first", "score.spans": (0.1, 0.3, 0.6),
+    "model.library": None, "model.channels": "last", "data.images_from": "balanced", "target.kind": None,
+    "target.score": "probability", "visualize.channels": (1,), "visualize.images": "driving",
+    "visualize.image_ids": ("8/0008",), "visualize.scale": "shared", "visualize.maximize": "never",
+}  # fmt: skip
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in fields(settings):
+        value, name = getattr(settings, field.name), prefix + field.name
+        if is_dataclass(value):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def changed(settings: Any, path: str, value: Any) -> Any:
+    name, _, rest = path.partition(".")
+    return replace(settings, **{name: changed(getattr(settings, name), rest, value) if rest else value})
+
+
+def identities(settings: Settings) -> dict[str, Any]:
+    resolved = resolve(settings)
+    return {stage.name: stage.module.select(resolved).identity() for stage in STAGES}
+
+
+def is_covered(path: str, params: list[str]) -> bool:
+    return any(path == param or path.startswith(f"{param}.") for param in params)
+
+
+def test_the_stages_are_ours_in_our_order_and_build_on_one_another_as_ours_do() -> None:
+    assert list(FILE) == ["compose", *NAMES]
+    for stage in STAGES:
+        listed = FILE[stage.name]
+        assert listed["cmd"] == f"python -m pipeline.dvc {stage.name}"
+        upstream = {Path(path).name for path in listed["deps"] if path.startswith("outputs/dvc/")}
+        assert upstream == set(stage.upstream)
+
+
+@pytest.mark.parametrize("name", ["compose", *NAMES])
+def test_what_a_stage_depends_on_is_there(name: str) -> None:
+    deps = [path for path in FILE[name]["deps"] if not path.startswith("outputs/")]
+    assert [path for path in deps if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_depends_on_all_the_code_it_imports(name: str) -> None:
+    graph = grimp.build_graph("pipeline")
+    imported = graph.find_upstream_modules(f"pipeline.stages.{name}") | {f"pipeline.stages.{name}", "pipeline.dvc"}
+    paths = []
+    for module in imported:
+        path = ROOT / module.replace(".", "/")
+        paths.append((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).relative_to(ROOT))
+    deps = [Path(path) for path in FILE[name]["deps"]]
+    assert [str(path) for path in paths if not any(path.is_relative_to(dep) for dep in deps)] == []
+
+
+def test_a_stage_lists_every_setting_that_its_result_depends_on(compose: Compose) -> None:
+    """Move every setting there is, one at a time, and see whose key moves with it."""
+    settings = compose("model.weights=random", "data.select=random")  # then the seed matters as well
+    before, missing, moved = identities(settings), [], {name: set() for name in NAMES}
+    for path, value in leaves(settings):
+        if path.startswith(INDIFFERENT):
+            continue
+        assert path in ALTERNATIVES or isinstance(value, (int, float)), f"give another value for {path} in ALTERNATIVES"
+        other = ALTERNATIVES[path] if path in ALTERNATIVES else value * 2 if isinstance(value, float) else value + 1
+        if other is None:
+            continue  # one value only, for the embedded network and data
+        after = identities(changed(settings, path, other))
+        for name in NAMES:
+            if after[name] != before[name]:
+                moved[name].add(path)
+                if not is_covered(path, FILE[name]["params"]):
+                    missing.append(f"{name}: {path}")
+    assert missing == []
+    assert {"n_components"} <= moved["reduce"]
+    assert {"score.statistic"} <= moved["rank"]
+
+
+def test_every_setting_that_dvc_yaml_lists_exists(compose: Compose) -> None:
+    known = [path for path, _ in leaves(compose())]
+    for name in NAMES:
+        for param in FILE[name]["params"]:
+            assert any(path == param or path.startswith(f"{param}.") for path in known), (name, param)
+
+
+def test_reduce_and_score_are_not_run_again_for_what_they_do_not_read() -> None:
+    assert FILE["reduce"]["params"] == ["n_components"]
+    assert "score.statistic" not in FILE["score"]["params"]
+    assert not is_covered("layer", FILE["download"]["params"])
+
+
+def test_params_yaml_is_composed_from_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, conf/ has changed: `python -m pipeline.dvc compose`, and commit params.yaml."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PCACE_OUTPUTS", raising=False)
+    dvc.compose_params()
+    assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_an_edited_file_is_kept_a_fresh_one_signed_and_an_old_one_composed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = tmp_path / "params.yaml"
+    dvc.compose_params()
+    digest = dvc.conf_digest()
+    params.write_text(params.read_text().replace("layer: conv3", "layer: conv1"))
+    dvc.compose_params()
+    assert dvc.load_params().layer == "conv1"
+    # As `dvc exp run -S layer=conv2` leaves it: whole, and without our digest.
+    params.write_text(params.read_text().replace("layer: conv1", "layer: conv2").replace(digest, "").replace(
+        "conf_digest: ", "paths: {outputs: outputs}"))  # fmt: skip
+    dvc.compose_params()
+    assert dvc.load_params().layer == "conv2"
+    assert digest in params.read_text()
+    assert "paths" not in params.read_text()
+    params.write_text(params.read_text().replace(digest, "0" * 64))
+    dvc.compose_params()
+    assert dvc.load_params().layer == "conv3"
+
+
+def test_the_outputs_of_dvcs_copies_lie_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PCACE_OUTPUTS", raising=False)
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    copy.mkdir(parents=True)
+    for folder in (tmp_path, copy):
+        monkeypatch.chdir(folder)
+        dvc.compose_params()
+        assert dvc.load_params().paths.outputs == str(tmp_path / "outputs")
+
+
+def test_faults_in_params_yaml_are_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"^params\.yaml must exist; got none in "):
+        dvc.load_params()
+    dvc.compose_params()
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("n_images: 150", "n_images: 2"))
+    with pytest.raises(SettingsError, match=r"^n_images must be at least 5; got 2\.$"):
+        dvc.load_params()
+
+
+def test_params_hold_all_settings_but_the_machines_own(compose: Compose) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert {*params, "paths"} - {"conf_digest"} == set(asdict(compose()))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.reproduce import compare, differences, main
+from pipeline.runner import run
+from pipeline.tracking.mlflow import MlflowTracker
+from tests.conftest import Compose
+
+
+def csv(scores: np.ndarray) -> bytes:
+    table = pd.DataFrame({"channel": range(len(scores)), "score": scores}).sort_values("score", ascending=False)
+    return table.to_csv(index=False).encode()
+
+
+SCORES = np.linspace(0.2, 0.9, 64)
+
+
+def test_equal_bytes_are_the_same_to_the_byte() -> None:
+    assert compare(csv(SCORES), csv(SCORES)).verdict == "the same to the byte"
+
+
+def test_what_another_machine_may_move_is_within_sensitivity() -> None:
+    moved = SCORES.copy()
+    moved[:5] += [0.01, -0.005, 0.002, 1e-4, 1e-4]
+    assert compare(csv(SCORES), csv(moved)).verdict == "the same within the method's sensitivity"
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [SCORES + np.eye(64)[3] * 0.021, SCORES + 2e-5, SCORES[::-1], SCORES[:-1]],
+    ids=["one by much", "all by little", "another order", "a channel less"],
+)
+def test_more_than_that_is_different(moved: np.ndarray) -> None:
+    assert compare(csv(SCORES), csv(moved)).verdict == "different"
+
+
+def test_differences_are_named_to_the_leaf() -> None:
+    old = {"a": {"b": 1, "c": 2}, "d": "0" * 64, "gone": True}
+    new = {"a": {"b": 1, "c": 3}, "d": "1" * 64}
+    assert list(differences(old, new)) == ["a.c: 2 -> 3", "d: 000000000000... -> 111111111111...", "gone: True -> none"]
+
+
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, list[str], list[str]]:
+    monkeypatch.setattr(sys, "argv", ["reproduce", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out.splitlines(), captured.err.splitlines()
+
+
+def logged(outputs: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    return list(client.search_runs([client.get_experiment_by_name("pcace").experiment_id]))
+
+
+def test_a_run_is_reproduced_until_its_weights_change(
+    compose: Compose, tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from pipeline.resources import shipped_weights
+
+    weights = tmp_path / "weights.safetensors"
+    state = load_file(shipped_weights("digits_cnn"))
+    save_file(state, weights)
+    run(compose(f"model.checkpoint={weights}", "tracking.enabled=true"), tmp_path / "run", [MlflowTracker()])
+    (original,) = logged(tracked)
+    here = f"paths.outputs={tracked}"
+
+    code, out, err = call(monkeypatch, capsys, original.info.run_id[:8], here)
+    assert (code, err) == (0, [])
+    assert out[0].startswith(f"Run {original.info.run_id}, logged 20")
+    assert not any("from the store" in line for line in out)  # truly computed again
+    assert out[-1] == "The ranking is the same to the byte."
+    again = logged(tracked)[0]
+    assert again.data.tags["reproduces"] == original.info.run_id
+    assert again.data.tags["reproduced"] == "the same to the byte"
+
+    state["conv1.weight"][3] *= 2
+    save_file(state, weights)
+    code, out, err = call(monkeypatch, capsys, original.info.run_id, here)
+    assert (code, err) == (1, [])
+    assert "The ranking is different." in out
+    differing = out[out.index("What differs between then and now:") + 1 :]
+    assert [line.split(":")[0].strip() for line in differing if "sha256" in line] != []
+
+    code, _, err = call(monkeypatch, capsys, "0123abcd", here)
+    assert code == 1
+    assert err == [
+        f"error: RUN_ID must be a run logged to sqlite:///{tracked / 'mlflow.db'}; got '0123abcd' (none). "
+        "`python -m pipeline.ui` shows the runs."
+    ]
+    code, _, err = call(monkeypatch, capsys, original.info.run_id, here, "model.nonsense.more=3")
+    assert code == 1
+    assert err == ["error: model.nonsense.more must be one of the run's settings; got model.nonsense.more=3."]
+
+
+def test_a_run_id_must_be_given(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(monkeypatch, capsys)
+    assert code == 1
+    assert err == ["error: RUN_ID must be given; got nothing. `python -m pipeline.ui` shows the runs."]
