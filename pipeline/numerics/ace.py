@@ -347,9 +347,9 @@ def _solve_channels(
                 products[j, k] = products[k, j] = _dot(columns[j], columns[k]) / n
 
         for b in range(thetas.shape[0]):
-            theta[:] = thetas[b]
+            for i in range(n):
+                theta[i] = rest[i] = thetas[b, i]
             coefficients = _linear_fit(columns, products, theta, math.ldexp(delrsq, exponent))
-            rest[:] = theta
             for k in range(p):
                 for i in range(n):
                     rest[i] -= coefficients[k] * columns[k, i]
@@ -365,7 +365,8 @@ def _solve_channels(
                 target[ranks[0, i]] = phi[0, i]
             first[channel, b] = abs(_correlation(target, theta))
         if phi_out.shape[0] > 0:
-            theta_out[channel] = theta
+            for i in range(n):
+                theta_out[channel, i] = theta[i]
             for k in range(p):
                 for i in range(n):
                     phi_out[channel, ranks[k, i], k] = phi[k, i]
@@ -377,7 +378,9 @@ def _towards_one(values):
 
     Two, because their product may be beyond the largest number.
     """
-    largest = np.abs(values).max()
+    largest = 0.0
+    for value in values.flat:
+        largest = max(largest, abs(value))
     exponent = math.frexp(largest)[1]
     half = exponent // 2
     return math.ldexp(1.0, -half), math.ldexp(1.0, half - exponent), exponent
@@ -405,7 +408,8 @@ def _iterate(
                     for i in range(n):
                         smooth[i] -= centre
                 else:
-                    smooth[:] = 0.0
+                    for i in range(n):
+                        smooth[i] = 0.0
                 reached = 1.0 - _mean_square_difference(target, smooth)
                 if reached > r_squared:
                     r_squared = reached
@@ -428,7 +432,10 @@ def _iterate(
             rest[order[i]] = theta[order[i]] - target[i]
         r_squared = 1.0 - _dot(rest, rest) / n
         history[outer % nterm] = r_squared
-        if history.max() - history.min() <= delrsq:
+        high = low = history[0]
+        for past in history:
+            high, low = max(high, past), min(low, past)
+        if high - low <= delrsq:
             return r_squared, outer + 1
     return r_squared, maxit
 
@@ -446,8 +453,8 @@ def _linear_fit(columns, products, theta, tolerance):
         before = coefficients.copy()
         for step in range(p):
             for k in range(p):
-                gradient[k] = goal[k] - (products[k] * coefficients).sum()
-            square = (gradient * gradient).sum()
+                gradient[k] = goal[k] - _dot(products[k], coefficients)
+            square = _dot(gradient, gradient)
             if square <= 0.0:
                 break
             share = 0.0 if step == 0 else square / last_square
@@ -456,13 +463,16 @@ def _linear_fit(columns, products, theta, tolerance):
             last_square = square
             curvature = 0.0
             for k in range(p):
-                curvature += direction[k] * (products[k] * direction).sum()
+                curvature += direction[k] * _dot(products[k], direction)
             if curvature <= 0.0:
                 break
-            length = (direction * gradient).sum() / curvature
+            length = _dot(direction, gradient) / curvature
             for k in range(p):
                 coefficients[k] += length * direction[k]
-        if np.abs(coefficients - before).max() < tolerance:
+        largest = 0.0
+        for k in range(p):
+            largest = max(largest, abs(coefficients[k] - before[k]))
+        if largest < tolerance:
             break
     return coefficients
 

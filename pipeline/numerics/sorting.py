@@ -18,11 +18,14 @@ def stable_order(values, order, keys, other, other_order):
     `keys` and `other` are uint32, `other_order` is int64.
     """
     n = values.size
-    low, high = values.min(), values.max()
+    low = high = values[0]
+    for i in range(n):
+        low = values[i] if values[i] < low else low
+        high = values[i] if values[i] > high else high
     # Halved, so that the range of the largest numbers stays finite. Rounding never turns an order round.
     span = 0.5 * high - 0.5 * low
     if span < 1e-290:
-        order[:] = np.argsort(values, kind="mergesort")
+        _merge_sort(values, order, other_order)
         return
     factor = (N_BUCKETS**N_DIGITS - 1.0) / span
     counts = np.zeros((N_DIGITS, N_BUCKETS), dtype=np.int64)
@@ -54,8 +57,31 @@ def stable_order(values, order, keys, other, other_order):
         order[j + 1] = this
         moves += i - 1 - j
         if moves > MOST_MOVES * n:
-            order[:] = np.argsort(values, kind="mergesort")
+            _merge_sort(values, order, other_order)
             return
+
+
+@compiled
+def _merge_sort(values, order, other):
+    """Fill `order` by merging ever longer runs: what no values can slow down. (NumPy's takes seconds to compile.)"""
+    n = values.size
+    for i in range(n):
+        order[i] = i
+    width = 1
+    while width < n:
+        for start in range(0, n, 2 * width):
+            middle, stop = min(start + width, n), min(start + 2 * width, n)
+            left, right = start, middle
+            for i in range(start, stop):
+                if right == stop or (left < middle and values[order[left]] <= values[order[right]]):
+                    other[i] = order[left]
+                    left += 1
+                else:
+                    other[i] = order[right]
+                    right += 1
+        for i in range(n):
+            order[i] = other[i]
+        width *= 2
 
 
 @compiled
