@@ -20,7 +20,7 @@ SHARED = ROOT.parent / "shared"
 # Small enough to be quick, real enough to have a best channel: 16 channels, 20 scans, one component, one process.
 # Few panels: drawing is what takes longest.
 SMALL = (
-    "layer=conv1", "n_images=20", "n_components=1", "score.n_jobs=1", "tracking.enabled=false",
+    "layer=conv1", "class_name=8", "n_images=20", "n_components=1", "score.n_jobs=1", "tracking.enabled=false",
     "visualize.dpi=50", "visualize.n_top=1", "visualize.n_bottom=1", "visualize.n_images=1", "visualize.maximize=never",
 )  # fmt: skip
 

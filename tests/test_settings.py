@@ -17,7 +17,7 @@ def faults(*overrides: str) -> list[str]:
 
 def test_defaults_are_the_embedded_question() -> None:
     settings = compose_settings([])
-    assert (settings.layer, settings.class_name, settings.model.name) == ("conv3", "8", "digits_cnn")
+    assert (settings.layer, settings.class_name, settings.model.name) == ("conv3", "5", "digits_cnn")
     assert (settings.n_images, settings.n_components, settings.seed) == (150, 3, 0)
 
 

@@ -51,7 +51,7 @@ def test_the_default_runs_from_an_installed_wheel_in_another_folder(wheel: Path,
     command = [str(environment / "bin" / "pcace"), "hydra.run.dir=run"]
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Which channels of conv3 (digits_cnn) matter for class 8? 150 images, 3 components")
+    assert done.stdout.startswith("Which channels of conv3 (digits_cnn) matter for class 5? 150 images, 3 components")
     table = pd.read_csv(elsewhere / "run" / "ranking.csv")
     assert sorted(table.channel) == list(range(64))
     assert table.score.is_monotonic_decreasing
