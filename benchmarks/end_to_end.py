@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from pipeline.settings import Settings
 from pipeline.stages.activate import batches
 
 N_IMAGES, SIDE, N_ROUNDS = 300, 224, 3
+RANKING = ("download", "activate", "reduce", "score", "rank")
 
 
 def photographs(folder: Path) -> None:
@@ -38,6 +40,9 @@ def bare_loop(settings: Settings, paths: list[Path]) -> None:
             network(load_batch(paths[batch], settings.model, transform))
 
 
+NO_EVIDENCE = ("score.permutations=0", "score.folds=0", "score.bootstrap=0")
+
+
 def main() -> None:
     """Measure in turns; print and write the table, stage by stage."""
     with TemporaryDirectory() as scratch:
@@ -47,25 +52,27 @@ def main() -> None:
         overrides = [
             "model=resnet18", "model.weights=random", "model.transform.kind=resize", "data=folder", f"data.root={root}",
             "class_name=scene", "layer=layer4.1.conv2", f"n_images={N_IMAGES}", "n_components=10",
-            "tracking.enabled=false",
+            "tracking.enabled=false", "visualize.maximize=never",
         ]  # fmt: skip
         rounds: list[tuple[float, float, RunResult]] = []
         for index in range(N_ROUNDS + 1):  # the first warms up
             outputs = Path(scratch) / f"outputs{index}"
-            settings = compose_settings([*overrides, f"paths.outputs={outputs}"])
-            results: list[RunResult] = []
-            ours = seconds(lambda s=settings, o=outputs, r=results: r.append(run(s, o / "run")))
-            bare = seconds(lambda s=settings: bare_loop(resolve(s), paths))
-            rounds.append((ours, bare, results[0]))
-    ours, bare, result = min(rounds[1:], key=lambda each: each[0] / each[1])
+            settings = compose_settings([*overrides, *NO_EVIDENCE, f"paths.outputs={outputs}"])
+            result = run(settings, outputs / "run")
+            ranking = sum(each.seconds for each in result.reports if each.stage.name in RANKING)
+            rounds.append((ranking, seconds(partial(bare_loop, resolve(settings), paths)), result))
+        sure = run(compose_settings([*overrides, f"paths.outputs={outputs}"]), outputs / "sure")
+    ranking, bare, result = min(rounds[1:], key=lambda each: each[0] / each[1])
     rows = [[each.stage.name, f"{each.seconds:.2f}", f"{each.seconds / bare:.2f} x"] for each in result.reports]
-    ranked = sum(each.seconds for each in result.reports if each.stage.name != "visualize")
-    rows.append(["download to rank", f"{ranked:.2f}", f"{ranked / bare:.2f} x"])
-    rows.append(["all", f"{ours:.2f}", f"{ours / bare:.2f} x"])
+    rows.append(["download to rank", f"{ranking:.2f}", f"{ranking / bare:.2f} x"])
+    evidence = next(each.seconds for each in sure.reports if each.stage.name == "score")
+    rows.append(["score, and how sure it is", f"{evidence:.2f}", f"{evidence / bare:.2f} x"])
     rows.append(["bare loop", f"{bare:.2f}", "1 x"])
     ratios = ", ".join(f"{each[0] / each[1]:.2f}" for each in rounds[1:])
-    report("end_to_end", f"layer4.1.conv2 of ResNet-18, {N_IMAGES} photographs of {SIDE} x {SIDE}",
-           ["stage", "seconds", "of the bare loop"], rows, f"All over bare loop in each round: {ratios}.")  # fmt: skip
+    notes = f"Download to rank over bare loop in each round: {ratios}. 512 channels, 10 components; "
+    notes += "how sure: 200 permutations, 200 halves, 5 folds."
+    title = f"layer4.1.conv2 of ResNet-18, {N_IMAGES} photographs of {SIDE} x {SIDE}"
+    report("end_to_end", title, ["stage", "seconds", "of the bare loop"], rows, notes)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         (["layer=conv4"], "error: layer must be one of the network's layers; got 'conv4'. Nearest: conv3"),
         (["class_name=ten"], "error: class_name must be one of the network's 10 classes; got 'ten'."),
         (["model=resnet19"], "error: model must be one of cifar10_resnet20, "),
-        (["n_images=183"], "error: n_images must be at most 182; got 183 (class '5' of scikit-learn's digits)."),
+        (["n_images=175"], "error: n_images must be at most 174; got 175 (class '8' of scikit-learn's digits)."),
         (["layer=conv3", "n_images=100", "n_components=65"], "error: n_components must be in [1, 64]; got 65 ("),
         (
             ["layer=classifier", "n_components=2"],
