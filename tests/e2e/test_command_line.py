@@ -70,9 +70,9 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert out[11].startswith("Removing a channel ")
     assert out[10] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
     headings = ["rank", "channel", "score", "by chance", "q", "cross-fitted", "corrected, 95 %", "rank, 95 %"]
-    assert re.split(r" {2,}", out[12].strip()) == headings
-    assert [line.split()[1] for line in out[13:23]] == [str(channel) for channel in table.channel.head(10)]
-    assert out[23] == "... of 16 channels."
+    assert re.split(r" {2,}", out[13].strip()) == headings
+    assert [line.split()[1] for line in out[14:24]] == [str(channel) for channel in table.channel.head(10)]
+    assert out[24] == "... of 16 channels."
     drawn = (
         "activation_maps, activation_overlays, association_effect, cam, channel_weighted, faithfulness, "
         "ranking_curve, reliability, transforms"
