@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import components, end_to_end, one_pass, solver
+from benchmarks import components, end_to_end, one_pass, removal, solver
 
-ALL = {"solver": solver, "components": components, "end_to_end": end_to_end, "one_pass": one_pass}
+ALL = {"solver": solver, "components": components, "end_to_end": end_to_end, "one_pass": one_pass, "removal": removal}
 
 for name in sys.argv[1:] or ALL:
     ALL[name].main()

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts import Activations, ChannelScores, Figures, ImageSet, Projections
+from pipeline.artifacts import Activations, ChannelScores, Effects, Figures, ImageSet, Projections
 from pipeline.numerics.compiled import announced_by
 from pipeline.runner import STAGES, RunResult, Stage, StageReport
 from pipeline.settings import Settings
@@ -111,7 +111,7 @@ class ConsoleObserver:
             values = {str(name): value for name, value in row.items()}
             shown.add_row(*(text.format(**values) for _, text in columns))
         self._console.print()
-        sentences = result.ranking.sentences
+        sentences = result.sentences
         for number, sentence in enumerate(sentences):
             self._print(sentence, style="bold red" if number == 0 and result.ranking.trust.is_low else "")
         if sentences:
@@ -123,12 +123,14 @@ class ConsoleObserver:
         if git_state().get("git_dirty") == "true":
             self._print("Note: the code has uncommitted changes, so the commit logged does not tell all of it.")
         figures: Figures = result.artifacts["visualize"]
-        for note in figures.notes:
+        for note in result.notes:
             self._print(f"Note: {note}.")
         self._print("")
         if result.artifacts["download"].report is not None:
             self._print(f"Images   {_shown_path(result.run_dir / 'download_report.csv')} (every address)")
         self._print(f"Ranking  {_shown_path(result.run_dir / 'ranking.csv')}")
+        if (result.run_dir / Effects.CSV).exists():
+            self._print(f"Effects  {_shown_path(result.run_dir / Effects.CSV)}")
         names = ", ".join(path.stem for path in figures.paths)
         if (result.run_dir / "report.html").exists():
             self._print(f"Report   {_shown_path(result.run_dir / 'report.html')}")
@@ -203,6 +205,11 @@ def _described(artifact: Any) -> str:
         case ChannelScores(iterations=iterations, dead=dead):
             mean = iterations[~dead].mean() if (~dead).any() else 0.0
             return f"{len(dead)} channels, {mean:.1f} iterations on average"
+        case Effects(faithfulness=found):
+            if not artifact.is_measured:
+                return "no channels removed"
+            agreement = "" if found.spearman is None else f", Spearman {found.spearman:.2f} with the ranking"
+            return f"{len(artifact.table)} channels{agreement}"
         case Figures():
             return f"{len(artifact.paths)} figures"
         case _:

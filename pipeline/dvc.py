@@ -1,6 +1,6 @@
 """``python -m pipeline.dvc STAGE``: what ``dvc.yaml`` runs, one stage a process, through the same store as everybody.
 
-``compose`` owns ``params.yaml``; each of the six stages leaves its artifact's files below ``outputs/dvc``, where DVC
+``compose`` owns ``params.yaml``; each of the seven stages leaves its artifact's files below ``outputs/dvc``, where DVC
 keeps track of them. DVC itself is not imported: it calls us.
 """
 
@@ -147,7 +147,7 @@ def _trackers(settings: Settings) -> list[Any]:
 
 def main() -> None:
     """Run what ``dvc.yaml`` asks for; exit with 1 where it cannot be done."""
-    steps = ("compose", "download", "activate", "reduce", "score", "rank", "visualize")
+    steps = ("compose", "download", "activate", "reduce", "score", "rank", "remove", "visualize")
     try:
         if len(sys.argv) != 2 or sys.argv[1] not in steps:
             raise SettingsError(f"STAGE must be one of {', '.join(steps)}; got {' '.join(sys.argv[1:]) or 'nothing'}.")

@@ -16,6 +16,7 @@ from pipeline.artifacts import (
     Activations,
     Artifact,
     ChannelScores,
+    Effects,
     Figures,
     ImageSet,
     Projections,
@@ -23,7 +24,7 @@ from pipeline.artifacts import (
 )
 from pipeline.resolve import check_network, resolve
 from pipeline.settings import Settings
-from pipeline.stages import activate, download, rank, reduce, score, visualize
+from pipeline.stages import activate, download, rank, reduce, remove, score, visualize
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
 
@@ -44,7 +45,8 @@ STAGES = (
     Stage("reduce", reduce, ("activate",), Projections, "channels"),
     Stage("score", score, ("reduce", "activate"), ChannelScores, "channels"),
     Stage("rank", rank, ("score",), Ranking, "channels"),
-    Stage("visualize", visualize, ("download", "activate", "reduce", "score", "rank"), Figures, "steps"),
+    Stage("remove", remove, ("download", "activate", "rank"), Effects, "passes"),
+    Stage("visualize", visualize, ("download", "activate", "reduce", "score", "rank", "remove"), Figures, "steps"),
 )
 
 
@@ -73,6 +75,24 @@ class RunResult:
         """The channels, best first."""
         ranking: Ranking = self.artifacts["rank"]
         return ranking
+
+    @property
+    def effects(self) -> Effects:
+        """How the class score moves when channels are removed."""
+        effects: Effects = self.artifacts["remove"]
+        return effects
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a reader must know of the ranking, the most important first."""
+        borne_out = self.effects.faithfulness.sentence
+        return [*self.ranking.sentences, *([borne_out] if borne_out else [])]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not done, where one may wonder."""
+        figures: Figures = self.artifacts["visualize"]
+        return [*([self.effects.note] if self.effects.note else []), *figures.notes]
 
 
 class Observer(Protocol):
@@ -206,6 +226,8 @@ def _publish(result: RunResult) -> None:
     """Put what people look for into the run's folder, each file whole or not at all."""
     drawn: Figures = result.artifacts["visualize"]
     sources = {name: result.folders["rank"] / name for name in (Ranking.CSV, Ranking.PARQUET)}
+    if result.effects.is_measured:
+        sources[Effects.CSV] = result.folders["remove"] / Effects.CSV
     sources |= {f"figures/{path.relative_to(drawn.folder)}": path for path in drawn.all_pictures}
     for name, source in sources.items():
         target = result.run_dir / name

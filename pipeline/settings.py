@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -128,6 +128,21 @@ class RankSettings:
 
 
 @dataclass(frozen=True, config=STRICT)
+class RemoveSettings:
+    """Whether channels are removed, to see how the class score moves.
+
+    `mode` is how for the curves: a channel is set to ``zero``, to its ``mean`` over images and places, or to what it is
+    for another image (``resample``). `n_draws` random orders make the curves' band.
+    """
+
+    when: Literal["auto", "always", "never"]
+    mode: Literal["zero", "mean", "resample"]
+    n_draws: Annotated[int, Field(ge=2)]
+
+    MODES: ClassVar = ("zero", "mean", "resample")
+
+
+@dataclass(frozen=True, config=STRICT)
 class VisualizeSettings:
     """Which channels and images are drawn, and how."""
 
@@ -182,6 +197,7 @@ class Settings:
     target: TargetSettings
     score: ScoreSettings
     rank: RankSettings
+    remove: RemoveSettings
     visualize: VisualizeSettings
     tracking: TrackingSettings
     paths: PathSettings

@@ -74,7 +74,7 @@ def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_pat
     assert first.computed == NAMES
     assert first.progress == {
         "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16), "rank": (16, 16),
-        "visualize": (7, 7),
+        "remove": (8460, 8460), "visualize": (9, 9),
     }  # fmt: skip
     again = go(compose(), tmp_path / "again")
     assert (again.computed, again.cached) == ([], NAMES)
@@ -88,8 +88,9 @@ def test_the_run_folder_holds_what_people_look_for(compose: Compose, tmp_path: P
     cards = [name for name in files if name.startswith("figures/channels/rank_0")]
     assert len(cards) == 12
     assert [name for name in files if name not in cards] == [
-        "figures/activation_maps.png", "figures/activation_overlays.png", "figures/cam.png",
-        "figures/channel_weighted.png", "figures/overlays/00000_predicted.png", "figures/overlays/00000_target.png",
+        "effects.csv", "figures/activation_maps.png", "figures/activation_overlays.png",
+        "figures/association_effect.png", "figures/cam.png", "figures/channel_weighted.png", "figures/faithfulness.png",
+        "figures/overlays/00000_predicted.png", "figures/overlays/00000_target.png",
         "figures/ranking_curve.png", "figures/reliability.png", "figures/transforms.png",
         "ranking.csv", "ranking.parquet", "settings.json",
     ]  # fmt: skip
@@ -104,9 +105,10 @@ def test_the_run_folder_holds_what_people_look_for(compose: Compose, tmp_path: P
 
 def test_only_what_depends_on_a_change_is_computed_again(compose: Compose, tmp_path: Path) -> None:
     go(compose(), tmp_path / "0")
-    assert go(compose("n_components=2"), tmp_path / "1").computed == ["reduce", "score", "rank", "visualize"]
+    assert go(compose("n_components=2"), tmp_path / "1").computed == ["reduce", "score", "rank", "remove", "visualize"]
     assert go(compose("layer=conv2"), tmp_path / "2").cached == ["download"]
-    assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "visualize"]
+    assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "remove", "visualize"]
+    assert go(compose("remove.mode=mean"), tmp_path / "6").computed == ["remove", "visualize"]
     assert go(compose("visualize.dpi=60"), tmp_path / "4").computed == ["visualize"]
     assert go(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
 

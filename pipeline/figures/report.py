@@ -26,6 +26,10 @@ LARGE = 150_000  # bytes; a larger figure is embedded as WebP, a third of its si
 CAPTIONS = {
     "activation_maps": "Activation maps of the best and the last channels (or the chosen ones), with their scales.",
     "activation_overlays": "The same maps over their images: colour and opacity rise with the activation.",
+    "association_effect": "Association against effect: how well each channel follows the class score, and how far the "
+    "class score moves without it.",
+    "faithfulness": "What is left of the class score as the best channels are removed, or alone kept, against the last "
+    "ones and random ones.",
     "reliability": "How alike the rankings of two random halves are, against the number of images.",
     "transforms": "ACE's transforms of the first channel drawn: each component's, and the class score's.",
     "cam": "Class activation maps: what each place adds to the score of the target and of the predicted class, and "

@@ -19,6 +19,8 @@ from pipeline.settings import ModelSettings
 
 ToInput = Callable[[Image.Image], torch.Tensor]
 
+SMALL_INPUT = 32  # pixels a side: up to here, maximisation and removal take seconds on a CPU
+
 
 def to_input(model: ModelSettings) -> ToInput:
     """Return the function that turns a decoded image into the network's input, (channels, height, width)."""

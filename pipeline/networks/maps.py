@@ -68,3 +68,19 @@ def as_maps(output: torch.Tensor, channels: Channels) -> torch.Tensor:
     if channels == "last":
         output = output.movedim(-1, 1)
     return output if output.ndim == 4 else output.unsqueeze(-1)
+
+
+def from_maps(maps: torch.Tensor, channels: Channels, n_axes: int) -> torch.Tensor:
+    """Return maps in a layer's own order, with `n_axes` axes: what `as_maps` makes maps of."""
+    if n_axes == 2:
+        return maps[:, :, 0, 0]
+    if n_axes == 3:
+        maps = maps[..., 0]
+    return maps.movedim(1, -1) if channels == "last" else maps
+
+
+def with_tensor(output: object, tensor: torch.Tensor) -> object:
+    """Return a layer's output with `tensor` in the place of its one tensor (see `only_tensor`)."""
+    if isinstance(output, tuple | list):
+        return type(output)(part if part is None else tensor for part in output)
+    return tensor

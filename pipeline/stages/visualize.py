@@ -13,24 +13,24 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
-from pipeline.artifacts import Activations, ChannelScores, Figures, ImageSet, Projections, Ranking
+from pipeline.artifacts import Activations, ChannelScores, Effects, Figures, ImageSet, Projections, Ranking
 from pipeline.figures.activation_maps import draw_activation_maps
 from pipeline.figures.cam import channel_weighted, draw_cam, draw_channel_weighted, overlay_image
+from pipeline.figures.effects import draw_association_effect, draw_faithfulness
 from pipeline.figures.gallery import draw_card, gallery
 from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.scene import Scene
 from pipeline.figures.style import paper_style, save_png
 from pipeline.networks.attribution import Look, look
-from pipeline.networks.inputs import normalization, to_pixels
+from pipeline.networks.inputs import SMALL_INPUT, normalization, to_pixels
 from pipeline.networks.layers import layout
 from pipeline.networks.load import class_names, load, resolve_device
 from pipeline.networks.maximization import Maximized, maximize
 from pipeline.settings import ModelSettings, Settings, VisualizeSettings
 from pipeline.sources.base import Progress
 
-VERSION = 3
-SMALL_INPUT = 32  # pixels a side: up to here, maximisation takes seconds on a CPU
+VERSION = 4
 N_CARDS = 12
 N_COLOURED = 64  # real images from which the colours of the maximisation are learnt
 
@@ -72,6 +72,7 @@ def run(
     projections: Projections,
     scores: ChannelScores,
     ranking: Ranking,
+    effects: Effects,
     *,
     folder: Path,
     progress: Progress,
@@ -99,6 +100,9 @@ def run(
     }
     if ranking.trust.curve:
         drawings["reliability"] = lambda: draw_reliability(ranking.trust, len(images), question)
+    if effects.is_measured:
+        drawings["association_effect"] = lambda: draw_association_effect(effects, ranking.table, question)
+        drawings["faithfulness"] = lambda: draw_faithfulness(effects, question)
     if seen is not None:
         drawings[(seen.method or "predictions").lower().replace("-", "_")] = partial(_cam, scene, seen, reads)
     if scene.has_places:

@@ -23,6 +23,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.artifacts import Effects
 from pipeline.errors import PipelineError, StorageError
 from pipeline.numerics.agreement import rank_biased_overlap, top_overlap
 from pipeline.settings import Settings
@@ -39,6 +40,7 @@ logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 PARAM_LENGTH = 6000  # what MLflow's SQL store takes
 DATABASE = "mlflow.db"
 KEYS = "keys.json"
+FAITHFULNESS = ("spearman", "deletion_area", "insertion_area")
 
 
 def tracking_uri(outputs: Path, uri: str | None) -> str:
@@ -156,6 +158,8 @@ class MlflowTracker:
         }
         summary = result.ranking.summary()
         summary |= {name: float(value) for name, value in asked.items() if value is not None and np.isfinite(value)}
+        found = asdict(result.effects.faithfulness)
+        summary |= {f"faithfulness.{name}": found[name] for name in FAITHFULNESS if found[name] is not None}
         metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
         metrics += [
             Metric("score_by_rank", float(score), now, int(rank))
@@ -164,14 +168,14 @@ class MlflowTracker:
         with tracking_errors(self._uri):
             for start in range(0, len(metrics), 1000):  # what one call may hold
                 client.log_batch(run_id, metrics=metrics[start : start + 1000])
-            if result.ranking.sentences:
-                client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.ranking.sentences))
+            if result.sentences:
+                client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.sentences))
                 client.set_tag(run_id, "trusted", str(not trust.is_low).lower())
             client.log_dict(run_id, {each.stage.name: dict(each.key.description) for each in result.reports}, KEYS)
             client.log_table(run_id, table, "ranking.json")
             client.log_table(run_id, _pictured(table, result.artifacts["visualize"].cards), "channels.json")
             client.log_artifacts(run_id, str(result.run_dir / "figures"), "figures")
-            for name in ("ranking.csv", "ranking.parquet", REPORT):
+            for name in ("ranking.csv", "ranking.parquet", Effects.CSV, REPORT):
                 if (result.run_dir / name).exists():
                     client.log_artifact(run_id, str(result.run_dir / name))
             self._log_overlap(result)

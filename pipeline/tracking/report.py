@@ -62,7 +62,7 @@ class ReportWriter:
                     table=result.ranking.table,
                     gallery=json.loads((figures.folder / Figures.GALLERY).read_text(encoding="utf-8")),
                     figures=figures.paths,
-                    notes=[*self._notes, *result.ranking.sentences, *figures.notes],
+                    notes=[*self._notes, *result.sentences, *result.notes],
                     settings=flat(asdict(result.settings)),
                     environment={**git_state(), **environment()},
                     stages=[

@@ -63,17 +63,23 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert out[0] == (
         "Which channels of conv1 (digits_cnn) matter for class 8? 20 images, 1 component, statistic maximal."
     )
-    assert [line.split()[0] for line in out[1:7]] == ["download", "activate", "reduce", "score", "rank", "visualize"]
+    stages = ["download", "activate", "reduce", "score", "rank", "remove", "visualize"]
+    assert [line.split()[0] for line in out[1:8]] == stages
     table = pd.read_csv(run_dir / "ranking.csv")
-    assert out[8].startswith("This ranking is not to be trusted: its reliability is ")
-    assert out[9] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
+    assert out[9].startswith("This ranking is not to be trusted: its reliability is ")
+    assert out[11].startswith("Removing a channel ")
+    assert out[10] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
     headings = ["rank", "channel", "score", "by chance", "q", "cross-fitted", "corrected, 95 %", "rank, 95 %"]
-    assert re.split(r" {2,}", out[11].strip()) == headings
-    assert [line.split()[1] for line in out[12:22]] == [str(channel) for channel in table.channel.head(10)]
-    assert out[22] == "... of 16 channels."
-    drawn = "activation_maps, activation_overlays, cam, channel_weighted, ranking_curve, reliability, transforms"
-    assert out[-4:] == [
+    assert re.split(r" {2,}", out[13].strip()) == headings
+    assert [line.split()[1] for line in out[14:24]] == [str(channel) for channel in table.channel.head(10)]
+    assert out[24] == "... of 16 channels."
+    drawn = (
+        "activation_maps, activation_overlays, association_effect, cam, channel_weighted, faithfulness, "
+        "ranking_curve, reliability, transforms"
+    )
+    assert out[-5:] == [
         f"Ranking  {run_dir / 'ranking.csv'}",
+        f"Effects  {run_dir / 'effects.csv'}",
         f"Report   {run_dir / 'report.html'}",
         f"Figures  {run_dir / 'figures'} ({drawn})",
         f"MLflow   python -m pipeline.ui paths.outputs={tmp_path / 'outputs'}",
@@ -82,7 +88,7 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert html.escape(command.partition(" hydra.run.dir")[0], quote=False) in (run_dir / "report.html").read_text()
     code, out, err = cli(*SMALL, "layer=conv1")
     assert (code, err) == (0, [])
-    assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
+    assert [line.endswith("from the store") for line in out[1:8]] == [True] * 7
 
 
 @pytest.mark.usefixtures("tracked")
@@ -145,7 +151,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
     records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
     assert len(records) == 5
     computed = Counter(name for record in records for name, had in record.from_store.items() if not had)
-    assert computed == {"download": 1, "activate": 1, "reduce": 5, "score": 5, "rank": 5, "visualize": 5}
+    assert computed == {"download": 1, "activate": 1, "reduce": 5, "score": 5, "rank": 5, "remove": 5, "visualize": 5}
     store = tmp_path / "outputs" / "store"
     assert {name: len(list((store / name).iterdir())) for name in computed} == computed
 
@@ -216,7 +222,7 @@ def test_a_list_of_addresses_says_how_many_failed_and_where_to_read_why(cli: Cli
     # The server is gone: the second run asks nobody.
     code, out, err = cli(*SMALL, *asked)
     assert (code, err) == (0, [])
-    assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
+    assert [line.endswith("from the store") for line in out[1:8]] == [True] * 7
 
 
 def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:

@@ -174,6 +174,8 @@ def test_driving_images_are_those_of_the_largest_mean(compose: Compose, tmp_path
 def test_maps_of_one_pixel_are_laid_over_nothing(compose: Compose, tmp_path: Path) -> None:
     result = run(compose("layer=pool"), tmp_path / "run", [ReportWriter("x")])
     names = {path.stem for path in result.artifacts["visualize"].paths}
-    assert names == {"activation_maps", "cam", "ranking_curve", "reliability", "transforms"}
+    assert names == {
+        "activation_maps", "association_effect", "cam", "faithfulness", "ranking_curve", "reliability", "transforms",
+    }  # fmt: skip
     page = (tmp_path / "run" / "report.html").read_text()
     assert "No overlays: the maps of pool have no height or no width, so no places in an image." in page

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import nn
@@ -79,6 +80,8 @@ def described(path: Path) -> Any:
         case ".png":
             with Image.open(path) as image:
                 return {"thumbnail": list(image.convert("L").resize((16, 12), Image.Resampling.BOX).tobytes())}
+        case ".csv" if path.name in ("effects.csv", "curves.csv"):  # means, which no machine need round alike
+            return {"rows": pd.read_csv(path).to_numpy().tolist()}
         case ".bmp" | ".csv" | ".txt":
             return digest_file(path)
         case _:
@@ -125,6 +128,8 @@ def differ(one: Any, other: Any) -> bool:
         if "projections" in one:
             is_close = np.allclose(one["projections"], other["projections"], rtol=0, atol=1e-7)
             return one["shape"] != other["shape"] or not is_close
+        if "rows" in one:
+            return not np.allclose(one["rows"], other["rows"], rtol=1e-5, atol=1e-5)
         if "thumbnail" in one:
             return bool(np.abs(np.subtract(one["thumbnail"], other["thumbnail"])).max() > 8)
         return any(differ(one[name], other[name]) for name in one)

@@ -1,0 +1,80 @@
+"""Every channel of a layer removed, against what that must cost: the time of what lies behind the layer, a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from captum.attr import LayerFeatureAblation
+from torch import nn
+from torchvision.models import resnet18
+
+from benchmarks.timing import best_in_turns, report, seconds
+from examples.cifar10_resnet20.network import resnet20
+from pipeline.networks.digits import digits_cnn
+from pipeline.networks.removal import Removal
+
+CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...], int]] = {
+    "digits_cnn conv2": (digits_cnn, "conv2", (1, 8, 8), 50),
+    "digits_cnn conv3": (digits_cnn, "conv3", (1, 8, 8), 50),
+    "ResNet-20 layer3.0.conv1": (resnet20, "layer3.0.conv1", (3, 32, 32), 32),
+    "ResNet-20 layer3.2.conv2": (resnet20, "layer3.2.conv2", (3, 32, 32), 32),
+    "resnet18 layer4.1.conv1": (partial(resnet18, weights=None), "layer4.1.conv1", (3, 224, 224), 2),
+}
+N_ROUNDS = 3
+N_REPEATS = 20
+
+
+def first(outputs: torch.Tensor) -> torch.Tensor:
+    """Return the score of class 0."""
+    return outputs[:, 0]
+
+
+def by_captum(network: nn.Module, layer: str, inputs: torch.Tensor, n_channels: int) -> torch.Tensor:
+    """Return the same by whole passes of several channels each."""
+    mask = torch.arange(n_channels)[None, :, None, None]
+    ablation = LayerFeatureAblation(network, network.get_submodule(layer))
+    return ablation.attribute(inputs, target=0, layer_baselines=0, layer_mask=mask, perturbations_per_eval=8)
+
+
+def measure(build: Callable[[], nn.Module], layer: str, shape: tuple[int, ...], n_images: int) -> list[str]:
+    """Return one layer's row."""
+    torch.manual_seed(0)
+    network, inputs = build().eval().requires_grad_(False), torch.rand(n_images, *shape)
+    removal = Removal(network, layer, "first", first, inputs)
+    assert removal.cut is not None
+    behind = removal.cut.behind
+    with torch.inference_mode():
+        output, around = removal.cut.before(inputs)
+    n_channels = output.shape[1]
+
+    @torch.inference_mode()
+    def alone() -> None:
+        for _ in range(N_REPEATS):
+            behind(output, *around)
+
+    each = torch.eye(n_channels, dtype=torch.bool)
+    works = {
+        "ours": lambda: seconds(partial(removal.at(inputs).scores, each, torch.zeros(1, n_channels, 1, 1))),
+        "behind": lambda: seconds(alone) / N_REPEATS,
+    }
+    found = best_in_turns(works, N_ROUNDS)
+    theirs = seconds(partial(by_captum, network, layer, inputs, n_channels))
+    return [
+        str(n_channels), f"{found['ours']:.3f}", f"{found['ours'] / (n_channels * found['behind']):.2f}",
+        f"{theirs:.3f}", f"{theirs / found['ours']:.1f} x",
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Measure all layers; print and write the table."""
+    rows = [[name, *measure(*case)] for name, case in CASES.items()]
+    headings = ["layer", "channels", "ours, s", "of n_channels x what lies behind", "Captum, s", "ratio"]
+    report("removal", "Every channel set to zero", headings, rows,
+           "Captum's LayerFeatureAblation, eight channels a pass, once; ours and what lies behind: the best of "
+           f"{N_ROUNDS} rounds.")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

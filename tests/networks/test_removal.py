@@ -1,0 +1,166 @@
+"""Two ways to remove channels: behind a cut, and by a hook in whole passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from examples.cifar10_resnet20.network import resnet20
+from pipeline.networks import removal
+from pipeline.networks.digits import digits_cnn
+from pipeline.networks.maps import Channels, as_maps
+from pipeline.networks.removal import Removal
+
+N_IMAGES = 5
+
+
+class Token(nn.Module):
+    """Attention over tokens: a tuple for an output, channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = images.flatten(2).transpose(1, 2)
+        return self.head((tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]).mean(dim=1))
+
+
+class Overwriting(nn.Module):
+    """Shortcuts that are added to in place, before and behind the layer, and an in-place ReLU right behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.relu, self.head = nn.ReLU(inplace=True), nn.Linear(6, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu(self.stem(images))
+        branch = self.relu(self.conv(maps))
+        maps += branch
+        maps += 0.5 * branch.sigmoid_()
+        return self.head(maps.mean(dim=(2, 3)))
+
+
+class Deciding(nn.Module):
+    """What it does depends on the values: not to be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        if maps.sum() > 1e9:
+            maps = maps * 0
+        return self.head(maps.relu().mean(dim=(2, 3)))
+
+
+class Counting(nn.Module):
+    """Hands the number of images around the layer: traced, and yet wrong for many sets at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        n_images = images.shape[0]
+        return self.head(self.conv(images).relu().mean(dim=(2, 3)).reshape(n_images, -1))
+
+
+def resnet18() -> nn.Module:
+    from torchvision.models import resnet18 as build
+
+    return build(weights=None)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...], Channels, bool]] = {
+    "digits": (digits_cnn, "conv2", (1, 8, 8), "first", True),
+    "a linear layer": (digits_cnn, "classifier", (1, 8, 8), "first", True),
+    "around a shortcut": (resnet20, "layer2.1.conv1", (3, 32, 32), "first", True),
+    "a block": (resnet20, "layer3.1", (3, 32, 32), "first", True),
+    "torchvision": (resnet18, "layer4.1.conv1", (3, 32, 32), "first", True),
+    "an activation": (resnet18, "layer2.0.bn2", (3, 32, 32), "first", True),
+    "a tuple": (Token, "attention", (8, 4, 4), "last", True),
+    "in place": (Overwriting, "conv", (3, 8, 8), "first", True),
+    "not to be traced": (Deciding, "conv", (3, 8, 8), "first", False),
+    "traced wrongly": (Counting, "conv", (3, 8, 8), "first", False),
+}
+
+
+def prepared(name: str) -> tuple[nn.Module, str, torch.Tensor, Channels, bool]:
+    build, layer, shape, channels, is_cut = CASES[name]
+    torch.manual_seed(0)
+    network = build().eval().requires_grad_(False)
+    for module in network.modules():  # random networks start with all variances 1, all means 0
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return network, layer, torch.rand(N_IMAGES, *shape), channels, is_cut
+
+
+def by_hand(network: nn.Module, layer: str, inputs: torch.Tensor, change: Callable[[torch.Tensor], None]) -> Any:
+    """One whole pass, the layer's output changed in place."""
+
+    def edit(_module: nn.Module, _inputs: object, output: Any) -> Any:
+        tensor = (output[0] if isinstance(output, tuple) else output).clone()
+        change(tensor)
+        return (tensor, None) if isinstance(output, tuple) else tensor
+
+    handle = network.get_submodule(layer).register_forward_hook(edit)
+    with torch.inference_mode():
+        outputs = network(inputs)[:, 1]
+    handle.remove()
+    return outputs.double()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_ways_give_what_one_whole_pass_per_channel_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, layer, inputs, channels, is_cut = prepared(name)
+    score = lambda outputs: outputs[:, 1].double()  # noqa: E731
+    ours = Removal(network, layer, channels, score, inputs)
+    assert (ours.cut is not None) == is_cut
+    seen: list[torch.Tensor] = []
+    by_hand(network, layer, inputs, lambda output: seen.append(output.clone()))
+    maps = as_maps(seen[0], channels)
+    n_channels = maps.shape[1]
+    removed = torch.eye(n_channels, dtype=torch.bool)[:5]
+    removed[0, -1] = True  # two at once
+    for fills in (torch.zeros(1, n_channels, 1, 1), torch.rand(1, n_channels, 1, 1), maps.roll(1, dims=0)):
+        told: list[int] = []
+        found = ours.at(inputs).scores(removed, fills, told.append)
+        assert sum(told) == len(removed)
+        monkeypatch.setattr(removal, "VALUES_AT_ONCE", 3 * maps.numel())  # in several passes
+        again = ours.at(inputs).scores(removed, fills)
+        with monkeypatch.context() as patch:
+            patch.setattr(removal, "_cut", lambda network, layer: None)
+            whole = Removal(network, layer, channels, score, inputs).at(inputs).scores(removed, fills)
+        tolerance = 1e-5 * max(1.0, float(found.abs().max()))
+        torch.testing.assert_close(found, again, rtol=0, atol=tolerance)
+        torch.testing.assert_close(found, whole, rtol=0, atol=tolerance)
+        for place in (0, len(removed) - 1):
+
+            def change(output: torch.Tensor, place: int = place, fills: torch.Tensor = fills) -> None:
+                view = as_maps(output, channels)
+                view[:, removed[place]] = fills.expand_as(view)[:, removed[place]]
+
+            expected = by_hand(network, layer, inputs, change)
+            torch.testing.assert_close(found[place], expected, rtol=0, atol=tolerance)
+
+
+def test_removing_nothing_changes_nothing_and_the_network_stays_as_it_was() -> None:
+    network, layer, inputs, channels, _ = prepared("in place")
+    with torch.inference_mode():
+        before = network(inputs)
+    ours = Removal(network, layer, channels, lambda outputs: outputs[:, 0], inputs)
+    for _ in range(2):  # in-place work behind the layer reaches nothing that is kept
+        found = ours.at(inputs).scores(torch.zeros((3, 6), dtype=torch.bool), torch.zeros(1, 6, 1, 1))
+        torch.testing.assert_close(found, before[:, 0].double().expand(3, -1), rtol=0, atol=1e-6)
+    assert not network.get_submodule(layer)._forward_hooks
+    with torch.inference_mode():
+        assert torch.equal(network(inputs), before)

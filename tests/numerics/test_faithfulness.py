@@ -1,0 +1,63 @@
+"""Curves of deletion and insertion, where the answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.numerics.faithfulness import area, rank_correlation, removal_counts, removal_curves, removal_sets
+
+WEIGHTS = np.array([8.0, 0.0, 4.0, 2.0, 1.0, 0.5])  # what each channel adds to the class score; 1 is dead
+
+
+def curves(order: list[int], n_draws: int = 20):
+    sets = removal_sets(np.array(order), len(WEIGHTS), n_draws, seed=0)
+    return removal_curves(3 + (~sets) @ WEIGHTS, len(order))
+
+
+def test_the_sets_are_the_first_the_last_and_random_ones() -> None:
+    sets = removal_sets(np.array([0, 2, 3, 4, 5]), 6, 3, seed=0)
+    counts = removal_counts(5)
+    assert sets.shape == (5, len(counts), 6)
+    assert (sets.sum(axis=2) == counts).all()
+    assert not sets[:, :, 1].any()  # dead
+    assert np.flatnonzero(sets[0, list(counts).index(2)]).tolist() == [0, 2]
+    assert np.flatnonzero(sets[1, list(counts).index(2)]).tolist() == [4, 5]
+    assert (removal_sets(np.arange(6), 6, 3, seed=1) != removal_sets(np.arange(6), 6, 3, seed=2)).any()
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 3, 7, 16, 64, 1000])
+def test_the_counts_are_the_same_from_either_end(n_channels: int) -> None:
+    counts = removal_counts(n_channels)
+    assert (counts[0], counts[-1]) == (0, n_channels)
+    assert (np.diff(counts) > 0).all()
+    assert counts.tolist() == (n_channels - counts)[::-1].tolist()
+    assert len(counts) <= 18
+
+
+def test_a_faithful_ranking_has_a_small_area_of_deletion_and_a_large_one_of_insertion() -> None:
+    good, bad = curves([0, 2, 3, 4, 5]), curves([5, 4, 3, 2, 0])
+    for name in ("deletion", "insertion"):
+        assert (good[f"{name}_top"] == bad[f"{name}_bottom"]).all()
+        assert (good[f"{name}_random_low"] <= good[f"{name}_random_high"]).all()
+    assert area(good, "deletion_top") < area(good, "deletion_random") < area(bad, "deletion_top")
+    assert area(good, "insertion_top") > area(good, "insertion_random") > area(bad, "insertion_top")
+    assert area(good, "deletion_random") == pytest.approx(0.5, abs=0.1)
+    assert good.deletion_top.tolist() == [1, *good.deletion_top[1:-1], 0]
+    # Kept: channel 0 is 8 of 15.5, channels 0 and 2 are 12.
+    kept = good.set_index("n_channels").insertion_top
+    assert kept[2] == pytest.approx(12 / 15.5)
+
+
+def test_where_nothing_moves_there_is_no_area() -> None:
+    sets = removal_sets(np.arange(4), 4, 2, seed=0)
+    still = removal_curves(np.ones(sets.shape[:2]), 4)
+    assert area(still, "deletion_top") is None
+
+
+def test_the_rank_correlation_needs_something_to_rank() -> None:
+    score = np.array([0.9, 0.5, 0.4, 0.1])
+    assert rank_correlation(score, score**3) == pytest.approx(1)
+    assert rank_correlation(score, -score) == pytest.approx(-1)
+    assert rank_correlation(score, np.zeros(4)) is None
+    assert rank_correlation(score[:2], score[:2]) is None

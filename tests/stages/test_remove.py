@@ -1,0 +1,94 @@
+"""Channels removed: what the stage leaves, and what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.artifacts import Effects, Faithfulness
+from pipeline.networks.digits import digits_cnn
+from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.load import load
+from pipeline.runner import run
+from pipeline.settings import RemoveSettings
+from pipeline.tracking.report import ReportWriter
+from tests.conftest import Compose
+
+RESNET18 = ("model=resnet18", "model.weights=random", "target_class=8", "layer=layer4.1.conv2", "model.device=cpu")
+
+
+def test_the_effects_are_those_of_removal_by_hand(compose: Compose, tmp_path: Path) -> None:
+    settings = compose("layer=conv2", "n_images=8")
+    result = run(settings, tmp_path / "run")
+    network = load(settings.model, 0).requires_grad_(False)
+    inputs = load_batch(result.artifacts["download"].paths, settings.model, to_input(settings.model))
+    maps = torch.from_numpy(np.array(result.artifacts["activate"].maps)).transpose(0, 1)
+    assert isinstance(network, type(digits_cnn()))
+
+    def score(maps: torch.Tensor) -> np.ndarray:
+        behind = network.relu3(network.conv3(network.relu2(maps)))
+        return network.classifier(network.pool(behind).flatten(1))[:, 8].double().numpy()
+
+    table = result.effects.table.set_index("channel")
+    assert len(inputs) == 8
+    for channel in table.index[:4]:
+        for mode, fill in (("zero", torch.tensor(0.0)), ("mean", maps[:, channel].mean())):
+            edited = maps.clone()
+            edited[:, channel] = fill
+            moved = score(edited) - score(maps)
+            assert table[mode][channel] == pytest.approx(np.abs(moved).mean(), abs=1e-5)
+            assert table[f"{mode}_signed"][channel] == pytest.approx(moved.mean(), abs=1e-5)
+    everything = maps.clone()
+    everything[:, list(table.index)] = 0
+    assert score(everything).mean() != pytest.approx(score(maps).mean())
+    assert result.effects.curves.deletion_top.iloc[[0, -1]].tolist() == pytest.approx([1, 0])
+
+
+def test_a_run_leaves_a_table_pictures_and_a_sentence(compose: Compose, tmp_path: Path) -> None:
+    result = run(compose(), tmp_path / "run", [ReportWriter("x")])
+    assert (tmp_path / "run" / "effects.csv").read_text().startswith("rank,channel,score,zero,zero_signed,mean,")
+    assert {"association_effect", "faithfulness"} <= {path.stem for path in result.artifacts["visualize"].paths}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Association against effect" in page
+    assert result.effects.faithfulness.sentence in result.sentences
+    loaded = Effects.load(result.folders["remove"])
+    assert loaded.faithfulness == result.effects.faithfulness
+    assert json.loads((result.folders["remove"] / "faithfulness.json").read_text())["mode"] == "zero"
+    assert set(RemoveSettings.MODES) <= set(loaded.table.columns)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        (("remove.when=never",), ""),
+        ((*RESNET18, "n_images=5"), "no channel removed: inputs are larger than 32 x 32 pixels; remove.when=always "),
+    ],
+)
+def test_where_nothing_is_removed_nothing_is_shown(
+    compose: Compose, tmp_path: Path, overrides: tuple[str, ...], note: str
+) -> None:
+    result = run(compose(*overrides), tmp_path / "run")
+    assert not result.effects.is_measured
+    assert result.effects.note.startswith(note)
+    assert bool(result.effects.note) == bool(note)
+    assert result.effects.faithfulness.sentence is None
+    assert not (tmp_path / "run" / "effects.csv").exists()
+    assert not {"association_effect", "faithfulness"} & {path.stem for path in result.artifacts["visualize"].paths}
+
+
+@pytest.mark.parametrize(
+    ("spearman", "sentence"),
+    [
+        (0.74, "Removing a channel moves the class score much as the ranking says: Spearman .74."),
+        (0.3, "Removing a channel moves the class score only in part as the ranking says: Spearman .30."),
+        (-0.1, "Removing a channel hardly moves the class score as the ranking says (Spearman -.10): a channel may "
+         "follow the class score without moving it."),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_how_far_the_ranking_is_borne_out(spearman: float | None, sentence: str | None) -> None:
+    assert Faithfulness(spearman=spearman).sentence == sentence
