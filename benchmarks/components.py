@@ -13,7 +13,7 @@ from benchmarks.timing import best_in_turns, report, seconds
 from pipeline.numerics.pca import MEMORY_MIB, reduce_channels
 
 LAYERS = {"512 x 7 x 7": (512, 7), "64 x 56 x 56": (64, 56)}
-N_IMAGES, N_COMPONENTS, N_ROUNDS = 300, 10, 3
+N_IMAGES, N_COMPONENTS, N_ROUNDS = 300, 10, 7
 
 
 def layer(n_channels: int, side: int) -> np.ndarray:

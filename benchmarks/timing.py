@@ -32,7 +32,7 @@ def report(name: str, title: str, headings: Sequence[str], rows: Sequence[Sequen
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(*row)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(width=160, highlight=False)
     console.print(table)
     if notes:
         console.print(notes)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from pipeline.errors import InputError
 from pipeline.numerics.compiled import compiled
@@ -23,7 +24,7 @@ from pipeline.numerics.compiled import compiled
 FloatArray = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float64]
 
-BLOCK = 512  # pixels standardised and multiplied at a time: such a block stays in the cache
+BLOCK = 2048  # pixels standardised and multiplied at a time
 BATCH_BYTES = 4 << 20  # of standardised maps worked on at a time by one thread: about what its cache holds
 MEMORY_MIB = 1024
 # Squaring Z squares its condition. Components with eigenvalues below this share of the largest are taken from Z itself.
@@ -95,20 +96,37 @@ def reduce_channels(
     n_threads, batch, keep = _plan(n_images, height * width, memory_mib, n_threads or os.cpu_count() or 1)
     starts = range(0, n_channels, batch)
 
-    def reduce_batch(start: int) -> list[tuple[Matrix, Matrix]]:
-        return list(_reduce(channels[start : start + batch], start, n_components, keep))
+    reduced: list[tuple[Matrix, Matrix]] = [(np.empty((0, 0)), np.empty(0))] * n_channels
+    is_count = isinstance(n_components, int)
+    projections = np.zeros((n_channels, n_images, int(n_components)))
 
-    reduced: list[tuple[Matrix, Matrix]] = []
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
-        for found in threads.map(reduce_batch, starts):
-            reduced += found
-            progress(len(reduced), n_channels)
-    most = n_components if isinstance(n_components, int) else max(1, *(len(ratios) for _, ratios in reduced))
-    projections, all_ratios = np.zeros((n_channels, n_images, most)), np.zeros((n_channels, most))
-    for channel, (scores, ratios) in enumerate(reduced):
-        projections[channel, :, : len(ratios)] = scores
+    def reduce_batch(start: int) -> int:
+        found = _reduce(channels[start : start + batch], start, n_components, keep)
+        for channel, (scores, ratios) in enumerate(found, start):
+            if is_count:  # written at once, by the thread that has it in its cache
+                projections[channel, :, : len(ratios)] = scores
+            reduced[channel] = (np.empty(0) if is_count else scores), ratios
+        return int(min(start + batch, n_channels))
+
+    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
+        for n_done in threads.map(reduce_batch, starts):
+            progress(n_done, n_channels)
+    n_kept = np.array([len(ratios) for _, ratios in reduced])
+    most = int(n_components) if is_count else max(1, int(n_kept.max()))
+    all_ratios = np.zeros((n_channels, most))
+    for channel, (_, ratios) in enumerate(reduced):
         all_ratios[channel, : len(ratios)] = ratios
-    return projections, all_ratios, np.array([len(ratios) == 0 for _, ratios in reduced])
+    if not is_count:
+        projections = np.zeros((n_channels, n_images, most))
+        for channel, (scores, ratios) in enumerate(reduced):
+            projections[channel, :, : len(ratios)] = scores
+    return projections, all_ratios, n_kept == 0
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return the hold on BLAS's threads; finding its libraries takes milliseconds, so it is done once."""
+    return ThreadpoolController()
 
 
 def _plan(n_images: int, n_pixels: int, memory_mib: int, n_threads: int) -> tuple[int, int, bool]:
@@ -209,8 +227,8 @@ class _Standardised:
     def project(self, values: Matrix, vectors: Matrix) -> Matrix:
         """Return the projections, given the leading eigenvalues and eigenvectors of `product`, largest first."""
         if self._is_wide:
-            axes = np.concatenate([block.T @ vectors for block in self.blocks()])
-            return vectors * (np.sqrt(values) * _signs(axes))
+            axes = np.concatenate([vectors.T @ block for block in self.blocks()], axis=1)
+            return vectors * (np.sqrt(values) * _signs(axes.T))
         (whole,) = self.blocks()
         return whole @ (vectors * _signs(vectors))
 

@@ -20,8 +20,8 @@ __all__ = ["by_basic"]  # the fixture
 PARTS = ("conf", "pipeline", "data/digits_cnn.safetensors", "outputs/README.md", ".dvc/config", ".dvc/.gitignore",
          ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "pyproject.toml")  # fmt: skip
 # The same question as the launchers are asked.
-SMALL = {"layer": "conv1", "n_images": "20", "n_components": "1", "n_jobs": "1", "dpi": "50", "n_top": "1",
-         "n_bottom": "1"}  # fmt: skip
+SMALL = {"layer": "conv1", "class_name": "'8'", "n_images": "20", "n_components": "1", "n_jobs": "1", "dpi": "50",
+         "n_top": "1", "n_bottom": "1"}  # fmt: skip
 
 
 class Checkout:

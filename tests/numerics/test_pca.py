@@ -141,6 +141,6 @@ def test_memory_stays_within_the_budget() -> None:
     with pytest.raises(InputError) as caught:
         reduce_channels(maps, 3, memory_mib=2)
     assert str(caught.value) == (
-        "reduce.memory_mib must be at least 6; got 2 (100 images, maps of 6400 pixels). "
+        "reduce.memory_mib must be at least 7; got 2 (100 images, maps of 6400 pixels). "
         "Raise it, take fewer images, or choose a layer with smaller maps."
     )
