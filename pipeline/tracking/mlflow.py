@@ -152,14 +152,14 @@ class MlflowTracker:
         client, run_id = self._logged, self.run_id
         trust = result.ranking.trust
         asked = {
-            "reliability": trust.reliability,
-            "images_for_reliable": trust.images_for_reliable,
-            "n_significant": trust.n_significant,
+            "trust.reliability": trust.reliability,
+            "trust.images_for_reliable": trust.images_for_reliable,
+            "trust.n_significant": trust.n_significant,
         }
         summary = result.ranking.summary()
         summary |= {name: float(value) for name, value in asked.items() if value is not None and np.isfinite(value)}
         found = asdict(result.effects.faithfulness)
-        summary |= {f"faithfulness.{name}": found[name] for name in FAITHFULNESS if found[name] is not None}
+        summary |= {f"trust.faithfulness.{name}": found[name] for name in FAITHFULNESS if found[name] is not None}
         metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
         metrics += [
             Metric("score_by_rank", float(score), now, int(rank))

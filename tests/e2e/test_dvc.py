@@ -99,7 +99,14 @@ def test_dvc_runs_all_then_nothing_then_what_depends_on_a_change_and_queues_a_sw
     shutil.rmtree(checkout.folder / "dvc_plots")
     checkout("git", "checkout", "-q", ".")
 
-    small = ["n_images=20", "n_components=1", "score.n_jobs=1", "visualize.dpi=50", "visualize.n_top=1"]
+    small = [
+        "class_name='8'",
+        "n_images=20",
+        "n_components=1",
+        "score.n_jobs=1",
+        "visualize.dpi=50",
+        "visualize.n_top=1",
+    ]
     overrides = [f"layer={','.join(LAYERS)}", *small, "visualize.n_bottom=1", "visualize.n_images=1"]
     checkout("dvc", "exp", "run", "--queue", *(part for each in overrides for part in ("-S", each)))
     checkout("dvc", "exp", "run", "--run-all", "--jobs", "2")

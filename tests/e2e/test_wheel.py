@@ -55,6 +55,6 @@ def test_the_default_runs_from_an_installed_wheel_in_another_folder(wheel: Path,
     table = pd.read_csv(elsewhere / "run" / "ranking.csv")
     assert sorted(table.channel) == list(range(64))
     assert table.score.is_monotonic_decreasing
-    assert len(list((elsewhere / "run" / "figures").glob("*.png"))) == 8
+    assert len(list((elsewhere / "run" / "figures").glob("*.png"))) == 10
     assert (elsewhere / "run" / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert (elsewhere / "outputs" / "mlflow.db").exists()

@@ -63,7 +63,7 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     assert (metrics["n_channels"], metrics["n_dead"]) == (16, 0)
     faithfulness = result.effects.faithfulness
     for name in ("spearman", "deletion_area", "insertion_area"):
-        assert metrics[f"faithfulness.{name}"] == getattr(faithfulness, name)
+        assert metrics[f"trust.faithfulness.{name}"] == getattr(faithfulness, name)
     history = sorted(client.get_metric_history(found.info.run_id, "score_by_rank"), key=lambda metric: metric.step)
     assert [(metric.step, metric.value) for metric in history] == list(zip(table["rank"], table.score, strict=True))
 
