@@ -149,23 +149,9 @@ def optimal_transforms(
 
 def both_correlations(predictors: ArrayLike, response: ArrayLike, **solver: Any) -> dict[str, NDArray[np.float64]]:
     """Return ``{"maximal": ..., "first": ...}``, (n_channels,) each; `solver` as in `maximal_correlation`."""
-    found = _solved(predictors, response, **solver)
+    prepared = _Solver(predictors, **solver)
+    found = prepared.solve(checked_response(response, prepared.n_images)[None], transforms=False)
     return {"maximal": found.maximal[:, 0], "first": found.first[:, 0]}
-
-
-def _solved(
-    predictors: ArrayLike,
-    response: ArrayLike,
-    *,
-    bass: float = 0.0,
-    delrsq: float = 0.01,
-    maxit: int = 20,
-    nterm: int = 3,
-    spans: Sequence[float] = SPANS,
-    n_threads: int | None = None,
-) -> _Found:
-    solver = _Solver(predictors, bass, delrsq, maxit, nterm, spans, n_threads)
-    return solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
 
 
 def permuted_correlations(
@@ -249,12 +235,12 @@ class _Solver:
     def __init__(
         self,
         predictors: ArrayLike,
-        bass: float,
-        delrsq: float,
-        maxit: int,
-        nterm: int,
-        spans: Sequence[float],
-        n_threads: int | None,
+        bass: float = 0.0,
+        delrsq: float = 0.01,
+        maxit: int = 20,
+        nterm: int = 3,
+        spans: Sequence[float] = SPANS,
+        n_threads: int | None = None,
     ) -> None:
         self.predictors = checked_predictors(predictors)
         self.n_channels, self.n_images, self.n_components = self.predictors.shape
