@@ -1,0 +1,192 @@
+"""The answer: the channels in order, how far to trust the order, and how far removal of channels bears it out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a whole ranking can be trusted; None where it was not asked.
+
+    Attributes
+    ----------
+    reliability : float or None
+        Expected rank correlation with the ranking by as many other images (split halves, Spearman and Brown).
+    images_for_reliable : float or None
+        About how many images would bring it to .9; infinite where halves do not agree at all.
+    n_significant : int or None
+        Channels with q < .05.
+    curve : tuple of (int, float)
+        Images, and the Spearman correlation of the rankings by two sets of so many.
+    """
+
+    reliability: float | None = None
+    images_for_reliable: float | None = None
+    n_significant: int | None = None
+    curve: tuple[tuple[int, float], ...] = ()
+
+    ENOUGH = 0.7
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the ranking is not to be trusted."""
+        return self.reliability is not None and self.reliability < self.ENOUGH
+
+    def sentences(self, n_images: int, n_channels: int) -> list[str]:
+        """Return what a reader must know, the most important first."""
+        found = []
+        if self.reliability is not None and self.images_for_reliable is not None:
+            many = self.images_for_reliable
+            more = f"about {round(many, -2 if many >= 1000 else -1):,.0f}" if many < 1e6 else "far more"
+            figure = f"reliability is {self.reliability:.2f} with {n_images} images"
+            if self.is_low:
+                found.append(f"This ranking is not to be trusted: its {figure}; {more} would bring it to .9.")
+            elif many > n_images:
+                found.append(f"The ranking's {figure}; {more} would bring it to .9.")
+            else:
+                found.append(f"The ranking's {figure}.")
+        if self.n_significant is not None:
+            found.append(f"{self.n_significant} of {n_channels} channels stand out from chance at q < .05.")
+        return found
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The channels, best first: one row each, columns ``rank, channel, score, ...``; and how far to trust them."""
+
+    table: pd.DataFrame
+    trust: Trust = Trust()
+
+    CSV = "ranking.csv"
+    PARQUET = "ranking.parquet"
+    TRUST = "trust.json"
+
+    @property
+    def sentences(self) -> list[str]:
+        """What a reader must know of the ranking as a whole, the most important first."""
+        return self.trust.sentences(int(self.table.n_images.iloc[0]), int((~self.table.dead).sum()))
+
+    def summary(self) -> dict[str, float]:
+        """Return a few numbers that compare: of the scores (the median of the living) and of the channels."""
+        table = self.table
+        return {
+            "score.best": float(table.score.max()),
+            "score.median": float(table[~table.dead].score.median()),
+            "score.share_above_half": float((table.score > 0.5).mean()),
+            "n_channels": len(table),
+            "n_dead": int(table.dead.sum()),
+        }
+
+    def save(self, folder: Path) -> Self:
+        """Write CSV for people and Parquet for programs, and the trust in it as JSON."""
+        (folder / self.TRUST).write_text(json.dumps(asdict(self.trust), indent=1) + "\n", encoding="utf-8")
+        self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
+        self.table.to_parquet(folder / self.PARQUET, index=False)
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the table in `folder`."""
+        trust = json.loads((folder / cls.TRUST).read_text(encoding="utf-8"))
+        curve = tuple((int(images), float(value)) for images, value in trust.pop("curve"))
+        return cls(pd.read_parquet(folder / cls.PARQUET), Trust(**trust, curve=curve))
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How far removal of channels bears a ranking out; None where it was not measured, or has no value.
+
+    Attributes
+    ----------
+    spearman : float or None
+        Rank correlation over the living channels, in [-1, 1], of the ranking's score and the mean absolute change of
+        the class score when the channel is set to zero.
+    deletion_area, insertion_area : float or None
+        Under the curve of what is left of the class score as the best channels are removed (a faithful ranking's is
+        small) or alone kept (large): see `pipeline.numerics.faithfulness.removal_curves`.
+    random_deletion_area, random_insertion_area : float or None
+        The same of channels in random orders.
+    mode : str or None
+        How channels were removed for the curves.
+    """
+
+    spearman: float | None = None
+    deletion_area: float | None = None
+    insertion_area: float | None = None
+    random_deletion_area: float | None = None
+    random_insertion_area: float | None = None
+    mode: str | None = None
+
+    @property
+    def sentence(self) -> str | None:
+        """What a reader must know."""
+        if self.spearman is None:
+            return None
+        figure = f"Spearman {self.spearman:.2f}".replace("0.", ".", 1)
+        if self.spearman >= 0.5:
+            return f"Removing a channel moves the class score much as the ranking says: {figure}."
+        if self.spearman >= 0.25:
+            return f"Removing a channel moves the class score only in part as the ranking says: {figure}."
+        return (
+            f"Removing a channel hardly moves the class score as the ranking says ({figure}): a channel may follow the "
+            "class score without moving it."
+        )
+
+
+@dataclass(frozen=True)
+class Effects:
+    """How the class score moves when channels are removed.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row for each living channel, best first: ``rank, channel, score``, and for each of the modes ``zero``,
+        ``mean`` and ``resample`` the mean absolute change of the class score, and its mean change (``zero_signed``).
+        Empty where nothing was removed.
+    curves : DataFrame
+        See `pipeline.numerics.faithfulness.removal_curves`.
+    faithfulness : Faithfulness
+        The two in a few numbers.
+    note : str
+        Why nothing was removed, where one may wonder.
+    """
+
+    table: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    curves: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
+    faithfulness: Faithfulness = Faithfulness()
+    note: str = ""
+
+    CSV = "effects.csv"
+    CURVES = "curves.csv"
+    SUMMARY = "faithfulness.json"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether channels were removed."""
+        return len(self.table) > 0
+
+    def save(self, folder: Path) -> Self:
+        """Write two tables as CSV, and what sums them up as JSON."""
+        summary = {**asdict(self.faithfulness), "note": self.note}
+        (folder / self.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        if self.is_measured:
+            self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
+            self.curves.to_csv(folder / self.CURVES, index=False, lineterminator="\n")
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        summary = json.loads((folder / cls.SUMMARY).read_text(encoding="utf-8"))
+        note = summary.pop("note")
+        if not (folder / cls.CSV).exists():
+            return cls(note=note)
+        table, curves = pd.read_csv(folder / cls.CSV), pd.read_csv(folder / cls.CURVES)
+        return cls(table, curves, Faithfulness(**summary), note)
