@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import SettingsError, listed
 from pipeline.resources import conf_dir
-from pipeline.settings import ModelSettings, Settings, TrackingSettings, settings_from
+from pipeline.settings import UNIONS, ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
 # Our launchers' files bear the plugins' own names, as people look for them; Hydra only means to say that it knows both.
@@ -236,9 +236,9 @@ def _is_unknown_setting(override: Override) -> bool:
     schema: Any = Settings
     for part in key.split("."):
         if not is_dataclass(schema):
-            # Below a union (data.*, target.*) it depends on the member: pydantic judges. A mapping (model.arguments.*)
-            # is free: Hydra judges.
-            return key.startswith(("data.", "target."))
+            # Below a union (data.*, target.*, score.*) it depends on the member: pydantic judges. A mapping
+            # (model.arguments.*) is free: Hydra judges.
+            return key.partition(".")[0] in UNIONS
         types = get_type_hints(schema)
         if part not in types:
             return True

@@ -23,9 +23,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts import Activations, ChannelScores, Effects, Figures, ImageSet, Projections
+from pipeline.artifacts import Ablations, Activations, ChannelScores, Effects, Figures, ImageSet, Projections
 from pipeline.numerics.compiled import announced_by
 from pipeline.runner import STAGES, RunResult, Stage, StageReport
+from pipeline.score_settings import AceSettings
 from pipeline.settings import Settings
 from pipeline.tracking.environment import git_state
 
@@ -34,7 +35,7 @@ TABLE_WIDTH = 120
 SHOWN = (  # heading, the column it needs, how its cells are written
     ("rank", "rank", "{rank}"),
     ("channel", "channel", "{channel}"),
-    ("score", "score", "{score:.4f}"),
+    ("score", "score", "{score:#.4g}"),
     ("by chance", "null_mean", "{null_mean:.2f} ± {null_deviation:.2f}"),
     ("q", "q_value", "{q_value:.3f}"),
     ("cross-fitted", "cross_fitted", "{cross_fitted:.2f}"),
@@ -72,9 +73,11 @@ class ConsoleObserver:
         components = f"{kept} component{'s' if kept > 1 else ''}"
         if isinstance(kept, float):
             components = f"components for {kept:.0%} of the variance"
+        score = settings.score
+        how = f"{components}, statistic {score.statistic}" if isinstance(score, AceSettings) else f"score {score.kind}"
         self._print(
             f"Which channels of {settings.layer} ({settings.model.name}) matter for {settings.target_label}? "
-            f"{settings.n_images} images, {components}, statistic {settings.score.statistic}.",
+            f"{settings.n_images} images, {how}.",
             style="bold",
         )
 
@@ -202,9 +205,12 @@ def _described(artifact: Any) -> str:
                 else "0"
             )
             return f"{kept} components hold {share:.0%} of the variance"
-        case ChannelScores(iterations=iterations, dead=dead):
-            mean = iterations[~dead].mean() if (~dead).any() else 0.0
-            return f"{len(dead)} channels, {mean:.1f} iterations on average"
+        case ChannelScores(fit=fit, dead=dead):
+            mean = "" if fit is None else f", {fit.iterations[~dead].mean():.1f} iterations on average"
+            return f"{len(dead)} channels{mean}"
+        case Ablations():
+            n_modes, n_channels, _ = artifact.changes.shape
+            return f"{n_channels} channels, each in {n_modes} ways" if artifact.is_measured else "no channels removed"
         case Effects(faithfulness=found):
             if not artifact.is_measured:
                 return "no channels removed"

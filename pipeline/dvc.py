@@ -1,6 +1,6 @@
 """``python -m pipeline.dvc STAGE``: what ``dvc.yaml`` runs, one stage a process, through the same store as everybody.
 
-``compose`` owns ``params.yaml``; each of the seven stages leaves its artifact's files below ``outputs/dvc``, where DVC
+``compose`` owns ``params.yaml``; each of the stages leaves its artifact's files below ``outputs/dvc``, where DVC
 keeps track of them. DVC itself is not imported: it calls us.
 """
 

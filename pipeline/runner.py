@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from pipeline.artifacts import (
+    Ablations,
     Activations,
     Artifact,
     ChannelScores,
@@ -24,7 +25,7 @@ from pipeline.artifacts import (
 )
 from pipeline.resolve import check_network, resolve
 from pipeline.settings import Settings
-from pipeline.stages import activate, download, rank, reduce, remove, score, visualize
+from pipeline.stages import ablate, activate, download, rank, reduce, remove, score, visualize
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
 
@@ -43,9 +44,10 @@ STAGES = (
     Stage("download", download, (), ImageSet, "images"),
     Stage("activate", activate, ("download",), Activations, "images"),
     Stage("reduce", reduce, ("activate",), Projections, "channels"),
-    Stage("score", score, ("reduce", "activate"), ChannelScores, "channels"),
+    Stage("score", score, ("download", "activate", "reduce"), ChannelScores, "channels"),
     Stage("rank", rank, ("score",), Ranking, "channels"),
-    Stage("remove", remove, ("download", "activate", "rank"), Effects, "passes"),
+    Stage("ablate", ablate, ("download", "activate"), Ablations, "passes"),
+    Stage("remove", remove, ("download", "activate", "ablate", "rank"), Effects, "passes"),
     Stage("visualize", visualize, ("download", "activate", "reduce", "score", "rank", "remove"), Figures, "steps"),
 )
 

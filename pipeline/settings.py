@@ -17,11 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.data_settings import STRICT, DataSettings, Name, NonNegative, Positive
 from pipeline.errors import SettingsError
-
-MIN_IMAGES = 5  # below this the supersmoother's smallest window (2 neighbours a side) covers everything
-
-MIN_FOLD = 3  # images that a correlation can be read from
-ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
+from pipeline.score_settings import MIN_IMAGES, ScoreSettings, score_contradictions
 
 
 def _count_or_share(value: object) -> object:
@@ -33,7 +29,6 @@ def _count_or_share(value: object) -> object:
 
 
 ComponentCount = Annotated[int | float, BeforeValidator(_count_or_share)]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -99,25 +94,6 @@ class ReduceSettings:
     """What reducing the maps may cost."""
 
     memory_mib: Positive
-
-
-@dataclass(frozen=True, config=STRICT)
-class ScoreSettings:
-    """How a channel's projections and the class score become the channel's score."""
-
-    solver: Literal["compiled", "ace"]
-    statistic: Literal["maximal", "first"]
-    bass: Annotated[float, Field(ge=0, le=10)]
-    spans: tuple[Share, Share, Share]
-    delrsq: Annotated[float, Field(gt=0, lt=1)]
-    maxit: Positive
-    nterm: Positive
-    n_jobs: Annotated[int, Field(ge=0)]
-    permutations: NonNegative
-    folds: NonNegative
-    repeats: Positive
-    bootstrap: NonNegative
-    top_k: Positive
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -211,6 +187,7 @@ class Settings:
 
 
 _ADAPTER = TypeAdapter(Settings)
+UNIONS = ("data", "target", "score")  # which settings there are depends on which member is chosen
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
@@ -247,19 +224,7 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append(
             "model.transform.kind must be resize or none for a network of your own (model.factory); got weights."
         )
-    score = settings.score
-    if score.solver == "ace" and (score.bass != 0 or score.spans != ACE_PACKAGE_SPANS):
-        faults.append(
-            f"score.bass must be 0 and score.spans {list(ACE_PACKAGE_SPANS)} with score.solver=ace; "
-            f"got {score.bass:g} and {list(score.spans)}. The compiled solver takes others: score.solver=compiled."
-        )
-    if score.folds == 1:
-        faults.append("score.folds must be 0 (no cross-fitting) or at least 2; got 1.")
-    if score.bootstrap % 2:
-        faults.append(f"score.bootstrap must be even, halves come in pairs; got {score.bootstrap}.")
-    faults += _unranked(settings)
-    if not score.spans[0] < score.spans[1] < score.spans[2]:
-        faults.append(f"score.spans must rise; got {list(score.spans)}.")
+    faults += score_contradictions(settings.score, settings.rank.by, settings.n_images)
     if isinstance(settings.target, RegressionTarget) and settings.target_class is not None:
         faults.append(
             f"target_class must be null with target=regression; got {settings.target_class}. Set target.output instead."
@@ -274,33 +239,10 @@ def _contradictions(settings: Settings) -> list[str]:
     return faults
 
 
-def _unranked(settings: Settings) -> list[str]:
-    """Faults where what is ranked by is not computed."""
-    by, score, n_images = settings.rank.by, settings.score, settings.n_images
-    if by in ("excess", "q_value") and score.permutations == 0:
-        return [f"score.permutations must be at least 1 for rank.by={by}; got 0."]
-    if by == "cross_fitted" and not has_folds(score, n_images):
-        return [
-            f"score.folds must be at least 2, with {MIN_FOLD} images or more in each, for rank.by=cross_fitted; "
-            f"got {score.folds} with {n_images} images."
-        ]
-    return []
-
-
-def has_folds(score: ScoreSettings, n_images: int) -> bool:
-    """Say whether channels are cross-fitted: where asked for, and where every fold can be read."""
-    return score.folds >= 2 and n_images >= MIN_FOLD * score.folds
-
-
-def has_halves(score: ScoreSettings, n_images: int) -> bool:
-    """Say whether random halves are solved: where asked for, and where they are large enough to be."""
-    return score.bootstrap >= 2 and n_images >= 4 * MIN_IMAGES
-
-
 def _fault(details: ErrorDetails, values: Mapping[str, Any]) -> str:
     """One line for one of pydantic's findings, in the words of the person who typed the setting."""
     path = [str(part) for part in details["loc"]]
-    if path[0] in ("data", "target") and len(path) > 1:
+    if path[0] in UNIONS and len(path) > 1:
         del path[1]  # pydantic names the member of the union
     name, kind, context = ".".join(path), details["type"], details.get("ctx", {})
     got = json.dumps(details["input"])

@@ -1,15 +1,26 @@
-"""What flows between the stages: seven artifacts, each a folder of plain files that other programs can read."""
+"""What flows between the stages: eight artifacts, each a folder of plain files that other programs can read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol, Self
 
-from pipeline.artifacts.arrays import Activations, ChannelScores, FloatArray, Projections, create_maps, save_array
+from pipeline.artifacts.arrays import (
+    Ablations,
+    AceFit,
+    Activations,
+    ChannelScores,
+    FloatArray,
+    Projections,
+    create_maps,
+    save_array,
+)
 from pipeline.artifacts.images import Figures, ImageRecord, ImageSet
 from pipeline.artifacts.tables import Effects, Faithfulness, Ranking, Trust
 
 __all__ = [
+    "Ablations",
+    "AceFit",
     "Activations",
     "Artifact",
     "ChannelScores",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -34,6 +35,14 @@ class Activations:
 
     MAPS = "maps.npy"
     CLASS_SCORE = "class_score.npy"
+
+    def means(self) -> FloatArray:
+        """Return each channel's mean activation on every image, (n_channels, n_images), float64."""
+        return np.stack([np.asarray(maps, dtype=np.float64).mean(axis=(1, 2)) for maps in self.maps])
+
+    def varying(self) -> NDArray[np.bool_]:
+        """Return for each channel whether any of its pixels differs between images: a channel that does not is dead."""
+        return np.array([bool((maps != maps[:1]).any()) for maps in self.maps])
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -96,63 +105,119 @@ class Projections(_Arrays):
 
 
 @dataclass(frozen=True)
-class ChannelScores:
-    """What ACE found, for every channel.
+class Ablations:
+    """What removing channels does, whatever the ranking; empty where nothing was removed.
 
     Attributes
     ----------
-    maximal : ndarray of shape (n_channels,)
-        corr(phi_1 + ... + phi_p, theta), the maximal correlation; 0 for a dead channel.
-    first : ndarray of shape (n_channels,)
-        abs(corr(phi_1, theta)), what the original scripts compute.
-    r_squared : ndarray of shape (n_channels,)
-        1 - mean((theta - sum of phi)^2) when the iterations stopped.
-    iterations : ndarray of shape (n_channels,)
-        Outer iterations, int64.
-    dead : ndarray of shape (n_channels,)
-        bool, as in `Projections`.
-    phi : ndarray of shape (n_channels, n_images, n_components)
-        The components' transforms at the images.
-    theta : ndarray of shape (n_channels, n_images)
-        The class score's transform, mean 0 and standard deviation 1; 0 for a dead channel.
-    evidence : mapping of str to DataFrame
-        For each statistic, ``"maximal"`` and ``"first"``, how sure each channel's is: one row a channel, NaN for a dead
-        one, columns as in `pipeline.numerics.evidence`; no column that was not asked for.
-    curves : mapping of str to ndarray of shape (n_sizes, 2)
-        For each statistic: images, and how well the rankings by two sets of so many agree (Spearman); the last row,
-        halves of all images. Empty where no halves were asked for.
+    changes : ndarray of shape (3, n_channels, n_images)
+        Of the class score when a channel is set to ``zero``, to its ``mean``, or is that of another image.
+    random : ndarray of shape (n_draws, n_points)
+        The class score, its mean over the images, as more and more channels are removed in random orders: see
+        `pipeline.numerics.faithfulness.removal_sets`.
+    note : str
+        Why nothing was removed, where one may wonder.
     """
 
-    maximal: FloatArray
-    first: FloatArray
-    r_squared: FloatArray
-    iterations: NDArray[np.int64]
-    dead: NDArray[np.bool_]
-    phi: FloatArray
-    theta: FloatArray
-    evidence: Mapping[str, pd.DataFrame]
-    curves: Mapping[str, FloatArray]
+    changes: FloatArray = dataclasses.field(default_factory=lambda: np.empty((3, 0, 0)))
+    random: FloatArray = dataclasses.field(default_factory=lambda: np.empty((0, 0)))
+    note: str = ""
 
-    STATISTICS = ("maximal", "first")
+    CHANGES, RANDOM, NOTE = "changes.npy", "random.npy", "note.txt"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether channels were removed."""
+        return self.changes.size > 0
 
     def save(self, folder: Path) -> Self:
-        """Write one ``.npy`` file per array, one Parquet file per statistic's evidence."""
-        for field in fields(self)[:-2]:
-            np.save(folder / f"{field.name}.npy", np.ascontiguousarray(getattr(self, field.name)))
-        for statistic in self.STATISTICS:
-            table = self.evidence[statistic].rename_axis("channel").reset_index()
-            table.to_parquet(folder / f"evidence_{statistic}.parquet", index=False)
-            np.save(folder / f"curve_{statistic}.npy", self.curves[statistic])
+        """Write two arrays, and the note as text."""
+        save_array(folder / self.CHANGES, self.changes)
+        save_array(folder / self.RANDOM, self.random)
+        (folder / self.NOTE).write_text(self.note, encoding="utf-8")
         return self
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
+        note = (folder / cls.NOTE).read_text(encoding="utf-8")
+        return cls(np.load(folder / cls.CHANGES), np.load(folder / cls.RANDOM), note)
+
+
+@dataclass(frozen=True)
+class AceFit(_Arrays):
+    """What ACE leaves beside its scores.
+
+    Attributes
+    ----------
+    r_squared : ndarray of shape (n_channels,)
+        1 - mean((theta - sum of phi)^2) when the iterations stopped.
+    iterations : ndarray of shape (n_channels,)
+        Outer iterations, int64.
+    phi : ndarray of shape (n_channels, n_images, n_components)
+        The components' transforms at the images.
+    theta : ndarray of shape (n_channels, n_images)
+        The class score's transform, mean 0 and standard deviation 1; 0 for a dead channel.
+    """
+
+    r_squared: FloatArray
+    iterations: NDArray[np.int64]
+    phi: FloatArray
+    theta: FloatArray
+
+
+@dataclass(frozen=True)
+class ChannelScores:
+    """Every channel's scores, and how sure they are.
+
+    Attributes
+    ----------
+    values : mapping of str to ndarray of shape (n_channels,)
+        By statistic; 0 for a dead channel. ACE has two, ``maximal``, corr(phi_1 + ... + phi_p, theta), and ``first``,
+        abs(corr(phi_1, theta)), what the original scripts compute; any other ranker has one, called as it is.
+    dead : ndarray of shape (n_channels,)
+        bool, as in `Projections`.
+    evidence : mapping of str to DataFrame
+        For each statistic, how sure each channel's is: one row a channel, NaN for a dead one, columns as in
+        `pipeline.numerics.evidence`; no column that was not asked for.
+    curves : mapping of str to ndarray of shape (n_sizes, 2)
+        For each statistic: images, and how well the rankings by two sets of so many agree (Spearman); the last row,
+        halves of all images. Empty where no halves were asked for.
+    fit : AceFit or None
+        ACE's transforms; None where another ranker scored.
+    """
+
+    values: Mapping[str, FloatArray]
+    dead: NDArray[np.bool_]
+    evidence: Mapping[str, pd.DataFrame]
+    curves: Mapping[str, FloatArray]
+    fit: AceFit | None = None
+
+    SCORES = "scores.parquet"
+
+    def save(self, folder: Path) -> Self:
+        """Write the scores, and each statistic's evidence, as Parquet; what else there is as ``.npy`` files."""
+        pd.DataFrame(self.values).assign(dead=self.dead).to_parquet(folder / self.SCORES, index=False)
+        for statistic in self.values:
+            table = self.evidence[statistic].rename_axis("channel").reset_index()
+            table.to_parquet(folder / f"evidence_{statistic}.parquet", index=False)
+            save_array(folder / f"curve_{statistic}.npy", self.curves[statistic])
+        if self.fit is not None:
+            self.fit.save(folder)
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        scores = pd.read_parquet(folder / cls.SCORES)
+        dead = scores.pop("dead").to_numpy()
+        names = [str(name) for name in scores]
         return cls(
-            **{field.name: np.load(folder / f"{field.name}.npy") for field in fields(cls)[:-2]},
+            values={name: scores[name].to_numpy() for name in names},
+            dead=dead,
             evidence={
-                name: pd.read_parquet(folder / f"evidence_{name}.parquet").set_index("channel")
-                for name in cls.STATISTICS
+                name: pd.read_parquet(folder / f"evidence_{name}.parquet").set_index("channel") for name in names
             },
-            curves={name: np.load(folder / f"curve_{name}.npy") for name in cls.STATISTICS},
+            curves={name: np.load(folder / f"curve_{name}.npy") for name in names},
+            fit=AceFit.load(folder) if (folder / "phi.npy").exists() else None,
         )

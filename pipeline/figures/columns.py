@@ -13,6 +13,27 @@ QUESTION = {
     "by", "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
 }  # fmt: skip
 
+# What a ranking's scores are, by the column ``by``.
+SCORE_NAMES = {
+    "maximal": "maximal correlation",
+    "first": "|corr(first transform, theta)|",
+    "cross_fitted": "cross-fitted correlation",
+    "excess": "deviations above chance",
+    "q_value": "deviations above chance",
+    "pearson": "|Pearson| of the mean activation",
+    "multiple_correlation": "multiple correlation R",
+    "distance_correlation": "distance correlation",
+    "mutual_information": "mutual information (nats)",
+    "weight_norm": "L2 norm of the weights",
+    "mean_activation": "mean activation",
+    "gradient_x_activation": "mean |gradient x activation|",
+    "conductance": "mean |layer conductance|",
+    "integrated_gradients": "mean |integrated gradients|",
+    "deeplift": "mean |DeepLIFT|",
+    "ablation": "mean |change without the channel|",
+}
+CORRELATIONS = ("maximal", "first", "cross_fitted", "pearson", "multiple_correlation", "distance_correlation")
+
 KNOWN = {
     "rank": ("rank", "1 is best"),
     "channel": ("channel", "Index of the channel in its layer, from 0."),
@@ -45,6 +66,16 @@ class Column:
     key: str
     label: str
     about: str
+
+
+def is_correlation(table: pd.DataFrame) -> bool:
+    """Say whether a ranking's scores are correlations: at most 1, and hardly below 0."""
+    return table.by.iloc[0] in CORRELATIONS
+
+
+def score_text(score: float) -> str:
+    """Return a score to three digits, whatever its size."""
+    return f"{score:#.3g}"
 
 
 def shown_columns(table: pd.DataFrame) -> list[Column]:

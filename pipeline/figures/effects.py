@@ -12,7 +12,7 @@ from matplotlib.offsetbox import AnchoredText
 from matplotlib.transforms import Bbox
 
 from pipeline.artifacts import Effects
-from pipeline.figures.ranking import SCORE_NAMES
+from pipeline.figures.columns import SCORE_NAMES
 from pipeline.figures.style import BLUE, GREY, ORANGE, new_figure
 
 N_NAMED = 5  # of each kind: best by the ranking, most moving, and the extremes of the two mixed quadrants

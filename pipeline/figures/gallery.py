@@ -53,9 +53,7 @@ def gallery(scene: Scene, found: Maximized | None) -> dict[str, Any]:
             for channel, values in zip(channels, maps, strict=True)
         ],
         "maps": map_sheet([small_map(values) for values in maps]),
-        "transforms": transform_points(
-            scene.projections.values, scene.scores.phi, scene.activations.class_score, scene.scores.theta, channels
-        ),
+        "transforms": _transforms(scene, channels),
         "maximized": [] if found is None else [
             {"channel": channel, "src": thumbnail(picture), "reached": _rounded(reached), "real": _rounded(real)}
             for channel, picture, reached, real in zip(
@@ -63,6 +61,13 @@ def gallery(scene: Scene, found: Maximized | None) -> dict[str, Any]:
             )
         ],
     }  # fmt: skip
+
+
+def _transforms(scene: Scene, channels: Sequence[int]) -> dict[str, Any] | None:
+    fit = scene.scores.fit
+    if fit is None:
+        return None
+    return transform_points(scene.projections.values, fit.phi, scene.activations.class_score, fit.theta, channels)
 
 
 def _pictures(scene: Scene, indices: Sequence[int]) -> Iterator[Picture]:

@@ -12,19 +12,13 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from pipeline.artifacts import Trust
+from pipeline.figures.columns import SCORE_NAMES, is_correlation
 from pipeline.figures.style import BLUE, GREY, ORANGE, new_figure
 from pipeline.numerics.evidence import RELIABLE, reliability
 
 FloatArray = NDArray[np.floating[Any]]
 N_NAMED = 5
 MAX_PANELS = 12
-SCORE_NAMES = {
-    "maximal": "maximal correlation",
-    "first": "|corr(first transform, theta)|",
-    "cross_fitted": "cross-fitted correlation",
-    "excess": "deviations above chance",
-    "q_value": "deviations above chance",
-}
 
 
 def draw_ranking_curve(table: pd.DataFrame, title: str) -> Figure:
@@ -40,7 +34,7 @@ def draw_ranking_curve(table: pd.DataFrame, title: str) -> Figure:
     figure = new_figure(5.6, 3.4)
     axes = figure.add_subplot()
     living, dead = table[~table.dead], table[table.dead]
-    is_raw = bool((table.score == table[f"score_{table.statistic.iloc[0]}"]).all())
+    is_raw = table.by.iloc[0] == table.statistic.iloc[0]
     if "null_mean" in table and is_raw:
         band = norm.ppf(0.95) * living.null_deviation
         low, high = living.null_mean - band, living.null_mean + band
@@ -61,7 +55,7 @@ def draw_ranking_curve(table: pd.DataFrame, title: str) -> Figure:
     axes.legend(frameon=False, loc="upper right", ncols=2, fontsize=7)
     axes.set_xlabel("rank")
     axes.set_ylabel(f"score: {SCORE_NAMES[str(table.by.iloc[0])]}")
-    if table.score.between(-0.5, 1).all():
+    if is_correlation(table):
         axes.set_ylim(
             min(0.0, float(table.score.min())), 1.35 if table.score.max() > 0.6 else 1.02
         )  # the legend's room

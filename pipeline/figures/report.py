@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.figures.columns import cell_text, shown_columns
+from pipeline.figures.columns import SCORE_NAMES, cell_text, is_correlation, score_text, shown_columns
 
 LARGE = 150_000  # bytes; a larger figure is embedded as WebP, a third of its size and to the eye the same
 
@@ -90,6 +90,8 @@ def render_report(content: ReportContent) -> str:
         facts=_facts(table),
         notes=[f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in content.notes],
         curve=_curve(table),
+        is_by_ace="iterations" in table,
+        score_name=SCORE_NAMES[first.by],
         columns=shown_columns(table),
         rows=_rows(table, sheet),
         gallery=content.gallery,
@@ -134,8 +136,8 @@ def _facts(table: pd.DataFrame) -> list[tuple[str, str]]:
     living = table[~table.dead]
     best = table.iloc[0]
     facts = [
-        ("best channel", f"{best.channel} ({best.score:.3f})"),
-        ("median score", f"{living.score.median():.3f}" if len(living) else "–"),
+        ("best channel", f"{best.channel} ({score_text(best.score)})"),
+        ("median score", score_text(living.score.median()) if len(living) else "–"),
         ("share above .5", f"{(table.score > 0.5).mean():.0%}"),
         ("channels", str(len(table))),
     ]
@@ -144,7 +146,7 @@ def _facts(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]:
     columns = shown_columns(table)
-    low, high = min(0.0, float(table.score.min())), max(1.0, float(table.score.max()))
+    low, high = _limits(table)
     n_columns, n_rows = sheet["columns"], -(-sheet["cells"] // sheet["columns"])
     rows = []
     for place, record in enumerate(table.to_dict("records")):
@@ -168,12 +170,18 @@ def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]
     return rows
 
 
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Return between which scores a ranking is drawn."""
+    low, high = min(0.0, float(table.score.min())), float(table.score.max())
+    return low, max(1.0, high) if is_correlation(table) else max(high, low + 1e-12)
+
+
 def _curve(table: pd.DataFrame) -> dict[str, Any]:
     """Return the curve of scores by rank, laid out in the units of the drawing."""
     width, height, left, right, top, bottom = 832, 240, 44, 824, 8, 204
     n_channels = len(table)
     scores = table.score.to_numpy(dtype=float)
-    low, high = min(0.0, float(np.floor(scores.min()))), max(1.0, float(scores.max()))
+    low, high = _limits(table)
 
     def x(rank: float) -> float:
         return round(left + (right - left) * (rank - 0.5) / n_channels, 2)
@@ -184,7 +192,7 @@ def _curve(table: pd.DataFrame) -> dict[str, Any]:
     points = [
         {
             "x": x(row["rank"]), "y": y(row["score"]), "channel": row["channel"], "rank": row["rank"],
-            "score": f"{row['score']:.4f}", "dead": bool(row["dead"]),
+            "score": score_text(row["score"]), "dead": bool(row["dead"]),
         }
         for row in table.to_dict("records")
     ]  # fmt: skip
@@ -196,7 +204,7 @@ def _curve(table: pd.DataFrame) -> dict[str, Any]:
         "line": " ".join(f"{point['x']},{point['y']}" for point in points if not point["dead"]),
         "points": points,
         "x_ticks": [{"at": x(rank), "text": rank} for rank in sorted({1, *range(step, n_channels + 1, step)})],
-        "y_ticks": [{"at": y(value), "text": f"{value:g}"} for value in np.linspace(low, high, 6).round(3)],
-        "label": f"Score by rank: from {best.score:.3f} (channel {best.channel}) down to {scores[-1]:.3f}, "
-        f"{n_channels} channels",
+        "y_ticks": [{"at": y(value), "text": f"{value:.3g}"} for value in np.linspace(low, high, 6)],
+        "label": f"Score by rank: from {score_text(best.score)} (channel {best.channel}) "
+        f"down to {score_text(scores[-1])}, {n_channels} channels",
     }  # fmt: skip

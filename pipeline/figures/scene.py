@@ -15,6 +15,7 @@ from pipeline.artifacts import Activations, ChannelScores, FloatArray, ImageSet,
 from pipeline.errors import InputError, listed
 from pipeline.figures.activation_maps import ChannelMaps
 from pipeline.figures.cam import SeenImage
+from pipeline.figures.columns import score_text
 from pipeline.networks.inputs import load_batch, open_image, seen_box, to_input, to_pictures
 from pipeline.settings import ModelSettings, VisualizeSettings
 
@@ -36,7 +37,7 @@ class Scene:
     @cached_property
     def means(self) -> FloatArray:
         """Each channel's mean activation on every image, (n_channels, n_images)."""
-        return np.stack([np.asarray(maps, dtype=np.float64).mean(axis=(1, 2)) for maps in self.activations.maps])
+        return self.activations.means()
 
     @cached_property
     def driving(self) -> list[int]:
@@ -134,7 +135,7 @@ class Scene:
         """Return channel, rank and score of some channels, a line each."""
         rows = self.ranking.table.set_index("channel")
         ranks, scores = rows["rank"].to_dict(), rows["score"].to_dict()
-        return [f"channel {channel}\nrank {ranks[channel]}\n{scores[channel]:.3f}" for channel in channels]
+        return [f"channel {channel}\nrank {ranks[channel]}\n{score_text(scores[channel])}" for channel in channels]
 
     @cached_property
     def channel_maps(self) -> list[ChannelMaps]:

@@ -83,7 +83,7 @@ def grad_cam(
     """Return Grad-CAM before its last rectification, (n_images, map_height, map_width), for one class per image."""
     from captum.attr import LayerGradCam  # late: it takes a second to import
 
-    with _no_overwriting(network), torch.enable_grad():
+    with no_overwriting(network), torch.enable_grad():
         attributions = LayerGradCam(network, layer).attribute(inputs, target=classes)
     assert isinstance(attributions, torch.Tensor)
     found: NDArray[np.floating[Any]] = attributions.detach()[:, 0].cpu().numpy()
@@ -137,7 +137,7 @@ def _pooled_from(maps: Sequence[torch.Tensor], pooled: torch.Tensor) -> torch.Te
 
 
 @contextmanager
-def _no_overwriting(network: nn.Module) -> Iterator[None]:
+def no_overwriting(network: nn.Module) -> Iterator[None]:
     """Let no activation overwrite its input inside the context: gradients need what stood there."""
     overwriting = [module for module in network.modules() if getattr(module, "inplace", False) is True]
     for module in overwriting:

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 
 from pipeline.networks.maps import Channels, as_maps, from_maps, only_tensor, with_tensor
+from pipeline.networks.tracing import trace
 
 Scores = Callable[[torch.Tensor], torch.Tensor]
 Told = Callable[[int], None]
@@ -148,22 +149,10 @@ class RemovalAt:
         return torch.cat(found)
 
 
-class _Tracer(fx.Tracer):
-    """Trace a network down to torch's own modules, and no deeper than the layer."""
-
-    def __init__(self, layer: str) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name == self._layer or super().is_leaf_module(m, module_qualified_name)
-
-
 def _cut(network: nn.Module, layer: str) -> Cut | None:
     """Return the network in two parts; None where it cannot be traced, or where the layer does not run once."""
-    try:
-        graph = _Tracer(layer).trace(network)
-    except Exception:  # tracing runs the network's own code on stand-ins for tensors: it may raise anything
+    graph = trace(network, layer)
+    if graph is None:
         return None
     places = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
     if len(places) != 1:

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, norm, rankdata
 
-from pipeline.numerics.ace import both_correlations, optimal_transforms, permuted_correlations
+from pipeline.numerics.ace import optimal_transforms, permuted_correlations
 from pipeline.numerics.supersmoother import MIN_POINTS
 
 FloatArray = NDArray[np.floating[Any]]
 Vector = NDArray[np.float64]
 Both = Mapping[str, FloatArray]  # by statistic: "maximal" and "first", (n_channels,) each
+Scorer = Callable[[NDArray[np.int64]], Both]  # of some of the images, by their indices
 Tick = Callable[[], None]
 
 CONFIDENCE = 0.95
@@ -58,10 +59,8 @@ class Halves:
 
     Attributes
     ----------
-    corrected : ndarray of shape (n_channels,)
-        The statistic less its bias, see `corrected`; in [0, 1].
-    low, high : ndarray of shape (n_channels,)
-        A 95 % interval for the population's value; in [0, 1].
+    scores : ndarray of shape (n_halves, n_channels)
+        Of each half.
     rank_low, rank_high : ndarray of shape (n_channels,)
         The middle 95 % of the channel's rank, 1 the best.
     top_k_chance : ndarray of shape (n_channels,)
@@ -70,13 +69,16 @@ class Halves:
         Images, and the mean Spearman correlation of the rankings by two disjoint sets of so many; the last row: halves.
     """
 
-    corrected: Vector
-    low: Vector
-    high: Vector
+    scores: Vector
     rank_low: Vector
     rank_high: Vector
     top_k_chance: Vector
     curve: Vector
+
+    @property
+    def columns(self) -> dict[str, Vector]:
+        """What is said of each channel, by name."""
+        return {"rank_low": self.rank_low, "rank_high": self.rank_high, "top_k_chance": self.top_k_chance}
 
 
 def permutation_null(
@@ -192,28 +194,24 @@ def cross_fitted(
 
 
 def halves(
-    predictors: FloatArray,
-    response: FloatArray,
-    observed: Both,
-    n_halves: int,
-    *,
-    seed: int,
-    top_k: int,
-    tick: Tick = lambda: None,
-    **solver: Any,
+    scorer: Scorer, n_images: int, n_halves: int, *, seed: int, top_k: int, tick: Tick = lambda: None
 ) -> dict[str, Halves]:
-    """Return intervals, ranks and the ranking's reliability from random halves of the images, for both statistics.
+    """Return each channel's scores and ranks by random halves of the images, and how far the halves' rankings agree.
 
     Parameters
     ----------
-    predictors, response, observed, tick, **solver
-        As in `permutation_null`.
+    scorer : callable
+        From indices of images, rising, to each channel's scores, by statistic.
+    n_images : int
+        All there are.
     n_halves : int
         Even: each random half goes with the other half of the same images.
     seed : int
         Of the halves.
     top_k : int
         What `top_k_chance` counts.
+    tick : callable
+        Called once for each pair of halves.
 
     Notes
     -----
@@ -223,18 +221,13 @@ def halves(
     images, from which `corrected` works out that at all of them.
     """
     rng = np.random.default_rng([seed, 3])
-    n_images = len(response)
 
     def scored(size: int, n_pairs: int, tick: Tick) -> list[tuple[Both, Both]]:
         """Return both statistics by pairs of disjoint random sets of `size` images."""
         pairs: list[tuple[Both, Both]] = []
         for _ in range(n_pairs):
             drawn = rng.permutation(n_images)
-            one, other = (
-                both_correlations(predictors[:, images], response[images], **solver)
-                for images in (np.sort(drawn[:size]), np.sort(drawn[size : 2 * size]))
-            )
-            pairs.append((one, other))
+            pairs.append((scorer(np.sort(drawn[:size])), scorer(np.sort(drawn[size : 2 * size]))))
             tick()
         return pairs
 
@@ -242,22 +235,20 @@ def halves(
     for size in (n_images // 4, n_images // 8):
         if size >= 2 * MIN_POINTS:
             by_size[size] = scored(size, min(N_CURVE_PAIRS, n_halves // 2), lambda: None)
-    return {name: _halves(name, observed[name], by_size, top_k) for name in observed}
+    statistics = by_size[n_images // 2][0][0]
+    return {name: _halves(name, by_size, top_k) for name in statistics}
 
 
-def _halves(name: str, observed: FloatArray, by_size: Mapping[int, list[tuple[Both, Both]]], top_k: int) -> Halves:
+def _halves(name: str, by_size: Mapping[int, list[tuple[Both, Both]]], top_k: int) -> Halves:
     """Sum up what sets of images say of one statistic."""
     found = np.array([each[name] for pair in by_size[max(by_size)] for each in pair])
     ranks = np.array([rankdata(-each, method="ordinal") for each in found])
-    centre, low, high = corrected(observed, found)
     tail = 100 * (1 - CONFIDENCE) / 2
     agreement = {
         size: np.mean([_spearman(one[name], other[name]) for one, other in pairs]) for size, pairs in by_size.items()
     }
     return Halves(
-        corrected=centre,
-        low=low,
-        high=high,
+        scores=found,
         rank_low=np.percentile(ranks, tail, axis=0, method="closest_observation"),
         rank_high=np.percentile(ranks, 100 - tail, axis=0, method="closest_observation"),
         top_k_chance=(ranks <= top_k).mean(axis=0),

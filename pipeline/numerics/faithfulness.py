@@ -11,6 +11,7 @@ from scipy import stats
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.integer[Any]]
 
 N_STEPS = 16
 BAND = (0.05, 0.95)  # the random draws' band, as quantiles
@@ -29,24 +30,26 @@ def removal_counts(n_channels: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([half, n_channels - half]))
 
 
-def removal_sets(order: NDArray[np.integer[Any]], n_channels: int, n_draws: int, seed: int) -> BoolArray:
-    """Return the sets of channels that the curves need, (2 + n_draws, n_points, n_channels): True is removed.
+def random_orders(channels: IntArray, n_draws: int, seed: int) -> IntArray:
+    """Return `n_draws` random orders of the channels, (n_draws, n_living), what a ranking is held against."""
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.permutation(channels) for _ in range(n_draws)])
 
-    The first k of the ranking, the last k, and the first k of `n_draws` random orders, for each count k. Insertion
-    needs no more: to keep the first k is to remove the last n - k, and the counts are the same from either end.
+
+def removal_sets(orders: IntArray, n_channels: int) -> BoolArray:
+    """Return the sets of channels that the curves need, (n_orders, n_points, n_channels): True is removed.
+
+    The first k of each order, for each count k. Insertion needs no more: to keep the first k is to remove the last
+    n - k, and the counts are the same from either end.
 
     Parameters
     ----------
-    order : ndarray of shape (n_living,)
-        The channels that are removed at all, best first.
+    orders : ndarray of shape (n_orders, n_living)
+        The channels that are removed at all: a ranking, best first, the same from behind, random ones.
     n_channels : int
         Of the layer.
-    n_draws, seed : int
-        Of the random orders.
     """
-    rng = np.random.default_rng(seed)
-    orders = [order, order[::-1], *(rng.permutation(order) for _ in range(n_draws))]
-    counts = removal_counts(len(order))
+    counts = removal_counts(orders.shape[1])
     sets = np.zeros((len(orders), len(counts), n_channels), dtype=bool)
     for place, each in enumerate(orders):
         for point, count in enumerate(counts):
@@ -54,13 +57,15 @@ def removal_sets(order: NDArray[np.integer[Any]], n_channels: int, n_draws: int,
     return sets
 
 
-def removal_curves(class_scores: FloatArray, n_channels: int) -> pd.DataFrame:
+def removal_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> pd.DataFrame:
     """Return what is left of the class score, a row for each share of channels removed or kept.
 
     Parameters
     ----------
-    class_scores : ndarray of shape (2 + n_draws, n_points)
-        Means over the images, for the sets of `removal_sets`.
+    ranked : ndarray of shape (2, n_points)
+        Class scores, means over the images, for the sets of `removal_sets` by the ranking and by it from behind.
+    random : ndarray of shape (n_draws, n_points)
+        The same by random orders.
     n_channels : int
         Those that are removed at all.
 
@@ -72,15 +77,16 @@ def removal_curves(class_scores: FloatArray, n_channels: int) -> pd.DataFrame:
         (``insertion_...``): the class score, 1 with nothing removed, 0 with all of them. Not a number where both ends
         have the same.
     """
+    class_scores = np.concatenate([ranked, random])
     whole, nothing = class_scores[:, 0].mean(), class_scores[:, -1].mean()
     with np.errstate(invalid="ignore", divide="ignore"):
         left = (class_scores - nothing) / (whole - nothing) if whole != nothing else np.full_like(class_scores, np.nan)
     low, high = np.quantile(left[2:], BAND, axis=0)
-    random = {"": left[2:].mean(axis=0), "_low": low, "_high": high}
+    drawn = {"": left[2:].mean(axis=0), "_low": low, "_high": high}
     table = pd.DataFrame({"n_channels": removal_counts(n_channels)})
     table["deletion_top"], table["deletion_bottom"] = left[0], left[1]
     table["insertion_top"], table["insertion_bottom"] = left[1][::-1], left[0][::-1]
-    for name, values in random.items():
+    for name, values in drawn.items():
         table[f"deletion_random{name}"], table[f"insertion_random{name}"] = values, values[::-1]
     return table
 

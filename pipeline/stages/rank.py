@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.artifacts import ChannelScores, FloatArray, Ranking, Trust
 from pipeline.numerics.evidence import images_for, reliability
+from pipeline.score_settings import AceSettings
 from pipeline.settings import Settings
 from pipeline.sources.base import Progress
 
@@ -22,8 +23,8 @@ SIGNIFICANT = 0.05
 class RankReads:
     """What the stage reads: what to rank by, and what the table says of the run beside each channel."""
 
-    by: Literal["maximal", "first", "cross_fitted", "excess", "q_value"]
-    statistic: Literal["maximal", "first"]
+    by: str
+    statistic: str
     model: str
     layer: str
     class_name: str | None
@@ -39,10 +40,12 @@ class RankReads:
 
 def select(settings: Settings) -> RankReads:
     """Pick what this stage reads."""
-    by = settings.rank.by or settings.score.statistic
+    score = settings.score
+    statistic = score.statistic if isinstance(score, AceSettings) else score.kind
+    by = settings.rank.by or statistic
     return RankReads(
         by=by,
-        statistic=by if by in ("maximal", "first") else settings.score.statistic,
+        statistic=by if by in ("maximal", "first") else statistic,
         model=settings.model.name,
         layer=settings.layer,
         class_name=settings.class_name,
@@ -69,23 +72,24 @@ def run(reads: RankReads, scores: ChannelScores, *, folder: Path, progress: Prog
             "rank": channels + 1,
             "channel": order,
             "score": score[order],
-            "score_maximal": scores.maximal[order],
-            "score_first": scores.first[order],
         }
     )
+    if len(scores.values) > 1:
+        for name, values in scores.values.items():
+            table[f"score_{name}"] = values[order]
     for name in evidence.columns:
         table[name] = evidence[name].to_numpy()[order]
-    for name in ("r_squared", "iterations", "dead"):
-        table[name] = getattr(scores, name)[order]
+    if scores.fit is not None:
+        table["r_squared"], table["iterations"] = scores.fit.r_squared[order], scores.fit.iterations[order]
+    table["dead"] = scores.dead[order]
     progress(len(order), len(order))
     return Ranking(table.assign(**asdict(reads)), _trust(reads, scores)).save(folder)
 
 
 def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> FloatArray:
     """Return what is ranked by, larger is better; 0 for a dead channel."""
-    if reads.by in ChannelScores.STATISTICS:
-        values: FloatArray = getattr(scores, reads.by)
-        return values
+    if reads.by in scores.values:
+        return scores.values[reads.by]
     column: FloatArray = evidence["excess" if reads.by == "q_value" else reads.by].to_numpy()
     return np.where(scores.dead, 0.0, column)
 

@@ -1,23 +1,26 @@
-"""score: ACE between each channel's components and the class score gives two statistics, and how sure they are."""
+"""score: ACE between each channel's components and the class score, or another ranker; and how sure the scores are."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from pipeline.artifacts import Activations, ChannelScores, FloatArray, Projections
+from pipeline.artifacts import AceFit, Activations, ChannelScores, FloatArray, ImageSet, Projections
 from pipeline.errors import InputError
 from pipeline.numerics import ace_package
-from pipeline.numerics.ace import AceResult, optimal_transforms
-from pipeline.numerics.evidence import cross_fitted, halves, permutation_null
-from pipeline.settings import ScoreSettings, Settings, has_folds, has_halves
+from pipeline.numerics.ace import AceResult, both_correlations, optimal_transforms
+from pipeline.numerics.evidence import Both, corrected, cross_fitted, halves, permutation_null
+from pipeline.score_settings import AceSettings, ScoreSettings, has_folds, has_halves
+from pipeline.settings import ModelSettings, Settings, TargetSettings
 from pipeline.sources.base import Progress
+from pipeline.stages.rankers import scores_by_ranker
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,38 @@ class ScoreReads:
     """What the stage reads; both statistics are always computed, so which one ranks is not among it."""
 
     score: ScoreSettings
+    model: ModelSettings
+    layer: str
+    target: TargetSettings
+    target_class: int | None
     seed: int
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types; the number of threads does not."""
+        """Return what decides the result beyond the upstream artifacts, whose keys hold network, layer and target; the
+        number of threads does not.
+        """
         decisive = asdict(self.score)
-        del decisive["n_jobs"], decisive["statistic"]
-        return {**decisive, "spans": list(self.score.spans), "seed": self.seed}
+        if isinstance(self.score, AceSettings):
+            del decisive["n_jobs"], decisive["statistic"]
+            decisive["spans"] = list(self.score.spans)
+        return {**decisive, "seed": self.seed}
 
 
 def select(settings: Settings) -> ScoreReads:
-    """Pick what this stage reads."""
-    return ScoreReads(settings.score, settings.seed)
+    """Pick what this stage reads; `settings` must be resolved."""
+    return ScoreReads(
+        settings.score, settings.model, settings.layer, settings.target, settings.target_class, settings.seed
+    )
 
 
 def run(
-    reads: ScoreReads, projections: Projections, activations: Activations, *, folder: Path, progress: Progress
+    reads: ScoreReads,
+    images: ImageSet,
+    activations: Activations,
+    projections: Projections,
+    *,
+    folder: Path,
+    progress: Progress,
 ) -> ChannelScores:
     """Return every channel's scores, transforms and evidence, written below `folder`.
 
@@ -48,33 +67,45 @@ def run(
     ------
     InputError
         If every channel is dead: there is nothing to rank.
+    NetworkError
+        If the ranker asks of the network what it has not, see `pipeline.networks.contributions`.
     """
-    n_channels, n_images, n_components = projections.values.shape
-    living = np.flatnonzero(~projections.dead)
-    if not len(living):
+    if projections.dead.all():
         raise InputError(
-            f"at least one channel must vary over the images; got {n_channels} dead ones. Choose another layer."
+            f"at least one channel must vary over the images; got {len(projections.dead)} dead ones. "
+            "Choose another layer."
         )
-    values, class_score = projections.values[living], activations.class_score
-    found = _solve(reads.score, values, class_score, progress)
-    evidence, curves = _evidence(reads, values, class_score, found, progress)
-    scores = ChannelScores(
-        maximal=np.zeros(n_channels),
-        first=np.zeros(n_channels),
-        r_squared=np.zeros(n_channels),
-        iterations=np.zeros(n_channels, dtype=np.int64),
-        dead=projections.dead,
-        phi=np.zeros((n_channels, n_images, n_components)),
-        theta=np.zeros((n_channels, n_images)),
-        evidence={name: table.set_index(living).reindex(range(n_channels)) for name, table in evidence.items()},
-        curves=curves,
-    )
-    for name, result in vars(found).items():
-        getattr(scores, name)[living] = result
+    if isinstance(reads.score, AceSettings):
+        scores = _by_ace(reads.score, reads.seed, projections, activations.class_score, progress)
+    else:
+        scores = scores_by_ranker(reads, images, activations, projections, progress)
     return scores.save(folder)
 
 
-def _solve(score: ScoreSettings, values: FloatArray, class_score: FloatArray, progress: Progress) -> AceResult:
+def _by_ace(
+    score: AceSettings, seed: int, projections: Projections, class_score: FloatArray, progress: Progress
+) -> ChannelScores:
+    living, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
+    values = projections.values[living]
+    found = _solve(score, values, class_score, progress)
+    evidence, curves = _evidence(score, seed, values, class_score, found, progress)
+
+    def of_all(result: NDArray[Any]) -> NDArray[Any]:
+        """Return a result of the living channels with 0 for the dead ones."""
+        whole = np.zeros((n_channels, *result.shape[1:]), dtype=result.dtype)
+        whole[living] = result
+        return whole
+
+    return ChannelScores(
+        values={"maximal": of_all(found.maximal), "first": of_all(found.first)},
+        dead=projections.dead,
+        evidence={name: table.set_index(living).reindex(range(n_channels)) for name, table in evidence.items()},
+        curves=curves,
+        fit=AceFit(**{field.name: of_all(getattr(found, field.name)) for field in fields(AceFit)}),
+    )
+
+
+def _solve(score: AceSettings, values: FloatArray, class_score: FloatArray, progress: Progress) -> AceResult:
     if score.solver == "ace":
         return ace_package.optimal_transforms(
             values, class_score, delrsq=score.delrsq, maxit=score.maxit, nterm=score.nterm,
@@ -83,16 +114,16 @@ def _solve(score: ScoreSettings, values: FloatArray, class_score: FloatArray, pr
     return optimal_transforms(values, class_score, **_solver(score))
 
 
-def _solver(score: ScoreSettings) -> dict[str, Any]:
+def _solver(score: AceSettings) -> dict[str, Any]:
     names = ("bass", "spans", "delrsq", "maxit", "nterm")
     return {**{name: getattr(score, name) for name in names}, "n_threads": score.n_jobs or None}
 
 
 def _evidence(
-    reads: ScoreReads, values: FloatArray, class_score: FloatArray, found: AceResult, progress: Progress
+    score: AceSettings, seed: int, values: FloatArray, class_score: FloatArray, found: AceResult, progress: Progress
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
     """Return how sure each living channel is, always by the compiled solver: the package would take days."""
-    score, n_channels = reads.score, len(values)
+    n_channels = len(values)
     with_folds, with_halves = has_folds(score, len(class_score)), has_halves(score, len(class_score))
     n_folds = score.folds * score.repeats if with_folds else 0
     n_work = 1 + score.permutations + n_folds + (score.bootstrap // 2 if with_halves else 0)
@@ -105,7 +136,7 @@ def _evidence(
 
     tick()
     observed = {"maximal": found.maximal, "first": found.first}
-    given: dict[str, Any] = {"seed": reads.seed, "tick": tick, **_solver(score)}
+    given: dict[str, Any] = {"seed": seed, "tick": tick, **_solver(score)}
     tables = {name: pd.DataFrame(index=range(n_channels)) for name in observed}
     curves: dict[str, FloatArray] = {name: np.empty((0, 2)) for name in observed}
     if with_folds:
@@ -113,9 +144,14 @@ def _evidence(
         for name, table in tables.items():
             table["cross_fitted"] = held_out[name]
     if with_halves:
-        for name, each in halves(values, class_score, observed, score.bootstrap, top_k=score.top_k, **given).items():
-            columns = {key: value for key, value in vars(each).items() if key != "curve"}
-            tables[name] = tables[name].assign(**columns)
+
+        def scorer(chosen: NDArray[np.int64]) -> Both:
+            return both_correlations(values[:, chosen], class_score[chosen], **_solver(score))
+
+        by_halves = halves(scorer, len(class_score), score.bootstrap, seed=seed, top_k=score.top_k, tick=tick)
+        for name, each in by_halves.items():
+            centre, low, high = corrected(observed[name], each.scores)
+            tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)
             curves[name] = each.curve
     if score.permutations:
         for name, null in permutation_null(values, class_score, observed, score.permutations, **given).items():

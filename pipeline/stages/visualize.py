@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import nn
 
-from pipeline.artifacts import Activations, ChannelScores, Effects, Figures, ImageSet, Projections, Ranking
+from pipeline.artifacts import AceFit, Activations, ChannelScores, Effects, Figures, ImageSet, Projections, Ranking
 from pipeline.figures.activation_maps import draw_activation_maps
 from pipeline.figures.cam import channel_weighted, draw_cam, draw_channel_weighted, overlay_image
 from pipeline.figures.effects import draw_association_effect, draw_faithfulness
@@ -96,8 +96,9 @@ def run(
     drawings: dict[str, Callable[[], Figure]] = {
         "activation_maps": lambda: _maps(scene, overlay=False),
         "ranking_curve": lambda: draw_ranking_curve(ranking.table, question),
-        "transforms": lambda: _transforms(scene),
     }
+    if scores.fit is not None:
+        drawings["transforms"] = partial(_transforms, scene, scores.fit)
     if ranking.trust.curve:
         drawings["reliability"] = lambda: draw_reliability(ranking.trust, len(images), question)
     if effects.is_measured:
@@ -153,13 +154,13 @@ def _maps(scene: Scene, *, overlay: bool) -> Figure:
     return draw_activation_maps(scene.channel_maps, n_top, title, overlay=overlay, own_images=scene.has_own_images)
 
 
-def _transforms(scene: Scene) -> Figure:
+def _transforms(scene: Scene, fit: AceFit) -> Figure:
     channel = scene.channels[0][0]
     return draw_transforms(
         scene.projections.values[channel],
-        scene.scores.phi[channel],
+        fit.phi[channel],
         scene.activations.class_score,
-        scene.scores.theta[channel],
+        fit.theta[channel],
         f"ACE's transforms, channel {channel}: {scene.question}",
     )
 

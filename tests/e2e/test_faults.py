@@ -27,7 +27,7 @@ from tests.processes import start_command, start_run
 __all__ = ["cli"]  # the fixture
 
 NAMES = [stage.name for stage in STAGES]
-N_KILLED = 5  # in each of the seven stages
+N_KILLED = 5  # in each of the eight stages
 
 
 def settings_in(outputs: Path, *overrides: str) -> Settings:

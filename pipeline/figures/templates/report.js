@@ -5,7 +5,7 @@
   const rows = Array.from(body.rows);
   const headers = Array.from(table.tHead.rows[0].cells);
   const detail = document.getElementById("detail");
-  const bytes = Uint8Array.from(atob(data.transforms.bytes), function (c) { return c.charCodeAt(0); });
+  const bytes = Uint8Array.from(atob(data.transforms ? data.transforms.bytes : ""), function (c) { return c.charCodeAt(0); });
 
   // Everything that came from outside (names of images, values) enters the page as text, never as markup.
   function element(name, attributes, children) {
@@ -144,10 +144,10 @@
         ]),
       );
     }
-    const drawn = data.transforms.channels.indexOf(channel);
-    parts.push(element("h3", {}, "ACE's transforms"));
-    if (drawn < 0) parts.push(element("p", { class: "quiet" }, "Kept for the " + data.transforms.channels.length + " best channels."));
-    else {
+    const drawn = data.transforms ? data.transforms.channels.indexOf(channel) : -1;
+    if (data.transforms) parts.push(element("h3", {}, "ACE's transforms"));
+    if (data.transforms && drawn < 0) parts.push(element("p", { class: "quiet" }, "Kept for the " + data.transforms.channels.length + " best channels."));
+    else if (data.transforms) {
       const panels = element("div", { class: "panels" });
       for (let index = 0; index < data.transforms.components; index++) panels.append(panel(drawn, index, "component " + (index + 1), false));
       panels.append(panel(drawn, data.transforms.components, "class score", true));

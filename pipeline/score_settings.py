@@ -1,0 +1,109 @@
+"""How channels are scored: by ACE, or, for comparison, in another way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.data_settings import STRICT, NonNegative, Positive
+
+MIN_IMAGES = 5  # below this the supersmoother's smallest window (2 neighbours a side) covers everything
+
+MIN_FOLD = 3  # images that a correlation can be read from
+ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class HalvesSettings:
+    """Random halves of the images, which every way to score channels is tried on, and what is counted in them."""
+
+    bootstrap: NonNegative
+    top_k: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class AceSettings(HalvesSettings):
+    """PCACE: ACE between a channel's projections and the class score."""
+
+    kind: Literal["ace"]
+    solver: Literal["compiled", "ace"]
+    statistic: Literal["maximal", "first"]
+    bass: Annotated[float, Field(ge=0, le=10)]
+    spans: tuple[Share, Share, Share]
+    delrsq: Annotated[float, Field(gt=0, lt=1)]
+    maxit: Positive
+    nterm: Positive
+    n_jobs: Annotated[int, Field(ge=0)]
+    permutations: NonNegative
+    folds: NonNegative
+    repeats: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class RankerSettings(HalvesSettings):
+    """Another way to score channels, for comparison: see `pipeline.numerics.association`, `networks.contributions`."""
+
+    kind: Literal[
+        "pearson", "multiple_correlation", "distance_correlation", "mutual_information", "weight_norm",
+        "mean_activation", "gradient_x_activation", "deeplift", "ablation",
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, config=STRICT)
+class PathRankerSettings(HalvesSettings):
+    """Gradients along a path from the zero input to the image, of `n_steps` points."""
+
+    kind: Literal["conductance", "integrated_gradients"]
+    n_steps: Annotated[int, Field(ge=2)]
+
+
+OtherSettings = RankerSettings | PathRankerSettings
+ScoreSettings = Annotated[AceSettings | OtherSettings, Field(discriminator="kind")]
+
+
+def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) -> list[str]:
+    """Return the faults that only show when several settings are read together; `by` is ``rank.by``."""
+    faults = []
+    if score.bootstrap % 2:
+        faults.append(f"score.bootstrap must be even, halves come in pairs; got {score.bootstrap}.")
+    if not isinstance(score, AceSettings):
+        if by is not None:
+            faults.append(f"rank.by must be null with score={score.kind}, which has one score; got {by}.")
+        return faults
+    if score.solver == "ace" and (score.bass != 0 or score.spans != ACE_PACKAGE_SPANS):
+        faults.append(
+            f"score.bass must be 0 and score.spans {list(ACE_PACKAGE_SPANS)} with score.solver=ace; "
+            f"got {score.bass:g} and {list(score.spans)}. The compiled solver takes others: score.solver=compiled."
+        )
+    if score.folds == 1:
+        faults.append("score.folds must be 0 (no cross-fitting) or at least 2; got 1.")
+    faults += _unranked(by, score, n_images)
+    if not score.spans[0] < score.spans[1] < score.spans[2]:
+        faults.append(f"score.spans must rise; got {list(score.spans)}.")
+    return faults
+
+
+def _unranked(by: str | None, score: AceSettings, n_images: int) -> list[str]:
+    """Faults where what is ranked by is not computed."""
+    if by in ("excess", "q_value") and score.permutations == 0:
+        return [f"score.permutations must be at least 1 for rank.by={by}; got 0."]
+    if by == "cross_fitted" and not has_folds(score, n_images):
+        return [
+            f"score.folds must be at least 2, with {MIN_FOLD} images or more in each, for rank.by=cross_fitted; "
+            f"got {score.folds} with {n_images} images."
+        ]
+    return []
+
+
+def has_folds(score: AceSettings, n_images: int) -> bool:
+    """Say whether channels are cross-fitted: where asked for, and where every fold can be read."""
+    return score.folds >= 2 and n_images >= MIN_FOLD * score.folds
+
+
+def has_halves(score: HalvesSettings, n_images: int) -> bool:
+    """Say whether random halves are solved: where asked for, and where they are large enough to be."""
+    return score.bootstrap >= 2 and n_images >= 4 * MIN_IMAGES
