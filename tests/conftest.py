@@ -76,7 +76,13 @@ def compose(tmp_path: Path) -> Compose:
     """Compose the small default with overrides; outputs go below the test's own folder."""
 
     def _compose(*overrides: str) -> Settings:
-        return compose_settings([f"paths.outputs={tmp_path / 'outputs'}", *SMALL, *overrides])
+        # Only ACE has threads of its own.
+        small = [
+            each
+            for each in SMALL
+            if not (each == "score.n_jobs=1" and any(text.startswith("score=") for text in overrides))
+        ]
+        return compose_settings([f"paths.outputs={tmp_path / 'outputs'}", *small, *overrides])
 
     return _compose
 

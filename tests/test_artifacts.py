@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import Activations, ChannelScores, Figures, Projections, Ranking, Trust, create_maps
+from pipeline.artifacts import AceFit, Activations, ChannelScores, Figures, Projections, Ranking, Trust, create_maps
 
 RNG = np.random.default_rng(0)
 
@@ -25,16 +25,21 @@ def test_arrays_come_back_as_they_went_strided_ones_too(tmp_path: Path) -> None:
 def test_scores_come_back_with_their_types(tmp_path: Path) -> None:
     vector, whole, flags = RNG.normal(size=3), np.array([3, 4, 5]), np.array([False, False, True])
     evidence = pd.DataFrame({"q_value": [0.1, 0.2, np.nan]}).rename_axis("channel")
+    fit = AceFit(vector, whole, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)))
     saved = ChannelScores(
-        vector, vector, vector, whole, flags, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)),
-        {"maximal": evidence, "first": evidence[[]]}, {"maximal": np.array([[3, 0.5]]), "first": np.empty((0, 2))},
+        {"maximal": vector, "first": vector**2}, flags,
+        {"maximal": evidence, "first": evidence[[]]}, {"maximal": np.array([[3, 0.5]]), "first": np.empty((0, 2))}, fit,
     )  # fmt: skip
     saved.save(tmp_path)
     loaded = ChannelScores.load(tmp_path)
-    for name in ("maximal", "first", "r_squared", "iterations", "dead", "phi", "theta"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(saved, name))
-        assert getattr(loaded, name).dtype == getattr(saved, name).dtype
-    for name in ChannelScores.STATISTICS:
+    np.testing.assert_array_equal(loaded.dead, flags)
+    assert loaded.fit is not None
+    for name, array in vars(fit).items():
+        np.testing.assert_array_equal(getattr(loaded.fit, name), array)
+        assert getattr(loaded.fit, name).dtype == array.dtype
+    assert list(loaded.values) == ["maximal", "first"]
+    for name in saved.values:
+        np.testing.assert_array_equal(loaded.values[name], saved.values[name])
         pd.testing.assert_frame_equal(loaded.evidence[name], saved.evidence[name], check_index_type=False)
         np.testing.assert_array_equal(loaded.curves[name], saved.curves[name])
 

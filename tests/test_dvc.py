@@ -25,7 +25,7 @@ INDIFFERENT = ("paths.", "tracking.", "score.n_jobs", "model.device")
 ALTERNATIVES: dict[str, Any] = {
     "layer": "conv2", "class_name": "3", "target_class": None, "model.checkpoint": None, "model.factory": None,
     "model.weights": "shipped", "model.name": "digits_too", "data.select": "first", "score.statistic": "first",
-    "score.solver": None, "data.source": None, "model.class_names": None, "model.arguments": None,
+    "score.solver": None, "score.kind": None, "data.source": None, "model.class_names": None, "model.arguments": None,
     "model.input_size": None, "model.transform.kind": "resize", "model.transform.mean": (0.5,),
     "model.transform.std": (0.5,), "score.bass": 5.0, "rank.by": "first", "score.spans": (0.1, 0.3, 0.6),
     "model.library": None, "model.channels": "last", "data.images_from": "balanced", "target.kind": None,
@@ -114,9 +114,8 @@ def test_every_setting_that_dvc_yaml_lists_exists(compose: Compose) -> None:
             assert any(path == param or path.startswith(f"{param}.") for path in known), (name, param)
 
 
-def test_reduce_and_score_are_not_run_again_for_what_they_do_not_read() -> None:
+def test_reduce_and_download_are_not_run_again_for_what_they_do_not_read() -> None:
     assert FILE["reduce"]["params"] == ["n_components"]
-    assert "score.statistic" not in FILE["score"]["params"]
     assert not is_covered("layer", FILE["download"]["params"])
 
 

@@ -74,7 +74,7 @@ def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_pat
     assert first.computed == NAMES
     assert first.progress == {
         "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16), "rank": (16, 16),
-        "remove": (8460, 8460), "visualize": (9, 9),
+        "ablate": (7780, 7780), "remove": (680, 680), "visualize": (9, 9),
     }  # fmt: skip
     again = go(compose(), tmp_path / "again")
     assert (again.computed, again.cached) == ([], NAMES)
@@ -108,7 +108,8 @@ def test_only_what_depends_on_a_change_is_computed_again(compose: Compose, tmp_p
     assert go(compose("n_components=2"), tmp_path / "1").computed == ["reduce", "score", "rank", "remove", "visualize"]
     assert go(compose("layer=conv2"), tmp_path / "2").cached == ["download"]
     assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "remove", "visualize"]
-    assert go(compose("remove.mode=mean"), tmp_path / "6").computed == ["remove", "visualize"]
+    assert go(compose("score=pearson"), tmp_path / "7").computed == ["score", "rank", "remove", "visualize"]
+    assert go(compose("remove.mode=mean"), tmp_path / "6").computed == ["ablate", "remove", "visualize"]
     assert go(compose("visualize.dpi=60"), tmp_path / "4").computed == ["visualize"]
     assert go(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import Activations, ChannelScores, Figures, ImageRecord, ImageSet, Projections, Ranking
+from pipeline.artifacts import AceFit, Activations, ChannelScores, Figures, ImageRecord, ImageSet, Projections, Ranking
 from pipeline.errors import InputError
 from pipeline.figures.columns import cell_text, shown_columns
 from pipeline.figures.gallery import gallery
@@ -122,14 +122,16 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
     shape = (n_channels, n_images, n_components)
     zeros, none_dead = np.zeros(n_channels), np.zeros(n_channels, dtype=bool)
     table = pd.DataFrame({"rank": np.arange(n_channels) + 1, "channel": rng.permutation(n_channels), "score": 0.5})
-    table = table.assign(dead=False, statistic="maximal", model="m", layer="l", class_name="c", target_class=0)
+    table = table.assign(
+        dead=False, statistic="maximal", by="maximal", model="m", layer="l", class_name="c", target_class=0
+    )
     return Scene(
         visualize, model, "l", "question", ImageSet(folder, tuple(records)),
         Activations(rng.normal(size=(n_channels, n_images, 14, 14)).astype(np.float32), rng.normal(size=n_images)),
         Projections(rng.normal(size=shape), np.ones((n_channels, n_components)), none_dead),
         ChannelScores(
-            zeros, zeros, zeros, zeros.astype(int), none_dead, rng.normal(size=shape), rng.normal(size=shape[:2]),
-            {}, {},
+            {"maximal": zeros}, none_dead, {}, {},
+            AceFit(zeros, zeros.astype(int), rng.normal(size=shape), rng.normal(size=shape[:2])),
         ),
         Ranking(table.assign(n_images=n_images, n_components=n_components, seed=0)),
     )  # fmt: skip

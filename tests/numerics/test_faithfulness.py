@@ -5,25 +5,37 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.numerics.faithfulness import area, rank_correlation, removal_counts, removal_curves, removal_sets
+from pipeline.numerics.faithfulness import (
+    area,
+    random_orders,
+    rank_correlation,
+    removal_counts,
+    removal_curves,
+    removal_sets,
+)
 
 WEIGHTS = np.array([8.0, 0.0, 4.0, 2.0, 1.0, 0.5])  # what each channel adds to the class score; 1 is dead
 
 
 def curves(order: list[int], n_draws: int = 20):
-    sets = removal_sets(np.array(order), len(WEIGHTS), n_draws, seed=0)
-    return removal_curves(3 + (~sets) @ WEIGHTS, len(order))
+    best_first = np.array(order)
+    orders = np.concatenate([[best_first, best_first[::-1]], random_orders(np.sort(best_first), n_draws, seed=0)])
+    left = 3 + (~removal_sets(orders, len(WEIGHTS))) @ WEIGHTS
+    return removal_curves(left[:2], left[2:], len(order))
 
 
 def test_the_sets_are_the_first_the_last_and_random_ones() -> None:
-    sets = removal_sets(np.array([0, 2, 3, 4, 5]), 6, 3, seed=0)
+    order = np.array([0, 2, 3, 4, 5])
+    drawn = random_orders(order, 3, seed=0)
+    assert (np.sort(drawn) == order).all()
+    sets = removal_sets(np.concatenate([[order, order[::-1]], drawn]), 6)
     counts = removal_counts(5)
     assert sets.shape == (5, len(counts), 6)
     assert (sets.sum(axis=2) == counts).all()
     assert not sets[:, :, 1].any()  # dead
     assert np.flatnonzero(sets[0, list(counts).index(2)]).tolist() == [0, 2]
     assert np.flatnonzero(sets[1, list(counts).index(2)]).tolist() == [4, 5]
-    assert (removal_sets(np.arange(6), 6, 3, seed=1) != removal_sets(np.arange(6), 6, 3, seed=2)).any()
+    assert (random_orders(np.arange(6), 3, seed=1) != random_orders(np.arange(6), 3, seed=2)).any()
 
 
 @pytest.mark.parametrize("n_channels", [1, 2, 3, 7, 16, 64, 1000])
@@ -50,8 +62,7 @@ def test_a_faithful_ranking_has_a_small_area_of_deletion_and_a_large_one_of_inse
 
 
 def test_where_nothing_moves_there_is_no_area() -> None:
-    sets = removal_sets(np.arange(4), 4, 2, seed=0)
-    still = removal_curves(np.ones(sets.shape[:2]), 4)
+    still = removal_curves(np.ones((2, 5)), np.ones((3, 5)), 4)
     assert area(still, "deletion_top") is None
 
 

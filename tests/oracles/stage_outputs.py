@@ -58,16 +58,14 @@ def write_images(folder: Path) -> None:
 
 
 def exact(artifact: Any) -> Any:
-    """Return the artifact with every number a multiple of 1/256."""
+    """Return the artifact with every number in its arrays a multiple of 1/256."""
+    if isinstance(artifact, np.ndarray) and np.issubdtype(artifact.dtype, np.floating):
+        return np.round(artifact * 256) / 256
+    if isinstance(artifact, dict):
+        return {name: exact(value) for name, value in artifact.items()}
     if not is_dataclass(artifact):
         return artifact
-    arrays = {field.name: getattr(artifact, field.name) for field in fields(artifact)}
-    rounded = {
-        name: np.round(array * 256) / 256
-        for name, array in arrays.items()
-        if isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.floating)
-    }
-    return replace(artifact, **rounded)
+    return replace(artifact, **{field.name: exact(getattr(artifact, field.name)) for field in fields(artifact)})
 
 
 def described(path: Path) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.artifacts import ChannelScores, Ranking
+from pipeline.artifacts import AceFit, ChannelScores, Ranking
 from pipeline.stages import rank
 
 
@@ -22,21 +22,17 @@ def scores(
 ) -> ChannelScores:
     n = len(maximal)
     return ChannelScores(
-        maximal=np.array(maximal),
-        first=np.array(first if first is not None else maximal),
-        r_squared=np.arange(n) / n,
-        iterations=np.arange(n),
+        values={"maximal": np.array(maximal), "first": np.array(first if first is not None else maximal)},
         dead=np.array(dead if dead is not None else [False] * n),
-        phi=np.zeros((n, 5, 1)),
-        theta=np.zeros((n, 5)),
         evidence={name: pd.DataFrame(evidence or {}, index=range(n)) for name in ("maximal", "first")},
         curves={name: np.array(curve or np.empty((0, 2))) for name in ("maximal", "first")},
+        fit=AceFit(np.arange(n) / n, np.arange(n), np.zeros((n, 5, 1)), np.zeros((n, 5))),
     )
 
 
 def ranked(found: ChannelScores, by: str = "maximal") -> Ranking:
     statistic = "first" if by == "first" else "maximal"
-    reads = rank.RankReads(by, statistic, "m", "conv", "8", 8, 5, 1, 0)  # type: ignore[arg-type]
+    reads = rank.RankReads(by, statistic, "m", "conv", "8", 8, 5, 1, 0)
     with TemporaryDirectory() as folder:
         return rank.run(reads, found, folder=Path(folder), progress=lambda done, total: None)
 
@@ -56,6 +52,19 @@ def test_columns_are_what_people_look_for_in_this_order() -> None:
     assert columns[8:] == [
         "by", "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
     ]  # fmt: skip
+
+
+def test_another_ranker_has_one_score_which_may_be_negative_and_no_columns_of_aces() -> None:
+    found = ChannelScores(
+        {"mean_activation": np.array([-0.5, 2.0, 0.0, -0.1])}, np.array([False, False, True, False]),
+        {"mean_activation": pd.DataFrame({"rank_low": [3.0, 1, np.nan, 2]})}, {"mean_activation": np.empty((0, 2))},
+    )  # fmt: skip
+    reads = rank.RankReads("mean_activation", "mean_activation", "m", "conv", "8", 8, 5, 1, 0)
+    with TemporaryDirectory() as folder:
+        table = rank.run(reads, found, folder=Path(folder), progress=lambda done, total: None).table
+    assert table.channel.tolist() == [1, 3, 0, 2]
+    assert table.score.tolist() == [2.0, -0.1, -0.5, 0.0]
+    assert table.columns.tolist()[:6] == ["rank", "channel", "score", "rank_low", "dead", "by"]
 
 
 def test_the_statistic_asked_for_decides() -> None:
