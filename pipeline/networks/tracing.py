@@ -41,8 +41,10 @@ def trace(network: nn.Module, layer: str) -> fx.Graph | None:
 def with_separate_activations(network: nn.Module, layer: str) -> nn.Module | None:
     """Return the network with a module for every use of an activation, none in place; None where it cannot be traced.
 
-    DeepLIFT hooks activations as modules: it does not see ``functional.relu``, and takes a module that runs twice, as
-    in torchvision's ResNets, for one. The parameters are shared with `network`, which is not changed.
+    Captum's DeepLIFT hooks activations as modules: it does not see ``functional.relu``, and takes a module that runs
+    twice, as in torchvision's ResNets, for one. Where one hooked module feeds another, as ReLU does max pooling, it
+    takes the gradient of the first before the second has changed it; a copy between the two puts that right. The
+    parameters are shared with `network`, which is not changed.
     """
     graph = trace(network, layer)
     if graph is None:
@@ -61,7 +63,8 @@ def with_separate_activations(network: nn.Module, layer: str) -> nn.Module | Non
         name = f"separate_activation_{index}"
         separate.add_submodule(name, activation)
         with graph.inserting_before(node):
-            node.replace_all_uses_with(graph.call_module(name, node.args[:1]))
+            alone = graph.call_module(name, node.args[:1])
+            node.replace_all_uses_with(graph.call_method("clone", (alone,)))
         graph.erase_node(node)
     separate.recompile()
     return separate

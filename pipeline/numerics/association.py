@@ -31,7 +31,8 @@ def multiple_correlation(projections: FloatArray, class_score: FloatArray) -> Ve
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     rounding = np.finfo(float).eps * max(centred.shape[1:])
     is_direction = singular > rounding * np.abs(projections).max(axis=(1, 2))[:, None] * np.sqrt(centred.shape[1])
-    score = class_score - class_score.mean()
+    score = class_score - class_score[0]  # a class score that is the same for all: exactly 0
+    score = score - score.mean()
     score = score / max(np.sqrt(score @ score), np.finfo(float).tiny)
     explained: Vector = np.square(np.einsum("cnk,n->ck", left, score) * is_direction).sum(axis=1)
     return np.sqrt(np.minimum(explained, 1.0))

@@ -1,0 +1,91 @@
+"""score=...: every ranker answers the embedded question, and is held against removal like PCACE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import NetworkError, SettingsError
+from pipeline.figures.columns import SCORE_NAMES
+from pipeline.runner import RunResult, run
+from pipeline.tracking.report import ReportWriter
+from tests.conftest import ROOT, Compose
+
+RANKERS = sorted(path.stem for path in (ROOT / "conf" / "score").glob("*.yaml") if path.stem != "ace")
+FEW = ("score.bootstrap=20", "layer=conv2", "n_images=60", "n_components=2")
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all: images and activations are computed once."""
+    return tmp_path_factory.mktemp("rankers")
+
+
+def answered(compose: Compose, outputs: Path, kind: str, *overrides: str) -> RunResult:
+    settings = compose(f"score={kind}", *FEW, f"paths.outputs={outputs}", *overrides)
+    return run(settings, outputs / kind, [ReportWriter("x")])
+
+
+@pytest.mark.parametrize("kind", RANKERS)
+def test_a_ranker_ranks_says_how_sure_it_is_and_is_drawn(kind: str, compose: Compose, outputs: Path) -> None:
+    result = answered(compose, outputs, kind)
+    table = result.ranking.table
+    assert sorted(table.channel) == list(range(32))
+    assert (table.by == kind).all()
+    assert table.score[~table.dead].is_monotonic_decreasing
+    assert (table.rank_low <= table.rank_high).all()
+    assert result.ranking.trust.reliability is not None
+    assert result.ranking.trust.reliability > 0.3
+    assert result.ranking.trust.n_significant is None
+    assert result.effects.faithfulness.spearman is not None
+    assert not {"iterations", "score_maximal"} & set(table.columns)
+    page = (outputs / kind / "report.html").read_text()
+    assert "a ranker that PCACE is held against, not PCACE" in page
+    assert kind in SCORE_NAMES
+    assert "transforms" not in {path.stem for path in result.artifacts["visualize"].paths}
+
+
+def test_ablation_is_what_removal_measures(compose: Compose, outputs: Path) -> None:
+    effects = answered(compose, outputs, "ablation").effects
+    np.testing.assert_allclose(effects.table.score, effects.table.zero, rtol=1e-4, atol=1e-5)
+    assert effects.faithfulness.spearman == pytest.approx(1, abs=1e-3)
+
+
+def test_attributions_foretell_removal_better_than_what_never_sees_the_class(compose: Compose, outputs: Path) -> None:
+    found = {
+        kind: answered(compose, outputs, kind).effects.faithfulness.spearman
+        for kind in ("conductance", "integrated_gradients", "deeplift", "weight_norm", "mean_activation")
+    }
+    blind = max(found.pop("weight_norm"), found.pop("mean_activation"))
+    assert all(spearman > blind for spearman in found.values()), (found, blind)
+
+
+def test_what_the_scores_are_is_what_they_say(compose: Compose, outputs: Path) -> None:
+    result = answered(compose, outputs, "pearson")
+    means, class_score = result.artifacts["activate"].means(), result.artifacts["activate"].class_score
+    by_hand = [abs(np.corrcoef(values, class_score)[0, 1]) for values in means]
+    table = result.ranking.table.set_index("channel").sort_index()
+    np.testing.assert_allclose(table.score[~table.dead], np.array(by_hand)[~table.dead], rtol=1e-9)
+
+
+def test_a_layer_without_weights_cannot_be_ranked_by_them(compose: Compose, outputs: Path) -> None:
+    with pytest.raises(NetworkError, match=r"^layer must have weights for each of its 32 channels with score="):
+        answered(compose, outputs, "weight_norm", "layer=relu2")
+
+
+def test_what_belongs_to_ace_alone_is_refused_elsewhere(compose: Compose) -> None:
+    with pytest.raises(SettingsError) as refused:
+        compose("score=pearson", "rank.by=excess", "score.permutations=100", "score.bootstrap=5")
+    assert str(refused.value).splitlines() == [
+        "score.permutations must be a known setting; got 100. Known here: score.kind, score.bootstrap, score.top_k.",
+    ]
+    with pytest.raises(SettingsError) as refused:
+        compose("score=pearson", "rank.by=excess", "score.bootstrap=5")
+    assert str(refused.value).splitlines() == [
+        "score.bootstrap must be even, halves come in pairs; got 5.",
+        "rank.by must be null with score=pearson, which has one score; got excess.",
+    ]
+    with pytest.raises(SettingsError, match=r"^score must be one of ablation, ace, conductance, .*; got 'shap'\.$"):
+        compose("score=shap")
