@@ -55,6 +55,7 @@ class ModelSettings:
     """The network: a model of `library` by `name`, or your own by `factory` (``package.module:callable``).
 
     `channels` says where a layer's channels are: on axis 1 (``first``) or on the last one, or found out (``auto``).
+    `randomized` modules with weights of their own, counted from the output down, are drawn anew with the seed.
     """
 
     library: Literal["torchvision", "timm"]
@@ -69,6 +70,7 @@ class ModelSettings:
     batch_size: Positive
     device: Literal["auto", "cpu", "cuda"]
     channels: Literal["auto", "first", "last"]
+    randomized: NonNegative
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -246,6 +248,12 @@ def _contradictions(settings: Settings) -> list[str]:
     if transform.kind == "weights" and settings.model.factory is not None:
         faults.append(
             "model.transform.kind must be resize or none for a network of your own (model.factory); got weights."
+        )
+    model = settings.model
+    if model.randomized and model.weights == "random" and model.checkpoint is None:
+        faults.append(
+            f"model.randomized must be 0 with model.weights=random; got {model.randomized}, and nothing is trained. "
+            "Give model.checkpoint, or published weights."
         )
     score = settings.score
     if score.solver == "ace" and (score.bass != 0 or score.spans != ACE_PACKAGE_SPANS):
