@@ -28,6 +28,7 @@ from pipeline.resources import conf_dir
 from pipeline.settings import UNIONS, ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
+N_RANDOMIZATIONS = 8  # at most: none, one, and evenly from there to all modules
 # Our launchers' files bear the plugins' own names, as people look for them; Hydra only means to say that it knows both.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 _Schema = TypeVar("_Schema")
@@ -173,8 +174,12 @@ class SweepCallback(Callback):
 
 
 def register_resolvers() -> None:
-    """Teach the configs ``${convolutions:}``: the composed model's convolutions, as a sweep's list."""
+    """Teach the configs what depends on the composed model, as a sweep's list.
+
+    ``${convolutions:}``: its convolutions; ``${randomizations:}``: some numbers of modules to draw anew, from 0 to all.
+    """
     OmegaConf.register_new_resolver("convolutions", _convolutions, replace=True)
+    OmegaConf.register_new_resolver("randomizations", _randomizations, replace=True)
 
 
 def _convolutions(_root_: DictConfig) -> str:
@@ -182,6 +187,14 @@ def _convolutions(_root_: DictConfig) -> str:
 
     layers = layout(_typed(ModelSettings, _root_.model)).rankable()
     return ",".join(layer.name for layer in layers if layer.type == "Conv2d")
+
+
+def _randomizations(_root_: DictConfig) -> str:
+    from pipeline.networks.load import weighted_modules
+
+    n_modules = len(weighted_modules(_typed(ModelSettings, _root_.model)))
+    steps = [round(n_modules * step / (N_RANDOMIZATIONS - 2)) for step in range(N_RANDOMIZATIONS - 1)]
+    return ",".join(map(str, sorted({*steps, 1})))
 
 
 def _typed(schema: type[_Schema], config: DictConfig) -> _Schema:
@@ -207,7 +220,9 @@ def _missing_options(override: Override) -> Iterable[str]:
     if not _is_group(group) or group.startswith("hydra") or override.is_delete():
         return
     known = options(group)
-    chosen = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+    value = override.value()
+    several = value if isinstance(value, list) else [value]  # experiment=[one,other]
+    chosen = override.sweep_string_iterator() if override.is_sweep_override() else several
     for option in chosen:
         if option is not None and str(option) not in known:
             hint = f" Any torchvision model works: model=torchvision model.name={option}." if group == "model" else ""

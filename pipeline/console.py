@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,17 @@ SHOWN = (  # heading, the column it needs, how its cells are written
     ("rank, 95 %", "rank_low", "{rank_low:.0f} to {rank_high:.0f}"),
 )
 N_SWEEP_TOP = 5
-N_SWEEP_COLUMNS = 140  # a table squeezed into less is harder to read than one that the terminal wraps
+SWEPT = (  # heading, the column of the summary, how its cells are written
+    ("best", "best_score", "{:.4f}"),
+    ("median", "median_score", "{:.4f}"),
+    ("reliability", "reliability", "{:.2f}"),
+    ("removal", "removal", "{:.2f}"),
+    ("with first", "with_first", "{:.2f}"),
+    ("score s", "score_seconds", "{:.1f}"),
+    ("seconds", "seconds", "{:.1f}"),
+)
+# What a narrow terminal does without, the first first; `summary.csv` has it all.
+SPARED = ("from store", "median", "score s", "best channels", "best")
 
 
 class _RateColumn(ProgressColumn):
@@ -73,10 +83,11 @@ class ConsoleObserver:
         components = f"{kept} component{'s' if kept > 1 else ''}"
         if isinstance(kept, float):
             components = f"components for {kept:.0%} of the variance"
-        score = settings.score
+        score, n_anew = settings.score, settings.model.randomized
         how = f"{components}, statistic {score.statistic}" if isinstance(score, AceSettings) else f"score {score.kind}"
+        anew = f", {n_anew} module{'s' if n_anew > 1 else ''} drawn anew" if n_anew else ""
         self._print(
-            f"Which channels of {settings.layer} ({settings.model.name}) matter for {settings.target_label}? "
+            f"Which channels of {settings.layer} ({settings.model.name}{anew}) matter for {settings.target_label}? "
             f"{settings.n_images} images, {how}.",
             style="bold",
         )
@@ -161,29 +172,49 @@ class ConsoleObserver:
         self._console.print(Text(text, style=style))
 
 
-def print_sweep(summary: pd.DataFrame, folder: Path) -> None:
-    """Print a sweep's jobs side by side, then what went wrong and where everything lies."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, N_SWEEP_COLUMNS)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
-    for heading in ("job", "question", "best channels", "best", "median", "seconds", "from the store"):
-        table.add_column(heading, justify="right" if heading in ("job", "best", "median", "seconds") else "left")
-    for row in summary.to_dict("records"):
-        if row["status"] != "finished":
-            table.add_row(str(row["job"]), Text(row["question"]), "failed", "", "", f"{row['seconds']:.1f}", "")
-            continue
-        best = " ".join(row["top_channels"].split()[:N_SWEEP_TOP])
-        scores = [f"{row[name]:.4f}" for name in ("best_score", "median_score")]
-        stages = row["from_store"].split()
-        from_store = "everything" if len(stages) == len(STAGES) else " ".join(stages) or "nothing"
-        table.add_row(str(row["job"]), Text(row["question"]), best, *scores, f"{row['seconds']:.1f}", from_store)
+def print_sweep(summary: pd.DataFrame, folder: Path, files: Sequence[str], console: Console | None = None) -> None:
+    """Print a sweep's jobs side by side, then what went wrong and where everything lies.
+
+    Columns that say nothing are left out, and the least needed where the terminal is too narrow for all.
+    """
+    console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    columns = _sweep_columns(summary)
+    for spared in SPARED:
+        if sum(max(map(len, (heading, *cells))) + 2 for heading, cells in columns.items()) - 2 > console.width:
+            columns.pop(spared, None)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for heading in columns:
+        is_text = heading in ("question", "best channels")
+        table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, cells))
     failed = summary[summary.status != "finished"]
     console.print()
     console.print(table)
     console.print(f"\n{len(summary) - len(failed)} of {len(summary)} jobs finished.")
     for row in failed.to_dict("records"):
         console.print(Text(f"Job {row['job']} ({row['question']}) failed: {row['error'].splitlines()[0]}"))
-    console.print(Text(f"Sweep    {_shown_path(folder)} (summary.csv, rankings.csv, curves.png)"))
+    console.print(Text(f"Sweep    {_shown_path(folder)} ({', '.join(files)})"))
+
+
+def _sweep_columns(summary: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the cells of a sweep's table by heading; no column that is empty."""
+    has_finished = (summary.status == "finished").tolist()
+    columns = {
+        "job": summary.job.astype(str).tolist(),
+        "question": summary.question.tolist(),
+        "best channels": [
+            " ".join(channels.split()[:N_SWEEP_TOP]) if finished else "failed"
+            for channels, finished in zip(summary.top_channels, has_finished, strict=True)
+        ],
+    }
+    for heading, name, text in SWEPT:
+        columns[heading] = ["" if pd.isna(value) else text.format(value) for value in summary[name]]
+    columns["from store"] = [
+        f"{len(stages.split())} of {len(STAGES)}" if finished else ""
+        for stages, finished in zip(summary.from_store, has_finished, strict=True)
+    ]
+    return {heading: cells for heading, cells in columns.items() if any(cells)}
 
 
 def _described(artifact: Any) -> str:

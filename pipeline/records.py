@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import Effects, Ranking
 from pipeline.runner import RunResult, Stage, StageReport
 from pipeline.settings import Settings
 
@@ -38,6 +39,10 @@ class Record:
         By stage, the digest of its artifact's key.
     notes : list of str
         What else was said on the way.
+    reliability : float or None
+        The ranking's, see `pipeline.artifacts.Trust`; None where it was not asked.
+    removal : float or None
+        How far removal bears the ranking out: `pipeline.artifacts.Faithfulness.spearman`.
     """
 
     status: str = "failed"
@@ -47,6 +52,8 @@ class Record:
     from_store: dict[str, bool] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    reliability: float | None = None
+    removal: float | None = None
 
     @classmethod
     def load(cls, run_dir: Path) -> Record | None:
@@ -87,12 +94,16 @@ class RecordingObserver:
         return None
 
     def stage_finished(self, report: StageReport, artifact: Any) -> None:
-        """Keep the stage's time, its key, and whether the store had it."""
-        del artifact
+        """Keep the stage's time, its key, whether the store had it, and how good the ranking is."""
         name = report.stage.name
         self._record.seconds[name] = round(report.seconds, 3)
         self._record.from_store[name] = report.is_cached
         self._record.keys[name] = report.key.digest
+        match artifact:
+            case Ranking(trust=trust):
+                self._record.reliability = trust.reliability
+            case Effects(faithfulness=found):
+                self._record.removal = found.spearman
 
     def finished(self, result: RunResult) -> None:
         """Say that all went well."""

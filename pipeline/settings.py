@@ -50,6 +50,7 @@ class ModelSettings:
     """The network: a model of `library` by `name`, or your own by `factory` (``package.module:callable``).
 
     `channels` says where a layer's channels are: on axis 1 (``first``) or on the last one, or found out (``auto``).
+    `randomized` modules with weights of their own, counted from the output down, are drawn anew with the seed.
     """
 
     library: Literal["torchvision", "timm"]
@@ -64,6 +65,7 @@ class ModelSettings:
     batch_size: Positive
     device: Literal["auto", "cpu", "cuda"]
     channels: Literal["auto", "first", "last"]
+    randomized: NonNegative
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -225,6 +227,12 @@ def _contradictions(settings: Settings) -> list[str]:
             "model.transform.kind must be resize or none for a network of your own (model.factory); got weights."
         )
     faults += score_contradictions(settings.score, settings.rank.by, settings.n_images)
+    model = settings.model
+    if model.randomized and model.weights == "random" and model.checkpoint is None:
+        faults.append(
+            f"model.randomized must be 0 with model.weights=random; got {model.randomized}, and nothing is trained. "
+            "Give model.checkpoint, or published weights."
+        )
     if isinstance(settings.target, RegressionTarget) and settings.target_class is not None:
         faults.append(
             f"target_class must be null with target=regression; got {settings.target_class}. Set target.output instead."

@@ -59,6 +59,21 @@ def test_experiments_sweep_what_they_say() -> None:
     assert (len(vgg), vgg[0], vgg[-1]) == (13, "features.0", "features.28")
     assert swept("experiment=pca_sizes") == {"n_components": "1,2,3,5,10"}
     assert swept("experiment=image_counts") == {"n_images": "25,50,100,150"}
+    assert swept("experiment=randomized_weights") == {"model.randomized": "0,1,2,3,4"}
+    resnet = swept("experiment=[cifar10_resnet20,randomized_weights]", "data.root=photographs")
+    assert resnet == {"model.randomized": "0,1,6,13,20,26,32,39"}
+
+
+def test_experiments_can_be_put_together() -> None:
+    settings = compose_settings(["experiment=[cifar10_resnet20,randomized_weights]", "data.root=photographs"])
+    assert (settings.model.name, settings.layer, settings.visualize.maximize) == (
+        "cifar10_resnet20",
+        "layer3.2.conv2",
+        "never",
+    )
+    with pytest.raises(SettingsError) as caught:
+        checked_overrides(["experiment=[cifar10_resnet20,randomised]"])
+    assert str(caught.value).endswith("; got 'randomised'.")
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,11 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.load import build
+from pipeline.networks.load import N_PROBED, probe
 from pipeline.networks.maps import Channels, as_maps, declared_channels, only_tensor
 from pipeline.settings import ModelSettings
 
 UNTOLD = "with no telling which axis the channels are"
-N_TRACED = 2  # images in the pass: with one, what has no batch axis could be taken for what has
 
 
 @dataclass(frozen=True)
@@ -110,17 +109,8 @@ def canonical_name(layer: str) -> str:
 
 
 def layout(model: ModelSettings) -> NetworkLayout:
-    """Return the layers of a network, from one pass of empty images; no weights are loaded or downloaded.
-
-    The pass runs on torch's ``meta`` device, where tensors have shapes but no values, so that even VGG-16 takes
-    no memory and next to no time. A network of your own that needs values is built on the CPU instead.
-    """
-    shape = (N_TRACED, *model.input_size)
-    try:
-        with torch.device("meta"):
-            trace = _Trace(build(model, seed=0), torch.empty(shape))
-    except (NotImplementedError, RuntimeError):
-        trace = _Trace(build(model, seed=0), torch.zeros(shape))
+    """Return the layers of a network, from one pass of empty images; no weights are loaded or downloaded."""
+    trace = probe(model, _Trace)
     return NetworkLayout(trace.layers(model.channels), trace.n_outputs)
 
 
@@ -150,7 +140,7 @@ class _Trace:
 
     def _note(self, name: str, output: object) -> None:
         tensor = only_tensor(output)
-        has_rows = tensor is not None and tensor.ndim >= 2 and len(tensor) == N_TRACED
+        has_rows = tensor is not None and tensor.ndim >= 2 and len(tensor) == N_PROBED
         self._seen.append((name, tuple(tensor.shape[1:]) if tensor is not None and has_rows else None))
 
     def layers(self, channels: Literal["auto", "first", "last"]) -> tuple[LayerInfo, ...]:

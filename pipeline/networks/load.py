@@ -1,4 +1,7 @@
-"""Build a network and give it its weights: its library's, a checkpoint's, the shipped ones, or seeded random."""
+"""Build a network and give it its weights: its library's, a checkpoint's, the shipped ones, or seeded random.
+
+Some of the trained weights may be left out (`model.randomized`): those modules stay as they were built.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import importlib
 import inspect
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,12 +22,15 @@ from torch import nn
 from pipeline.digests import digest_file
 from pipeline.errors import NetworkError, listed
 from pipeline.networks import timm_models, torchvision_models
+from pipeline.networks.randomize import in_forward_order, owner
 from pipeline.networks.torchvision_models import RANDOM
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
 
 SHIPPED = "shipped"
 NESTED_UNDER = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights in a checkpoint
+N_PROBED = 2  # images in a pass of empty ones: with one, what has no batch axis could be taken for what has
+_Found = TypeVar("_Found")
 
 
 def load(model: ModelSettings, seed: int) -> nn.Module:
@@ -32,13 +39,16 @@ def load(model: ModelSettings, seed: int) -> nn.Module:
     Raises
     ------
     NetworkError
-        If there is no such model or weights, or if the weights do not fit it.
+        If there is no such model or weights, if the weights do not fit it, or if it has fewer modules than are to be
+        drawn anew.
     """
     network = build(model, seed)
     state = _state_dict(model)
     if state is not None:
         _check_fit(network, state, model.checkpoint or model.weights)
-        network.load_state_dict(state, strict=False)  # strictness is _check_fit's
+        drawn_anew = set(randomized_modules(model))
+        trained = {name: value for name, value in state.items() if owner(name) not in drawn_anew}
+        network.load_state_dict(trained, strict=False)  # strictness is _check_fit's
     return network.eval().to(resolve_device(model))
 
 
@@ -51,6 +61,7 @@ def check_weights(model: ModelSettings) -> None:
         _check_fit(network, state or {}, model.checkpoint or model.weights)
     elif model.weights != RANDOM:
         library(model).check_weights(model)
+    randomized_modules(model)
     resolve_device(model)
 
 
@@ -74,6 +85,44 @@ def build(model: ModelSettings, seed: int) -> nn.Module:
             f"model.factory must return a torch.nn.Module; got {type(network).__name__} ({model.factory})."
         )
     return network.eval()
+
+
+def probe(model: ModelSettings, look: Callable[[nn.Module, torch.Tensor], _Found]) -> _Found:
+    """Return what `look` makes of the network and `N_PROBED` empty images; no weights are loaded or downloaded.
+
+    Both are on torch's ``meta`` device, where tensors have shapes but no values, so that even VGG-16 takes no memory
+    and next to no time. A network of your own that needs values is built on the CPU instead.
+    """
+    shape = (N_PROBED, *model.input_size)
+    try:
+        with torch.device("meta"):
+            return look(build(model, seed=0), torch.empty(shape))
+    except (NotImplementedError, RuntimeError):
+        return look(build(model, seed=0), torch.zeros(shape))
+
+
+def weighted_modules(model: ModelSettings) -> list[str]:
+    """Return the modules with weights of their own, in the order of the forward pass."""
+    return probe(model, in_forward_order)
+
+
+def randomized_modules(model: ModelSettings) -> list[str]:
+    """Return the modules that stay as they were built, their weights drawn with the seed: the last ones.
+
+    Raises
+    ------
+    NetworkError
+        If there are not so many.
+    """
+    if model.randomized == 0:
+        return []
+    modules = weighted_modules(model)
+    if model.randomized > len(modules):
+        raise NetworkError(
+            f"model.randomized must be at most {len(modules)}, the modules with weights of their own; "
+            f"got {model.randomized} (model '{model.name}'). Lower it."
+        )
+    return modules[-model.randomized :]
 
 
 def library(model: ModelSettings) -> ModuleType:
@@ -135,6 +184,8 @@ def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
         weights = {"random": seed, **library(model).versions()}
     else:
         weights = library(model).identity(model)
+    if model.randomized:  # only then: what was made of trained weights keeps its key
+        weights = {**weights, "randomized": model.randomized, "random": seed, **library(model).versions()}
     return {"architecture": architecture, "weights": weights}
 
 

@@ -44,8 +44,8 @@ def log_sweep(
         }
         for name, value in metrics.items():
             client.log_metric(run_id, name, float(value))
-        client.log_table(run_id, summary, "summary.json")
-        client.log_table(run_id, rankings.astype(object).where(rankings.notna(), None), "rankings.json")
+        for table, name in ((summary, "summary.json"), (rankings, "rankings.json")):
+            client.log_table(run_id, table.astype(object).where(table.notna(), None), name)
         for path in sorted(path for path in folder.glob("*.*") if path.is_file()):
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, "FAILED" if n_failed else "FINISHED")

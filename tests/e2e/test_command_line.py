@@ -106,7 +106,7 @@ def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: 
     assert out[start + 1].split()[:2] == ["0", "layer=conv1"]
     assert out[start + 2].split() == ["1", "layer=conv9", "failed", "0.0"]
     assert out[start + 3].split()[:7] == ["2", "layer=conv2", *best]
-    assert out[start + 3].split()[-1] == "download"
+    assert out[start + 3].split()[-3:] == ["1", "of", "7"]
     assert out[start + 5] == "2 of 3 jobs finished."
     assert out[start + 6].startswith("Job 1 (layer=conv9) failed: layer must be one of the network's layers;")
 
@@ -120,8 +120,40 @@ def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: 
     assert (summed_up.data.metrics["n_jobs"], summed_up.data.metrics["n_failed"]) == (3, 1)
     names = {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
     assert {"summary.csv", "summary.json", "rankings.csv", "rankings.json", "curves.png"} <= names
+    assert "agreement.png" not in names  # no layer was ranked twice
     jobs = [run for run in runs if run.data.tags.get("sweep") == sweep.name]
     assert sorted(run.info.status for run in jobs) == ["FAILED", "FINISHED", "FINISHED"]
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path: Path) -> None:
+    small = [override for override in SMALL if not override.startswith(("layer", "n_images", "visualize.maximize"))]
+    code, out, err = cli(
+        "--multirun", "experiment=randomized_weights", *small, "layer=conv3", "n_images=60", "score.permutations=0",
+        "score.folds=0", "score.bootstrap=20", "tracking.enabled=true",
+    )  # fmt: skip
+    assert (code, err) == (0, [])
+    questions = [line for line in out if line.startswith("Which channels of ")]
+    drawn_anew = ["", ", 1 module drawn anew", *(f", {n} modules drawn anew" for n in (2, 3, 4))]
+    assert [line.partition(")")[0] for line in questions] == [
+        f"Which channels of conv3 (digits_cnn{anew}" for anew in drawn_anew
+    ]
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    table = pd.read_csv(sweep / "summary.csv")
+    assert table.question.tolist() == [f"model.randomized={n}" for n in range(5)]
+    assert table.with_first[0] == pytest.approx(1)
+    # The last convolution is drawn anew from the second job on; of 64 channels that have nothing to do with the first
+    # job's, one ranking in a thousand agrees by more than .42.
+    assert table.with_first[2:].abs().max() < 0.42
+    assert table[["reliability", "removal", "score_seconds"]].notna().all(axis=None)
+    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    assert [record.reliability for record in records] == pytest.approx(table.reliability.tolist())
+    assert [record.removal for record in records] == pytest.approx(table.removal.tolist())
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
+    assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
 
 @pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])

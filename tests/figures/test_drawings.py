@@ -17,6 +17,7 @@ from pipeline.figures.comparison import draw_agreement, draw_distributions, draw
 from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.style import paper_style, save_png
+from pipeline.figures.sweep import Line, draw_with_first
 from pipeline.networks.attribution import Look
 from pipeline.networks.maximization import Maximized
 
@@ -204,3 +205,33 @@ def test_the_same_drawing_is_the_same_bytes(tmp_path: Path, overlay: bool) -> No
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     with Image.open(tmp_path / "one.png") as image:
         assert "Software" not in image.info
+
+
+def test_jobs_in_one_place_are_points_and_the_line_goes_through_their_mean() -> None:
+    line = Line("conv3", 65, [0, 2, 2, 10], [1.0, 0.4, 0.2, None], [0.9, 0.8, 0.6, None])
+    figure = draw_with_first([line], "model.randomized", {})
+    (axes,) = figure.axes
+    points, means, reliability = axes.lines[:3]
+    assert points.get_xydata()[:3].tolist() == [[0, 1], [2, 0.4], [2, 0.2]]
+    assert means.get_xydata()[:2].tolist() == pytest.approx(np.array([[0, 1], [2, 0.3]]))
+    assert reliability.get_xydata()[:2].tolist() == pytest.approx(np.array([[0, 0.9], [2, 0.7]]))
+    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (band.y0, band.y1) == pytest.approx((-1.96 / 8, 1.96 / 8))
+    assert (axes.get_xlabel(), axes.get_ylim()[0] <= -0.3) == ("model.randomized", True)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    unrelated = "unrelated rankings of 65 channels (95 %)"
+    assert labels == ["conv3 (65 channels)", "reliability of each ranking", unrelated]
+
+
+def test_jobs_without_a_setting_of_numbers_are_named(tmp_path: Path) -> None:
+    lines = [
+        Line("conv1", 16, [0, 2], [1.0, 0.5], [None, None]),
+        Line("conv2", 32, [1, 3], [1.0, -0.9], [None, None]),
+    ]
+    figure = draw_with_first(lines, "", {place: f"rank.by={place}" for place in range(4)})
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == [f"rank.by={place}" for place in range(4)]
+    assert axes.get_ylim()[0] <= -0.9
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert not any(label.startswith("reliability") for label in labels)
+    save_png(figure, tmp_path / "agreement.png", dpi=50)

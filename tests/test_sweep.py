@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from pipeline.console import print_sweep
+from pipeline.records import Record
+from pipeline.sweep import Job, lines, summary, with_first
+
+STAGES = ("download", "activate", "reduce", "score", "rank", "remove", "visualize")
+
+
+def ranking(scores: list[float], layer: str = "conv3", model: str = "net", dead: tuple[int, ...] = ()) -> pd.DataFrame:
+    table = pd.DataFrame({"channel": range(len(scores)), "score": scores, "model": model, "layer": layer})
+    table["dead"] = table.channel.isin(dead)
+    table = table.sort_values("score", ascending=False, ignore_index=True)
+    return table.assign(rank=np.arange(len(table)) + 1)
+
+
+def job(number: int, overrides: list[str], table: pd.DataFrame | None, *, cached: bool = False) -> Job:
+    stages = STAGES if table is not None else STAGES[:1]  # it failed early
+    seconds = dict.fromkeys(stages, 0.5)
+    from_store = {stage: cached and stage != "visualize" for stage in stages}
+    record = Record("failed" if table is None else "finished", "out of luck.", overrides, seconds, from_store)
+    record.reliability, record.removal = (None, None) if table is None else (0.8, 0.25)
+    return Job(Path(str(number)), " ".join(overrides), record, table)
+
+
+RISING = [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_rankings_are_held_against_the_first_of_the_same_channels() -> None:
+    jobs = [
+        job(0, ["x=0"], None),
+        job(1, ["x=1"], ranking(RISING)),
+        job(2, ["x=2"], ranking(RISING[::-1])),
+        job(3, ["x=3"], ranking(RISING, layer="conv2")),
+        job(4, ["x=4"], ranking(RISING, model="other")),
+        job(5, ["x=5"], ranking([*RISING, 0.6])),
+        job(6, ["x=6"], ranking([0.2, 0.1, 0.3, 0.4, 0.5])),
+    ]
+    # Every ranking that is the first of its channels agrees with itself; 0.9 is 1 - 6 * 2 / (5 * 24).
+    assert with_first(jobs)[0] is None
+    assert with_first(jobs)[1:] == pytest.approx([1.0, -1.0, 1.0, 1.0, 1.0, 0.9])
+
+
+def test_channels_that_are_dead_in_either_are_left_out() -> None:
+    first = ranking([0.0, 0.2, 0.3, 0.4, 0.5], dead=(0,))
+    other = ranking([0.9, 0.3, 0.2, 0.1, 0.0], dead=(4,))
+    assert with_first([job(0, [], first), job(1, [], other)]) == pytest.approx([1.0, -1.0])
+
+
+def test_too_few_channels_or_equal_scores_have_no_correlation() -> None:
+    few = ranking([0.1, 0.2, 0.0, 0.0, 0.0], dead=(2, 3, 4))
+    equal = ranking([0.3] * 5)
+    assert with_first([job(0, [], ranking(RISING)), job(1, [], few), job(2, [], equal)])[1:] == [None, None]
+
+
+def test_the_summary_has_what_compares_and_no_seconds_of_what_was_not_computed() -> None:
+    jobs = [job(0, ["x=0"], ranking(RISING)), job(1, ["x=1"], ranking(RISING), cached=True), job(2, ["x=2"], None)]
+    table = summary(jobs)
+    columns = ["reliability", "removal", "with_first", "score_seconds"]
+    assert table[columns].iloc[0].tolist() == pytest.approx([0.8, 0.25, 1.0, 0.5])
+    assert pd.isna(table.score_seconds[1])
+    assert table[columns].iloc[2].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "setting", "places"),
+    [
+        (["n=1", "n=2", "n=10"], "n", [1, 2, 10]),
+        (["n=2 seed=0", "n=2 seed=1", "n=4 seed=0"], "n", [2, 2, 4]),
+        (["seed=5", "seed=6", "seed=7"], "seed", [5, 6, 7]),
+        (["n=1 m=1", "n=2 m=1", "n=2 m=2"], "", [0, 1, 2]),
+        (["by=first", "by=excess", "by=maximal"], "", [0, 1, 2]),
+        (["n=1", "n=2", ""], "", [0, 1, 2]),
+    ],
+)
+def test_jobs_lie_along_the_one_setting_that_parts_them(overrides: list[str], setting: str, places: list[int]) -> None:
+    jobs = [job(number, text.split(), ranking(RISING)) for number, text in enumerate(overrides)]
+    (line,), found = lines(jobs)
+    assert (found, line.places, line.name, line.n_channels) == (setting, places, "conv3", 5)
+    assert line.with_first == pytest.approx([1, 1, 1])
+
+
+def test_every_layer_has_its_own_line_and_one_ranking_makes_none() -> None:
+    layers = ("conv1", "conv1", "conv2", "conv2", "conv3")
+    jobs = [
+        job(number, [f"layer={layer}", f"n={number % 2}"], ranking(RISING, layer))
+        for number, layer in enumerate(layers)
+    ]
+    found, setting = lines(jobs)
+    assert ([line.name for line in found], setting) == (["conv1", "conv2"], "n")
+    assert lines(jobs[4:]) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (120, "job question best channels best median reliability removal with first score s seconds from store"),
+        (100, "job question best channels best reliability removal with first score s seconds"),
+        (80, "job question best reliability removal with first seconds"),
+    ],
+)
+def test_a_narrow_terminal_does_without_what_is_needed_least(width: int, headings: str) -> None:
+    jobs = [job(number, [f"model.randomized={number}"], ranking([*RISING] * 20)) for number in (0, 19)]
+    screen = StringIO()
+    print_sweep(summary(jobs), Path("there"), ["summary.csv"], Console(file=screen, width=width))
+    found = screen.getvalue().splitlines()
+    assert " ".join(found[1].split()) == headings
+    assert max(map(len, found)) <= width
+    assert found[-1] == "Sweep    there (summary.csv)"
+
+
+def test_what_no_job_has_is_no_column() -> None:
+    table = summary([job(0, ["n=1"], ranking(RISING), cached=True), job(1, ["n=2"], None)])
+    screen = StringIO()
+    table = table.assign(reliability=None, removal=None)
+    print_sweep(table, Path("there"), ["summary.csv"], Console(file=screen, width=120))
+    headings = " ".join(screen.getvalue().splitlines()[1].split())
+    assert headings == "job question best channels best median with first seconds from store"
