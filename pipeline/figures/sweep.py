@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.figures.columns import is_correlation
 from pipeline.figures.style import GREY, SERIES, new_figure, paper_style, short
 
 N_NAMED = 20  # more names than that are a wall; the colours still run in the order of the jobs
@@ -70,17 +71,18 @@ def draw_with_first(lines: Sequence[Line], setting: str, labels: Mapping[float, 
             colour = SERIES[index % len(SERIES)]
             name = f"{line.name} ({line.n_channels} channels)"
             axes.plot(jobs.place, jobs.with_first, "o", color=colour, markersize=4, alpha=0.6)
-            axes.plot(means.with_first, color=colour, linewidth=1.3, label=name)
-            axes.plot(means.reliability, ":", color=colour, linewidth=1.2)
+            # Between jobs that differ in kind a line would say that there is something between them.
+            axes.plot(means.with_first, "o" if labels else "-", markersize=4, color=colour, linewidth=1.3, label=name)
+            axes.plot(means.reliability, "_" if labels else ":", markersize=9, color=colour, linewidth=1.2)
         if any(value is not None for line in lines for value in line.reliability):
-            axes.plot([], [], ":", color=GREY, linewidth=1.2, label="reliability of each ranking")
+            axes.plot([], [], "_" if labels else ":", color=GREY, linewidth=1.2, label="reliability of each ranking")
         axes.fill_between([], [], [], color="0.92", label=f"unrelated rankings of {n_fewest} channels (95 %)")
         axes.axhline(0, color="0.6", linewidth=0.6)
         axes.set_ylabel("Spearman with the first job's ranking")
         axes.set_xlabel(setting)
         if labels:
             named = list(labels) if len(labels) <= N_NAMED else []
-            axes.set_xticks(named, [short(labels[place], 24) for place in named], rotation=30, ha="right")
+            axes.set_xticks(named, [short(labels[place], 27) for place in named], rotation=30, ha="right")
         elif all(place % 1 == 0 for line in lines for place in line.places):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(min(-0.3, *axes.get_ylim()), 1.05)
@@ -93,6 +95,7 @@ def draw_sweep(rankings: Mapping[str, pd.DataFrame]) -> Figure:
     """Return the score against the share of the channels ranked so far, one curve a job.
 
     Layers have different numbers of channels, so that ranks are shown as shares: 0 is the best channel, 1 the last.
+    Where not all scores are correlations, they are shown as shares of the largest.
 
     Parameters
     ----------
@@ -104,14 +107,18 @@ def draw_sweep(rankings: Mapping[str, pd.DataFrame]) -> Figure:
         figure = new_figure(7.2, max(3.4, 1.0 + 0.19 * n_rows))
         axes = figure.add_subplot()
         colours = mpl.colormaps["viridis"](np.linspace(0, 0.92, len(rankings)))
+        have_one_unit = all(is_correlation(table) for table in rankings.values())
+        lowest = 0.0
         for index, ((name, table), colour) in enumerate(zip(rankings.items(), colours, strict=True)):
             share = (table["rank"] - 1) / max(1, len(table) - 1)
             label = f"{name} ({len(table)} channels)" if index < N_NAMED else None
-            axes.plot(share, table.score, color=colour, linewidth=1.3, label=label)
+            score = table.score if have_one_unit else table.score / max(float(table.score.abs().max()), 1e-300)
+            lowest = min(lowest, float(score.min()))
+            axes.plot(share, score, color=colour, linewidth=1.3, label=label)
         axes.set_xlabel("share of the channels, best first")
-        axes.set_ylabel("score")
+        axes.set_ylabel("score" if have_one_unit else "score, share of the largest")
         axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(1.02 * lowest, 1.02)
         axes.grid(axis="y", linewidth=0.4, color="0.9")
         more = len(rankings) - N_NAMED
         title = f"first {N_NAMED} of {len(rankings)} jobs" if more > 0 else None
