@@ -18,11 +18,13 @@ from pipeline.config import (
     started_sweep,
     with_absolute_outputs,
 )
+from pipeline.doors import door, report
 from pipeline.errors import PipelineError
-from pipeline.job import report, run_job
+from pipeline.job import run_job
 from pipeline.resources import conf_dir
 
 
+@door
 def main() -> None:
     """Run what the command line asks for; exit with 1 where it cannot be done, 130 where it was stopped."""
     arguments = sys.argv[1:]
@@ -31,13 +33,9 @@ def main() -> None:
         not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
         for before, argument in itertools.pairwise(["", *arguments])
     ]
-    try:
-        overrides = list(itertools.compress(arguments, is_override))
-        is_sweep = bool({"-m", "--multirun"} & set(arguments)) or "hydra.mode=MULTIRUN" in overrides
-        checked = checked_overrides(overrides, is_sweep=is_sweep)
-    except PipelineError as error:
-        report(error)
-        sys.exit(1)
+    overrides = list(itertools.compress(arguments, is_override))
+    is_sweep = bool({"-m", "--multirun"} & set(arguments)) or "hydra.mode=MULTIRUN" in overrides
+    checked = checked_overrides(overrides, is_sweep=is_sweep)
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
         checked = with_absolute_outputs(checked)

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import compose_settings
-from pipeline.errors import InputError, PipelineError
-from pipeline.job import report
+from pipeline.doors import door
+from pipeline.errors import InputError
 
 DESCRIPTION = """Compares logged rankings of the same layer: Spearman, Kendall and rank-biased overlap of every pair,
 the overlap of the top channels, a heat map and a slope chart. Runs of different layers are compared by their scores.
@@ -55,33 +55,26 @@ def arguments(typed: list[str]) -> argparse.Namespace:
     return asked
 
 
+@door
 def main() -> None:
     """Compare what the command line names."""
-    try:
-        asked = arguments(sys.argv[1:])
-        settings = compose_settings(asked.overrides)
-        # Late, so that --help and a mistyped argument do not wait for MLflow.
-        from pipeline.tracking.comparison import compare
-        from pipeline.tracking.mlflow import open_store, tracking_errors
-        from pipeline.tracking.runs import experiment_id, latest_sweep
+    asked = arguments(sys.argv[1:])
+    settings = compose_settings(asked.overrides)
+    # Late, so that --help and a mistyped argument do not wait for MLflow.
+    from pipeline.tracking.comparison import compare
+    from pipeline.tracking.mlflow import open_store, tracking_errors
+    from pipeline.tracking.runs import experiment_id, latest_sweep
 
-        outputs = Path(settings.paths.outputs)
-        client, uri = open_store(outputs, settings.tracking.uri)
-        with tracking_errors(uri):
-            experiment = experiment_id(client, settings.tracking.experiment)
-            sweep = latest_sweep(client, experiment) if asked.sweep == "last" else asked.sweep
-            if asked.sweep == "last" and sweep is None:
-                raise InputError(
-                    "--sweep last must find a sweep; got none. Make one: python -m pipeline --multirun ..."
-                )
-            name = sweep or datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
-            folder = outputs / "comparisons" / name
-            found = compare(
-                client, experiment, folder, ids=asked.runs, sweep=sweep, last=asked.last or 0, top=asked.top
-            )
-    except PipelineError as error:
-        report(error)
-        sys.exit(1)
+    outputs = Path(settings.paths.outputs)
+    client, uri = open_store(outputs, settings.tracking.uri)
+    with tracking_errors(uri):
+        experiment = experiment_id(client, settings.tracking.experiment)
+        sweep = latest_sweep(client, experiment) if asked.sweep == "last" else asked.sweep
+        if asked.sweep == "last" and sweep is None:
+            raise InputError("--sweep last must find a sweep; got none. Make one: python -m pipeline --multirun ...")
+        name = sweep or datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
+        folder = outputs / "comparisons" / name
+        found = compare(client, experiment, folder, ids=asked.runs, sweep=sweep, last=asked.last or 0, top=asked.top)
     width = None if sys.stdout.isatty() else 160  # into a file or a pipe: as wide as it takes
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     runs = Table("run", "best", "median", "above .5", "best channels", box=None, pad_edge=False, padding=(0, 2))

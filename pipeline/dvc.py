@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 
 from pipeline.config import CONFIG_NAME
 from pipeline.digests import digest_bytes, digest_file
-from pipeline.errors import PipelineError, SettingsError
-from pipeline.job import report
+from pipeline.doors import door
+from pipeline.errors import SettingsError
 from pipeline.resources import conf_dir
 from pipeline.settings import Settings, settings_from
 
@@ -145,23 +145,17 @@ def _trackers(settings: Settings) -> list[Any]:
     return [MlflowTracker({"dvc": os.environ.get("DVC_EXP_NAME", "repro")})]
 
 
+@door
 def main() -> None:
     """Run what ``dvc.yaml`` asks for; exit with 1 where it cannot be done."""
     steps = ("compose", "download", "activate", "reduce", "score", "rank", "remove", "visualize")
-    try:
-        if len(sys.argv) != 2 or sys.argv[1] not in steps:
-            raise SettingsError(f"STAGE must be one of {', '.join(steps)}; got {' '.join(sys.argv[1:]) or 'nothing'}.")
-        if sys.argv[1] == "compose":
-            compose_params()
-        else:
-            FOLDER.mkdir(parents=True, exist_ok=True)
-            run_stage(sys.argv[1])
-    except PipelineError as error:
-        report(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; what is finished stays in the store", file=sys.stderr)
-        sys.exit(130)
+    if len(sys.argv) != 2 or sys.argv[1] not in steps:
+        raise SettingsError(f"STAGE must be one of {', '.join(steps)}; got {' '.join(sys.argv[1:]) or 'nothing'}.")
+    if sys.argv[1] == "compose":
+        compose_params()
+    else:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        run_stage(sys.argv[1])
 
 
 if __name__ == "__main__":

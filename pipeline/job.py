@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import job_overrides, run_dir, settings_from_config, sweep_id, typed_command
+from pipeline.doors import outlive_readers, report
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 
     from pipeline.records import Record
     from pipeline.runner import Observer
-
-
-def report(error: PipelineError) -> None:
-    """Print what went wrong, one line for each fault."""
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
 
 
 def run_job(config: DictConfig) -> None:
@@ -32,6 +27,7 @@ def run_job(config: DictConfig) -> None:
     # Late, so that --help and a mistyped setting do not wait for torch and MLflow.
     from pipeline.records import Record
 
+    outlive_readers()  # a launcher's process came by no door
     record = Record(overrides=job_overrides())
     try:
         _answer(config, record)

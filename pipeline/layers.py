@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import compose_settings
-from pipeline.errors import PipelineError
-from pipeline.job import report
+from pipeline.doors import door
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
@@ -26,22 +25,19 @@ No weights are loaded or downloaded.
 HEADINGS = (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right"), ("output", "left"))
 
 
+@door
 def main() -> None:
     """Print the layers of the model that the overrides choose."""
     overrides = sys.argv[1:]
     if {"-h", "--help"} & set(overrides):
         print(USAGE)
         return
-    try:
-        # The question's other settings are not asked here; a source that lacks its folder shall not stand in the way.
-        asked = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
-        settings = compose_settings([*asked, "data=digits", "target=class"])
-        from pipeline.networks.layers import layout
+    # The question's other settings are not asked here; a source that lacks its folder shall not stand in the way.
+    asked = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
+    settings = compose_settings([*asked, "data=digits", "target=class"])
+    from pipeline.networks.layers import layout
 
-        found = layout(settings.model)
-    except PipelineError as error:
-        report(error)
-        sys.exit(1)
+    found = layout(settings.model)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
     for heading, justify in HEADINGS:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import compose_settings
-from pipeline.errors import PipelineError, SettingsError
-from pipeline.job import report
+from pipeline.doors import door
+from pipeline.errors import SettingsError
 from pipeline.settings import Settings, settings_from
 
 if TYPE_CHECKING:
@@ -178,20 +178,16 @@ def reproduce(run_id: str, overrides: list[str]) -> bool:
     return found.verdict != "different"
 
 
+@door
 def main() -> None:
     """Reproduce the run that the command line names; exit with 1 where it comes out different, or cannot be run."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return
-    try:
-        if not arguments or "=" in arguments[0]:
-            raise SettingsError("RUN_ID must be given; got nothing. `python -m pipeline.ui` shows the runs.")
-        is_same = reproduce(arguments[0], arguments[1:])
-    except PipelineError as error:
-        report(error)
-        sys.exit(1)
-    sys.exit(0 if is_same else 1)
+    if not arguments or "=" in arguments[0]:
+        raise SettingsError("RUN_ID must be given; got nothing. `python -m pipeline.ui` shows the runs.")
+    sys.exit(0 if reproduce(arguments[0], arguments[1:]) else 1)
 
 
 if __name__ == "__main__":

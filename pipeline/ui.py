@@ -14,8 +14,8 @@ import urllib.request
 from pathlib import Path
 
 from pipeline.config import compose_settings
-from pipeline.errors import InputError, PipelineError, StorageError
-from pipeline.job import report
+from pipeline.doors import door
+from pipeline.errors import InputError, StorageError
 from pipeline.settings import Settings
 
 USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
@@ -112,17 +112,14 @@ def serve(settings: Settings, port: int | None) -> int:
         server.wait()
 
 
+@door
 def main() -> None:
     """Serve until stopped."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
-    try:
-        port, overrides = asked_port(sys.argv[1:])
-        sys.exit(serve(compose_settings(overrides), port))
-    except PipelineError as error:
-        report(error)
-        sys.exit(1)
+    port, overrides = asked_port(sys.argv[1:])
+    sys.exit(serve(compose_settings(overrides), port))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,14 @@ from pipeline.config import compose_settings
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")]
+PAGES = [*ROOT.glob("*.md"), ROOT / "data" / "README.md", ROOT / "outputs" / "README.md"]
+PAGES += [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md"), *ROOT.glob("benchmarks/results/*.md")]
+ROOMS = ("benchmarks", "conf", "data", "docs", "examples", "pipeline", "tests")
+IN_THE_WHEEL = ("pipeline/conf", "pipeline/data")
+TEXTS = [*PAGES, ROOT / "Makefile", ROOT / "dvc.yaml"]
+TEXTS += [
+    path for room in ROOMS if room != "data" for kind in ("py", "yaml") for path in ROOT.glob(f"{room}/**/*.{kind}")
+]
 
 
 def commands() -> list[str]:
@@ -43,8 +50,22 @@ def test_the_readme_has_commands_and_they_are_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(
+        r"^\[[^]]+\]: (?!https?:)(\S+)", text, re.M
+    ):
         assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        headings = re.findall(r"^#+ (.*)$", (page.parent / target if target else page).read_text(), re.M)
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_that_are_named_are_there(text: Path) -> None:
+    """Code, comments and pages name files from the root; a decision may be named by its number."""
+    named = re.findall(rf"(?<![\w/.-])(?:{'|'.join(ROOMS)})/[\w./*-]*\w", text.read_text())
+    named = [path for path in named if not path.startswith(IN_THE_WHEEL)]
+    assert [path for path in named if not any(ROOT.glob(path)) and not any(ROOT.glob(f"{path}-*.md"))] == []
 
 
 def test_constraints_pin_every_dependency_within_its_range() -> None:

@@ -115,7 +115,7 @@ def draw_channel_weighted(images: Sequence[SeenImage], maps: FloatArray, n_chann
         The question, above all.
     """
     n_images = len(images)
-    figure = new_figure(CELL * n_images + 0.9, CELL * 2 + 1.0)
+    figure = new_figure(CELL * n_images + 0.9, CELL * 2 + 0.65)
     grid = figure.add_gridspec(2, n_images + 1, width_ratios=[*[1.0] * n_images, 0.07])
     low, high = float(maps.min()), float(maps.max())
     for column, image in enumerate(images):

@@ -51,7 +51,7 @@ def draw_association_effect(effects: Effects, ranking: pd.DataFrame, title: str)
         corner = AnchoredText(name, place, frameon=False, pad=0.1, borderpad=0.2, prop={"color": GREY, "size": 8})
         axes.add_artist(corner)
     axes.set_xlabel(f"follows: {SCORE_NAMES[str(ranking.by.iloc[0])]}")
-    axes.set_ylabel("moves: mean |change of the class score|, set to zero")
+    axes.set_ylabel("moves: mean |change of the class score|\nwith the channel set to zero")
     spearman = effects.faithfulness.spearman
     agreement = "" if spearman is None else f"Spearman {spearman:.2f}, "
     axes.set_title(f"{agreement}{len(table)} channels, quadrants at the medians", loc="left", color="0.3")
@@ -80,7 +80,7 @@ def draw_faithfulness(effects: Effects, title: str) -> Figure:
     for axes, kind, verb, better in zip(panels, areas, ("removed", "kept"), ("low", "high"), strict=True):
         count = curves.n_channels
         low, high = curves[f"{kind}_random_low"], curves[f"{kind}_random_high"]
-        axes.fill_between(count, low, high, color=GREY, alpha=0.25, linewidth=0, label="90 % of random")
+        axes.fill_between(count, low, high, color=GREY, alpha=0.25, linewidth=0, label="random channels: mean and 90 %")
         axes.plot(count, curves[f"{kind}_random"], color=GREY, linewidth=1)
         axes.plot(count, curves[f"{kind}_top"], color=ORANGE, linewidth=1.4, marker="o", markersize=3, label="best")
         axes.plot(count, curves[f"{kind}_bottom"], color=BLUE, linewidth=1.4, marker="o", markersize=3, label="last")
@@ -91,11 +91,11 @@ def draw_faithfulness(effects: Effects, title: str) -> Figure:
         axes.set_title(f"{kind}{named}", loc="left")
         axes.set_xlabel(f"channels {verb} (best first: {better} is faithful)")
         axes.set_xlim(0, count.max())
-    panels[0].set_ylabel(f"left of the class score,\nchannels {MODES[str(found.mode)]}")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, [f"{label} channels" for label in labels], loc="outside lower center", ncols=3, frameon=False
-    )
+    panels[0].set_ylabel(f"share of the class score left,\nchannels {MODES[str(found.mode)]}")
+    (band, *lines), (chance, *names) = panels[0].get_legend_handles_labels()
+    handles = [(band, panels[0].lines[0]), *lines]
+    labels = [chance, *(f"{name} channels" for name in names)]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(title)
     return figure
 

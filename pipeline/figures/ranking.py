@@ -79,7 +79,7 @@ def draw_reliability(trust: Trust, n_images: int, title: str) -> Figure:
     title : str
         The question, above all.
     """
-    figure = new_figure(5.0, 3.2)
+    figure = new_figure(5.0, 3.4)
     axes = figure.add_subplot()
     sizes, agreement = np.array([size for size, _ in trust.curve]), np.array([value for _, value in trust.curve])
     reached = reliability(float(agreement[-1]))
@@ -102,7 +102,7 @@ def draw_reliability(trust: Trust, n_images: int, title: str) -> Figure:
     axes.set_xlabel("images")
     axes.set_ylabel("rank correlation of two rankings")
     axes.set_ylim(min(0.0, float(agreement.min()) - 0.05), 1.02)
-    axes.legend(frameon=False, loc="upper left", fontsize=7)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # outside: a curve may run anywhere
     figure.suptitle(title)
     return figure
 

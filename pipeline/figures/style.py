@@ -129,7 +129,7 @@ def add_scale(figure: Figure, axes: Axes, colours: str, low: float, high: float,
     bar = figure.colorbar(mappable, cax=axes, orientation="vertical" if upright else "horizontal")
     bar.outline.set_visible(False)
     ends = [low, high] if high > low else [low]
-    bar.set_ticks(ends, labels=[f"{value:.2g}" for value in ends])
+    bar.set_ticks(ends, labels=[f"{value:.2g}".replace("-", "−") for value in ends])
     bar.ax.tick_params(labelsize=7)
     return bar
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision import transforms
 
 from pipeline.errors import InputError
 from pipeline.images import ImageError, decode
@@ -24,6 +23,8 @@ SMALL_INPUT = 32  # pixels a side: up to here, maximisation and removal take sec
 
 def to_input(model: ModelSettings) -> ToInput:
     """Return the function that turns a decoded image into the network's input, (channels, height, width)."""
+    from torchvision import transforms  # late, see torchvision_models.py
+
     transform = model.transform
     if transform.kind == "weights":
         return cast(ToInput, preset(model))

@@ -1,25 +1,31 @@
-"""torchvision's classification models: names, published weights, and what goes with these."""
+"""torchvision's classification models: names, published weights, and what goes with these.
+
+torchvision itself is imported late: that takes a second, in each process, and other networks do without it.
+"""
 
 from __future__ import annotations
 
 import difflib
 from importlib.metadata import version
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torchvision
-from torchvision.models import WeightsEnum
 
 from pipeline.errors import NetworkError, listed
 from pipeline.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 RANDOM = "random"
 
 
 def factory(model: ModelSettings) -> Any:
     """Return the callable that builds the model, with weights freshly drawn."""
+    from torchvision.models import get_model
+
     _check_name(model.name)
-    return lambda **arguments: torchvision.models.get_model(model.name, weights=None, **arguments)
+    return lambda **arguments: get_model(model.name, weights=None, **arguments)
 
 
 def check_weights(model: ModelSettings) -> None:
@@ -61,21 +67,25 @@ def preset(model: ModelSettings) -> Any:
 
 def torchvision_weights(model: ModelSettings) -> WeightsEnum:
     """Return the torchvision weights that `model.weights` names, ``DEFAULT`` where it names none of them."""
+    from torchvision.models import get_model_weights
+
     _check_name(model.name)
-    available = torchvision.models.get_model_weights(model.name)
+    available = get_model_weights(model.name)
     if model.weights == RANDOM:
-        return cast(WeightsEnum, available["DEFAULT"])
+        return cast("WeightsEnum", available["DEFAULT"])
     if model.weights not in available.__members__:
         names = [weights.name for weights in available]
         raise NetworkError(
             f"model.weights must be {listed(names)} or random; got '{model.weights}' (model '{model.name}'). "
             "For a file of your own, set model.checkpoint."
         )
-    return cast(WeightsEnum, available[model.weights])
+    return cast("WeightsEnum", available[model.weights])
 
 
 def _check_name(name: str) -> None:
-    known = torchvision.models.list_models(module=torchvision.models)
+    from torchvision import models
+
+    known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         raise NetworkError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from numba import njit
 from numba.core import config, event
+from numba.core.caching import UserProvidedCacheLocator
 from platformdirs import user_cache_path
 
 ANNOUNCEMENT = "Compiling the solver, once on this machine: about ten seconds."
@@ -39,6 +40,22 @@ def cache_dir() -> Path:
     return folder if is_writable else Path(tempfile.gettempdir()) / f"pcace-{os.getuid()}" / f"numba-{digest}"
 
 
+class Locator(UserProvidedCacheLocator):
+    """Where numba looks: in `cache_dir` itself, whose name tells the sources.
+
+    Its own locator adds a folder for each path that the sources lie at, so that every copy of a checkout (DVC's queue
+    makes one for each experiment) would compile anew.
+    """
+
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        super().__init__(function, file)  # type: ignore[no-untyped-call]
+        self._cache_path = str(cache_dir())
+
+    def get_source_stamp(self) -> str:
+        """Return what tells the sources' state."""
+        return cache_dir().name
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function on its first call, free of the interpreter's lock, and keep the result on disk.
 
@@ -46,12 +63,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     follows IEEE 754, as NumPy's does.
     """
     settings = vars(config)
-    before = settings["CACHE_DIR"]
-    settings["CACHE_DIR"] = str(cache_dir())
+    ours = {"CACHE_DIR": str(cache_dir()), "CACHE_LOCATOR_CLASSES": f"{__name__}.{Locator.__name__}"}
+    before = {name: settings.get(name, "") for name in ours}  # older numba lacks the second
+    settings.update(ours)
     try:
         result: Callable[..., Any] = njit(nogil=True, error_model="numpy", cache=True)(function)
     finally:
-        settings["CACHE_DIR"] = before
+        settings.update(before)
     return result
 
 

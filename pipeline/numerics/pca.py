@@ -94,33 +94,49 @@ def reduce_channels(
     check_n_components(n_components, n_images, height, width)
     channels = maps.reshape(n_channels, n_images, height * width)
     n_threads, batch, keep = _plan(n_images, height * width, memory_mib, n_threads or os.cpu_count() or 1)
-    starts = range(0, n_channels, batch)
-
-    reduced: list[tuple[Matrix, Matrix]] = [(np.empty((0, 0)), np.empty(0))] * n_channels
-    is_count = isinstance(n_components, int)
-    projections = np.zeros((n_channels, n_images, int(n_components)))
+    found = _Found(n_channels, n_images, n_components)
 
     def reduce_batch(start: int) -> int:
-        found = _reduce(channels[start : start + batch], start, n_components, keep)
-        for channel, (scores, ratios) in enumerate(found, start):
-            if is_count:  # written at once, by the thread that has it in its cache
-                projections[channel, :, : len(ratios)] = scores
-            reduced[channel] = (np.empty(0) if is_count else scores), ratios
+        for channel, reduced in enumerate(_reduce(channels[start : start + batch], start, n_components, keep), start):
+            found.put(channel, *reduced)
         return int(min(start + batch, n_channels))
 
     with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
-        for n_done in threads.map(reduce_batch, starts):
+        for n_done in threads.map(reduce_batch, range(0, n_channels, batch)):
             progress(n_done, n_channels)
-    n_kept = np.array([len(ratios) for _, ratios in reduced])
-    most = int(n_components) if is_count else max(1, int(n_kept.max()))
-    all_ratios = np.zeros((n_channels, most))
-    for channel, (_, ratios) in enumerate(reduced):
-        all_ratios[channel, : len(ratios)] = ratios
-    if not is_count:
-        projections = np.zeros((n_channels, n_images, most))
-        for channel, (scores, ratios) in enumerate(reduced):
-            projections[channel, :, : len(ratios)] = scores
-    return projections, all_ratios, n_kept == 0
+    return found.arrays()
+
+
+class _Found:
+    """What was found channel by channel, in whatever order, until all are there."""
+
+    def __init__(self, n_channels: int, n_images: int, n_components: int | float) -> None:
+        self._is_count = isinstance(n_components, int)
+        self._projections = np.zeros((n_channels, n_images, int(n_components)))
+        self._scores = [np.empty((n_images, 0))] * n_channels
+        self._ratios = [np.empty(0)] * n_channels
+
+    def put(self, channel: int, scores: Matrix, ratios: Matrix) -> None:
+        """Keep a channel's projections and shares of variance."""
+        self._ratios[channel] = ratios
+        if self._is_count:  # written at once, by the thread that has it in its cache
+            self._projections[channel, :, : len(ratios)] = scores
+        else:
+            self._scores[channel] = scores
+
+    def arrays(self) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
+        """Return projections, shares and what is dead; as many components as the channel with most of them has."""
+        n_kept = np.array([len(ratios) for ratios in self._ratios])
+        n_channels, n_images, most = self._projections.shape
+        if not self._is_count:
+            most = max(1, int(n_kept.max()))
+            self._projections = np.zeros((n_channels, n_images, most))
+            for channel, scores in enumerate(self._scores):
+                self._projections[channel, :, : n_kept[channel]] = scores
+        shares = np.zeros((n_channels, most))
+        for channel, ratios in enumerate(self._ratios):
+            shares[channel, : n_kept[channel]] = ratios
+        return self._projections, shares, n_kept == 0
 
 
 @cache

@@ -101,7 +101,7 @@ def batches(n_images: int, batch_size: int) -> list[slice]:
     """Split the images into as few batches of at most `batch_size` as it takes, all of nearly one size.
 
     A small last batch would be computed by other kernels than the rest, with other last digits (up to 3e-6), and
-    ACE is sensitive to these: see docs/decisions/0003-batches-of-nearly-one-size.md.
+    ACE is sensitive to these: see docs/decisions/0003-last-digits-matter.md.
     """
     edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
     return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]

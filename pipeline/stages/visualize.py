@@ -30,7 +30,7 @@ from pipeline.networks.maximization import Maximized, maximize
 from pipeline.settings import ModelSettings, Settings, VisualizeSettings
 from pipeline.sources.base import Progress
 
-VERSION = 5
+VERSION = 6
 N_CARDS = 12
 N_COLOURED = 64  # real images from which the colours of the maximisation are learnt
 

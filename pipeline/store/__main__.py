@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import compose_settings
-from pipeline.errors import PipelineError, SettingsError, StorageError
-from pipeline.job import report
+from pipeline.doors import door
+from pipeline.errors import SettingsError, StorageError
 from pipeline.store.description import Description
 from pipeline.store.files import Store, storage_errors
 from pipeline.store.housekeeping import collect, entries, remove
@@ -138,28 +138,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@door
 def main() -> None:
     """Do what the command line asks for; exit with 1 where it cannot be done, or something is damaged."""
     arguments = _parser().parse_args()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.width = max(console.width, N_COLUMNS)
-    try:
-        # Only where the store lies is asked; a source that lacks its folder shall not stand in the way.
-        settings = compose_settings([*arguments.overrides, "data=digits"])
-        store = Store(Path(settings.paths.outputs).absolute() / "store")
-        with storage_errors("the store's locks", store.root):
-            match arguments.command:
-                case "ls":
-                    code = _ls(store, console)
-                case "verify":
-                    code = _verify(store, console)
-                case "gc":
-                    code = _gc(store, console, size_in_bytes(arguments.keep))
-                case _:
-                    code = _rm(store, console, arguments.key)
-    except PipelineError as error:
-        report(error)
-        sys.exit(1)
+    # Only where the store lies is asked; a source that lacks its folder shall not stand in the way.
+    settings = compose_settings([*arguments.overrides, "data=digits"])
+    store = Store(Path(settings.paths.outputs).absolute() / "store")
+    with storage_errors("the store's locks", store.root):
+        match arguments.command:
+            case "ls":
+                code = _ls(store, console)
+            case "verify":
+                code = _verify(store, console)
+            case "gc":
+                code = _gc(store, console, size_in_bytes(arguments.keep))
+            case _:
+                code = _rm(store, console, arguments.key)
     sys.exit(code)
 
 

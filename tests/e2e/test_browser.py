@@ -169,6 +169,8 @@ def test_the_report_works_from_disk_without_a_network(page: Page, outputs: Path)
     page.emulate_media(media="print")
     assert not page.locator("#search").is_visible()
     assert not page.locator("#detail").is_visible()
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 less its margins: what is wider shrinks the whole page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
     page.pdf(path=SCREENSHOTS / "report.pdf", format="A4", print_background=True)
 
     page.emulate_media(media="screen")

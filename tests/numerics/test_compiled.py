@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,20 +18,30 @@ print(repr(maximal_correlation(np.random.default_rng(0).normal(size=(2, 40, 2)),
 """
 
 
-def solve(cache: Path, **environment: str) -> tuple[str, str]:
+WHERE = "from pipeline.numerics.compiled import cache_dir; print(cache_dir().name)"
+
+
+def solve(cache: Path, root: Path = ROOT, code: str = SOLVE, **environment: str) -> tuple[str, str]:
     done = subprocess.run(
-        [sys.executable, "-c", SOLVE],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(cache), **environment},
+        [sys.executable, "-c", code], cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "NUMBA_CACHE_DIR": str(cache), **environment},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout, done.stderr
 
 
-def test_the_first_process_compiles_and_says_so_and_the_second_finds_it(tmp_path: Path) -> None:
-    first, said = solve(tmp_path / "cache")
+def test_the_first_process_compiles_and_says_so_and_the_second_finds_it_in_whatever_copy(tmp_path: Path) -> None:
+    cache, copy = tmp_path / "cache", tmp_path / "copy"
+    first, said = solve(cache)
     assert said == ANNOUNCEMENT + "\n"
-    assert [path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()] == ["numba"]
-    assert solve(tmp_path / "cache") == (first, "")
+    assert [path.name.partition("-")[0] for path in cache.iterdir()] == ["numba"]
+    assert solve(cache) == (first, "")
+    shutil.copytree(ROOT / "pipeline", copy / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    assert solve(cache, copy) == (first, "")
+    assert solve(cache, copy, WHERE) == solve(cache, code=WHERE)
+    with (copy / "pipeline" / "numerics" / "ace.py").open("a") as file:
+        file.write("# another state\n")
+    assert solve(cache, copy, WHERE) != solve(cache, code=WHERE)
 
 
 def test_where_the_cache_folder_cannot_be_written_to_the_temporary_one_serves(tmp_path: Path) -> None:

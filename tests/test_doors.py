@@ -1,0 +1,108 @@
+"""Commands whose reader leaves, through real pipes and terminals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline import __main__ as front_door
+from pipeline.doors import door
+from tests.conftest import ROOT, SMALL
+from tests.processes import start_command
+
+HELP = [
+    ["pipeline", "--help"],
+    ["pipeline.layers"],
+    ["pipeline.compare", "--help"],
+    ["pipeline.ui", "--help"],
+    ["pipeline.reproduce", "--help"],
+    ["pipeline.store", "ls"],
+]
+
+
+def finished(arguments: list[str], tmp_path: Path, stdout: int) -> tuple[int, str]:
+    """Run a command; return its exit code and what it complained of."""
+    command = [sys.executable, "-m", *arguments]
+    environment = {**os.environ, "PCACE_OUTPUTS": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("arguments", HELP, ids=lambda each: each[0])
+def test_a_pipe_that_nobody_reads_is_no_fault(arguments: list[str], tmp_path: Path) -> None:
+    here, there = os.pipe()
+    os.close(here)
+    try:
+        assert finished(arguments, tmp_path, there) == (0, "")
+    finally:
+        os.close(there)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_terminal_that_was_closed_is_no_fault(
+    tmp_path: Path, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    here, there = os.openpty()
+    os.close(here)
+    try:
+        assert finished(["pipeline.store", "ls"], tmp_path, there) == (0, "")
+    finally:
+        os.close(there)
+
+
+def test_a_disk_that_is_full_still_is_a_fault(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        code, complaint = finished(["pipeline", "--help"], tmp_path, full.fileno())
+    assert code == 1
+    assert complaint.startswith("error: the disk must have room for ")
+
+
+def test_output_closed_from_the_start_leaves_its_number_to_no_other_file() -> None:
+    code = "import os, sys; from pipeline.doors import outlive_readers; outlive_readers(); print('lost', flush=True); "
+    code += "sys.exit(os.fstat(1).st_rdev != os.stat(os.devnull).st_rdev)"
+    done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{code}" >&-'], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def test_a_run_whose_reader_left_writes_all_that_it_would_have(tmp_path: Path) -> None:
+    pipe, run_dir = tmp_path / "pipe", tmp_path / "run"
+    os.mkfifo(pipe)
+    outputs = f"paths.outputs={tmp_path / 'outputs'}"
+    process = start_command([*SMALL, outputs, f"hydra.run.dir={run_dir}"], pipe)
+    with pipe.open() as reader:
+        assert reader.readline().startswith("Which channels of conv1")
+    process.join()
+    assert process.exitcode == 0
+    assert len(pd.read_csv(run_dir / "ranking.csv")) == 16
+    assert (run_dir / "report.html").exists()
+
+
+def test_a_sweep_whose_reader_left_sums_up(tmp_path: Path) -> None:
+    pipe, sweep = tmp_path / "pipe", tmp_path / "sweep"
+    os.mkfifo(pipe)
+    places = [f"paths.outputs={tmp_path / 'outputs'}", f"hydra.sweep.dir={sweep}"]
+    process = start_command(["--multirun", *SMALL, *places, "seed=0,1"], pipe)
+    with pipe.open() as reader:
+        assert reader.readline()
+    process.join()
+    assert process.exitcode == 0
+    assert pd.read_csv(sweep / "summary.csv").status.tolist() == ["finished", "finished"]
+
+
+def test_ctrl_c_is_a_word_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    @door
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, *capsys.readouterr()) == (130, "", "stopped\n")
+    assert front_door.main.__wrapped__  # type: ignore[attr-defined]
