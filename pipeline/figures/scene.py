@@ -135,7 +135,9 @@ class Scene:
         """Return channel, rank and score of some channels, a line each."""
         rows = self.ranking.table.set_index("channel")
         ranks, scores = rows["rank"].to_dict(), rows["score"].to_dict()
-        return [f"channel {channel}\nrank {ranks[channel]}\nscore {score_text(scores[channel])}" for channel in channels]
+        return [
+            f"channel {channel}\nrank {ranks[channel]}\nscore {score_text(scores[channel])}" for channel in channels
+        ]
 
     @cached_property
     def channel_maps(self) -> list[ChannelMaps]:
