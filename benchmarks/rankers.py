@@ -1,0 +1,180 @@
+"""Which ranking to trust: every ranker and every `rank.by` on a CIFAR-10 ResNet-20, held against removal and itself.
+
+``python -m benchmarks.rankers PHOTOS WEIGHTS`` (more than an hour on two cores) writes ``results/rankers.csv``, a row for
+each question and ranking:
+
+- ``removal``: Spearman over the channels with the mean |change of the class score| when the channel is set to zero;
+- ``split_half``: mean Spearman of the rankings by two random halves of the images, over `N_PAIRS` pairs;
+- ``seconds``: the score alone, on all images, one at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+
+from benchmarks.timing import RESULTS
+from pipeline.config import compose_settings
+from pipeline.networks.contributions import contributions, weight_norms
+from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.layers import layout
+from pipeline.networks.load import load
+from pipeline.networks.targets import target_scores
+from pipeline.numerics.ace import both_correlations
+from pipeline.numerics.association import distance_correlation, multiple_correlation, mutual_information, pearson
+from pipeline.numerics.evidence import cross_fitted, permutation_null
+from pipeline.numerics.faithfulness import rank_correlation
+from pipeline.numerics.pca import reduce_channels
+from pipeline.resolve import resolve
+from pipeline.runner import STAGES, advance, plan, store_of
+from pipeline.settings import Settings
+
+CLASSES = ("cat", "dog", "ship")
+LAYERS = ("layer3.2.conv2", "layer2.2.conv1", "layer3.0.conv1")
+COUNTS = {"class": (100, 300, 1000), "all": (300, 3000), "balanced": (300,)}
+COMPONENTS = {"class": (1, 2, 3, 5, 10), "all": (1, 3, 10), "balanced": (1, 3, 10)}
+BASSES = (0.0, 5.0, 10.0)
+N_PAIRS = 20
+N_PAIRS_OF_NULLS = 5  # each is 200 times the work
+ATTRIBUTIONS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
+N_STEPS = 20
+
+Scorer = Callable[[np.ndarray], np.ndarray]  # from images to a score for each channel
+
+
+class Question:
+    """One layer, class and set of images, and what it takes to rank by anything."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings = resolve(settings)
+        keys, artifacts = plan(settings), {}
+        with store_of(settings) as store:
+            for stage in STAGES[:2]:
+                folder, _ = advance(stage, settings, store, keys[stage.name], artifacts)
+                artifacts[stage.name] = stage.artifact.load(folder)
+        self.settings, self.images, self.activations = settings, artifacts["download"], artifacts["activate"]
+        self.score, self.means = self.activations.class_score, self.activations.means()
+        self.network = load(settings.model, 0).requires_grad_(False)
+        self.layer = layout(settings.model).find(settings.layer)
+
+    def contributions(self, kind: str) -> np.ndarray:
+        """Return what each channel adds to each image's class score, (n_channels, n_images)."""
+        transform = to_input(self.settings.model)
+        score = partial(target_scores, target=self.settings.target, target_class=self.settings.target_class)
+        paths = self.images.paths
+        of = contributions(
+            kind, self.network, self.layer, score, load_batch(paths[:3], self.settings.model, transform), N_STEPS
+        )
+        batches = [load_batch(paths[i : i + 50], self.settings.model, transform) for i in range(0, len(paths), 50)]
+        return torch.cat([of(batch) for batch in batches]).T.numpy()
+
+    def rankers(self) -> Iterator[tuple[dict[str, Any], Scorer, int]]:
+        """Give every way to score channels: what it is, how it is done, and how many pairs of halves it is tried on."""
+        y, means = self.score, self.means
+        yield {"score": "pearson"}, lambda i: pearson(means[:, i], y[i]), N_PAIRS
+        yield {"score": "mutual_information"}, lambda i: mutual_information(means[:, i], y[i], 0), N_PAIRS // 4
+        yield {"score": "mean_activation"}, lambda i: means[:, i].mean(axis=1), N_PAIRS
+        norms = weight_norms(self.network.get_submodule(self.layer.name), self.layer.maps[0])
+        yield {"score": "weight_norm"}, lambda i: norms, 1
+        for n_components in COMPONENTS[self.settings.data.images_from]:
+            values, _, _ = reduce_channels(self.activations.maps, n_components, lambda done, total: None)
+            of = {"n_components": n_components}
+            yield {"score": "multiple_correlation", **of}, partial(_linear, values, y), N_PAIRS
+            if n_components in (1, 3) and len(y) <= 300:
+                yield {"score": "distance_correlation", **of}, partial(_distance, values, y), N_PAIRS // 4
+            for bass in BASSES:
+                ace = {"score": "ace", "bass": bass, **of}
+                for by in ("maximal", "first") if n_components > 1 else ("maximal",):
+                    yield {**ace, "by": by}, partial(_ace, values, y, by, bass), N_PAIRS
+                yield {**ace, "by": "cross_fitted"}, partial(_held_out, values, y, bass), N_PAIRS
+                if bass == 0 and len(y) <= 300 and n_components in (1, 3, 10):
+                    yield {**ace, "by": "excess"}, partial(_excess, values, y), N_PAIRS_OF_NULLS
+
+
+def _linear(values: np.ndarray, y: np.ndarray, i: np.ndarray) -> np.ndarray:
+    return multiple_correlation(values[:, i], y[i])
+
+
+def _distance(values: np.ndarray, y: np.ndarray, i: np.ndarray) -> np.ndarray:
+    return distance_correlation(values[:, i], y[i])
+
+
+def _ace(values: np.ndarray, y: np.ndarray, by: str, bass: float, i: np.ndarray) -> np.ndarray:
+    return both_correlations(values[:, i], y[i], bass=bass)[by]
+
+
+def _held_out(values: np.ndarray, y: np.ndarray, bass: float, i: np.ndarray) -> np.ndarray:
+    return cross_fitted(values[:, i], y[i], 5, seed=0, bass=bass)["maximal"]
+
+
+def _excess(values: np.ndarray, y: np.ndarray, i: np.ndarray) -> np.ndarray:
+    observed = both_correlations(values[:, i], y[i])
+    null = permutation_null(values[:, i], y[i], observed, 200, seed=0)["maximal"]
+    return (observed["maximal"] - null.mean) / null.deviation
+
+
+def split_half(scorer: Scorer, n_images: int, n_pairs: int) -> float:
+    """Return how far rankings by two random halves agree."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(n_pairs):
+        drawn = rng.permutation(n_images)
+        one, other = (scorer(np.sort(half)) for half in np.array_split(drawn, 2))
+        found.append(rank_correlation(one, other) or 0.0)
+    return float(np.mean(found))
+
+
+def measure(question: Question) -> Iterator[dict[str, Any]]:
+    """Give a row for each ranking."""
+    n_images = len(question.score)
+    everything = np.arange(n_images)
+    start = time.perf_counter()
+    effect = np.abs(question.contributions("ablation")).mean(axis=1)
+    took = {"ablation": time.perf_counter() - start}
+    magnitudes = {}
+    for kind in ATTRIBUTIONS if n_images == 300 else ():
+        start = time.perf_counter()
+        magnitudes[kind] = np.abs(question.contributions(kind))
+        took[kind] = time.perf_counter() - start
+    by_attribution = (
+        ({"score": kind}, lambda i, values=values: values[:, i].mean(axis=1), N_PAIRS)
+        for kind, values in magnitudes.items()
+    )
+    for what, scorer, n_pairs in itertools.chain(by_attribution, question.rankers()):
+        start = time.perf_counter()
+        scores = scorer(everything)
+        seconds = took.get(what["score"], time.perf_counter() - start)
+        half = split_half(scorer, n_images, n_pairs)
+        yield {**what, "removal": rank_correlation(scores, effect), "split_half": half, "seconds": seconds}
+
+
+def main(photographs: str, weights: str) -> None:
+    """Measure all questions, the first layer and class first; write the table as it grows."""
+    console, rows = Console(highlight=False), []
+    path = RESULTS / "rankers.csv"
+    both_correlations(np.random.default_rng(0).normal(size=(2, 50, 2)), np.arange(50.0))  # compiled before it is timed
+    for (source, counts), layer, class_name in itertools.product(COUNTS.items(), LAYERS, CLASSES):
+        for n_images in counts:
+            settings = compose_settings(
+                ["experiment=cifar10_resnet20", f"data.root={Path(photographs).absolute()}", f"layer={layer}",
+                 f"model.checkpoint={Path(weights).absolute()}", f"class_name={class_name}", f"n_images={n_images}",
+                 f"data.images_from={source}", "n_components=1"]
+            )  # fmt: skip
+            question = {"images_from": source, "layer": layer, "class_name": class_name, "n_images": n_images}
+            start = time.perf_counter()
+            rows += [{**question, **row} for row in measure(Question(settings))]
+            console.print(f"{source} {layer} {class_name} {n_images}: {time.perf_counter() - start:.0f} s")
+            pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
