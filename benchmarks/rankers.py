@@ -1,7 +1,7 @@
 """Which ranking to trust: every ranker and every `rank.by` on a CIFAR-10 ResNet-20, held against removal and itself.
 
-``python -m benchmarks.rankers PHOTOS WEIGHTS`` (more than an hour on two cores) writes ``results/rankers.csv``, for each
-question and ranking a row:
+``python -m benchmarks.rankers PHOTOS WEIGHTS`` (more than an hour on two cores) writes ``results/rankers.csv``, a row
+for each question and ranking:
 
 - ``removal``: Spearman over the channels with the mean |change of the class score| when the channel is set to zero;
 - ``split_half``: mean Spearman of the rankings by two random halves of the images, over `N_PAIRS` pairs;

@@ -25,12 +25,15 @@ class Trust:
         Channels with q < .05.
     curve : tuple of (int, float)
         Images, and the Spearman correlation of the rankings by two sets of so many.
+    stands_for : str or None
+        What halves were ranked by, where it is not what the ranking is by: halves are scored by the statistic alone.
     """
 
     reliability: float | None = None
     images_for_reliable: float | None = None
     n_significant: int | None = None
     curve: tuple[tuple[int, float], ...] = ()
+    stands_for: str | None = None
 
     ENOUGH = 0.7
 
@@ -45,7 +48,8 @@ class Trust:
         if self.reliability is not None and self.images_for_reliable is not None:
             many = self.images_for_reliable
             more = f"about {round(many, -2 if many >= 1000 else -1):,.0f}" if many < 1e6 else "far more"
-            figure = f"reliability is {self.reliability:.2f} with {n_images} images"
+            by = f" (as ranked by {self.stands_for})" if self.stands_for else ""
+            figure = f"reliability{by} is {self.reliability:.2f} with {n_images} images"
             if self.is_low:
                 found.append(f"This ranking is not to be trusted: its {figure}; {more} would bring it to .9.")
             elif many > n_images:

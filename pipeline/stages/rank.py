@@ -15,7 +15,7 @@ from pipeline.score_settings import AceSettings
 from pipeline.settings import Settings
 from pipeline.sources.base import Progress
 
-VERSION = 2
+VERSION = 3
 SIGNIFICANT = 0.05
 
 
@@ -102,4 +102,5 @@ def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
         return Trust(n_significant=n_significant)
     found = reliability(float(curve[-1, 1]))
     points = tuple((int(images), float(value)) for images, value in curve)
-    return Trust(found, images_for(reads.n_images, found), n_significant, points)
+    stands_for = None if reads.by == reads.statistic else reads.statistic
+    return Trust(found, images_for(reads.n_images, found), n_significant, points, stands_for)

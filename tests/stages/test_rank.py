@@ -108,6 +108,12 @@ def test_trust_is_said_in_words() -> None:
     assert ranked(scores([0.5, 0.6])).sentences == []
 
 
+def test_a_ranking_by_evidence_says_that_halves_were_ranked_by_the_statistic() -> None:
+    found = ranked(scores([0.5, 0.6], evidence={"cross_fitted": [0.1, 0.2]}, curve=[(2, 0.9)]), "cross_fitted")
+    assert found.sentences == ["The ranking's reliability (as ranked by maximal) is 0.95 with 5 images."]
+    assert ranked(scores([0.5, 0.6], curve=[(2, 0.9)]), "first").trust.stands_for is None
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True), st.randoms(use_true_random=False))
 def test_a_permutation_of_the_channels_permutes_the_ranking(values: list[float], random) -> None:
     order = list(range(len(values)))
