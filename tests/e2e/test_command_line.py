@@ -156,6 +156,25 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
 
+def test_rankers_are_compared_in_one_table_of_agreement_with_removal_stability_and_time(
+    cli: Cli, tmp_path: Path
+) -> None:
+    small = [override for override in SMALL if not override.startswith(("score.", "visualize.maximize"))]
+    code, out, err = cli("--multirun", "experiment=compare_rankers", *small, "layer=conv2", "score.bootstrap=4")
+    assert (code, err) == (0, [])
+    rankers = ["ace", *sorted(set(config.options("score")) - {"ace"})]
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    table = pd.read_csv(sweep / "summary.csv").set_index("question")
+    assert sorted(table.index) == sorted(f"score={kind}" for kind in rankers)
+    assert table.index[0] == "score=ace"
+    assert table[["reliability", "removal", "with_first", "score_seconds"]].notna().all(axis=None)
+    assert table.removal["score=ablation"] == pytest.approx(1)
+    # Images, activations and what removal does are computed once, by the first job.
+    assert all({"activate", "reduce", "ablate"} <= set(stages.split()) for stages in table.from_store[1:])
+    (heading,) = (line for line in out if line.startswith("job"))
+    assert {"reliability", "removal", "score"} <= set(heading.split())
+
+
 @pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])
 def test_uncommitted_changes_are_said(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
     monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
