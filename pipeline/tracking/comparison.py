@@ -35,7 +35,9 @@ MEASURES = {
     "top_overlap": "top overlap",
 }
 # What may tell runs apart, in the order in which it is said; what follows from another setting is left out.
-TELLING = ("model.name", "model.weights", "layer", "class_name", "n_images", "n_components", "seed")
+TELLING = (
+    "model.name", "model.weights", "layer", "class_name", "n_images", "n_components", "seed", "score.kind", "rank.by",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ def compare(
 def labelled(runs: Sequence[LoggedRun]) -> list[str]:
     """Return what tells each run apart: the settings in which they differ, or else the beginnings of their ids."""
     keys = [*TELLING, *sorted({key for run in runs for key in run.params if key.startswith(("score.", "data."))})]
-    differing = [key for key in keys if len({run.params.get(key) for run in runs}) > 1]
+    # What only some have follows from the kind of ranker or source, which tells them apart already.
+    keys = [key for key in dict.fromkeys(keys) if all(key in run.params for run in runs)]
+    differing = [key for key in keys if len({run.params[key] for run in runs}) > 1]
     if "model.name" in differing:
         differing = [key for key in differing if key != "model.weights"]
     labels = [", ".join(f"{key.rpartition('.')[2]}={run.params.get(key)}" for key in differing) for run in runs]
