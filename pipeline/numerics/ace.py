@@ -24,7 +24,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import InputError
-from pipeline.numerics.ace_iterations import solve_channels
+from pipeline.numerics.ace_iterations import (
+    Parameters,
+    Responses,
+    empty_channel,
+    prepare_channel,
+    scratch,
+    solve_channels,
+    solve_responses,
+)
 from pipeline.numerics.supersmoother import MIN_POINTS, N_TABLE_ROWS, SPANS, power_of_two_scaled, prepare, window_sizes
 
 FloatArray = NDArray[np.floating[Any]]
@@ -237,9 +245,14 @@ class _Solver:
         for name, count in (("maxit", maxit), ("nterm", nterm), ("n_threads", 1 if n_threads is None else n_threads)):
             if count < 1:
                 raise InputError(f"{name} must be at least 1; got {count}.")
-        self.parameters = (float(bass), float(delrsq), int(maxit), int(nterm))
-        self.sides = window_sizes(self.n_images, spans)
-        self.spans = np.array(spans, dtype=np.float64)
+        self.parameters = Parameters(
+            sides=window_sizes(self.n_images, spans),
+            spans=np.array(spans, dtype=np.float64),
+            bass=float(bass),
+            delrsq=float(delrsq),
+            maxit=int(maxit),
+            nterm=int(nterm),
+        )
         self.n_threads = n_threads or os.cpu_count() or 1
 
     def solve(self, responses: NDArray[np.float64], *, transforms: bool, progress: Progress | None = None) -> _Found:
@@ -250,7 +263,7 @@ class _Solver:
         thetas = thetas - rising.mean()
         thetas /= np.sqrt(np.mean((rising - rising.mean()) ** 2))
         response_table = np.empty((N_TABLE_ROWS, self.n_images))
-        response_flags = prepare(rising, self.sides, response_table)
+        response_flags = prepare(rising, self.parameters.sides, response_table)
 
         shape = (self.n_channels, len(responses))
         n_kept = self.n_channels if transforms else 0
@@ -263,12 +276,24 @@ class _Solver:
             theta=np.zeros((n_kept, self.n_images)),
         )
 
+        given = Responses(thetas, orders, response_table, response_flags)
+
         def work(first: int) -> int:
             last = min(first + chunk, self.n_channels)
-            solve_channels(
-                self.predictors, first, last, thetas, orders, response_table, response_flags, self.sides, self.spans,
-                *self.parameters, found.maximal, found.first, found.r_squared, found.iterations, found.phi, found.theta,
-            )  # fmt: skip
+            room = empty_channel(self.n_images, self.n_components)
+            rows = scratch(self.n_images, self.n_components, side_by_side=len(responses) > 1)
+            if len(responses) == 1:
+                solve_channels(
+                    self.predictors, first, last, room, given, self.parameters, rows,
+                    found.maximal, found.first, found.r_squared, found.iterations, found.phi, found.theta,
+                )  # fmt: skip
+                return int(last)
+            for c in range(first, last):
+                tolerance = prepare_channel(self.predictors[c], self.parameters.sides, self.parameters.delrsq, room)
+                solve_responses(
+                    room, tolerance, given, self.parameters, rows,
+                    found.maximal[c], found.first[c], found.r_squared[c], found.iterations[c],
+                )  # fmt: skip
             return int(last)
 
         chunk = max(1, min(CHUNK_SOLVES // len(responses), self.n_channels // (4 * self.n_threads)))
