@@ -2,9 +2,12 @@
 
 import sys
 
-from benchmarks import components, end_to_end, one_pass, removal, solver
+from benchmarks import components, end_to_end, null, one_pass, removal, solver
 
-ALL = {"solver": solver, "components": components, "end_to_end": end_to_end, "one_pass": one_pass, "removal": removal}
+ALL = {
+    "solver": solver, "null": null, "components": components, "end_to_end": end_to_end, "one_pass": one_pass,
+    "removal": removal,
+}  # fmt: skip
 
 for name in sys.argv[1:] or ALL:
     ALL[name].main()

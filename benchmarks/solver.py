@@ -30,7 +30,7 @@ def data(n_channels: int, n_images: int, n_components: int) -> tuple[np.ndarray,
 
 
 def acepack(values: np.ndarray, response: np.ndarray, folder: Path) -> float:
-    """Return the seconds that acepack takes for all channels, R's own start-up aside."""
+    """Return the seconds that acepack takes for all channels and responses (rows), R's own start-up aside."""
     values.tofile(folder / "x.bin")
     response.tofile(folder / "y.bin")
     command = ["Rscript", str(Path(__file__).parent / "acepack.R"), str(folder / "x.bin"), str(folder / "y.bin")]

@@ -142,6 +142,11 @@ def test_runs_are_called_by_what_they_differ_in() -> None:
     assert labelled(runs) == ["layer=a", "layer=b"]
     runs = [logged_run("aaaaaaaa", layer="a", score__bass="0"), logged_run("bbbbbbbb", layer="a", score__bass="5")]
     assert labelled(runs) == ["bass=0", "bass=5"]
+    runs = [
+        logged_run("aaaaaaaa", score__kind="ace", score__bass="0", score__top_k="10"),
+        logged_run("bbbbbbbb", score__kind="conductance", score__n_steps="20", score__top_k="10"),
+    ]
+    assert labelled(runs) == ["kind=ace", "kind=conductance"]
     assert labelled([logged_run("aaaaaaaa", layer="a"), logged_run("bbbbbbbb", layer="a")]) == ["aaaaaa", "bbbbbb"]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numba import njit
 from numba.core import config, event
@@ -62,12 +62,21 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     Sums keep their order (no ``fastmath``), so that the same input gives the same bits on every machine; division
     follows IEEE 754, as NumPy's does.
     """
+    return _compiled(function, inline="never")
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function as a part of those that call it: one compilation less, where there is a single one."""
+    return _compiled(function, inline="always")
+
+
+def _compiled(function: Callable[..., Any], inline: Literal["never", "always"]) -> Callable[..., Any]:
     settings = vars(config)
     ours = {"CACHE_DIR": str(cache_dir()), "CACHE_LOCATOR_CLASSES": f"{__name__}.{Locator.__name__}"}
     before = {name: settings.get(name, "") for name in ours}  # older numba lacks the second
     settings.update(ours)
     try:
-        result: Callable[..., Any] = njit(nogil=True, error_model="numpy", cache=True)(function)
+        result: Callable[..., Any] = njit(nogil=True, error_model="numpy", cache=True, inline=inline)(function)
     finally:
         settings.update(before)
     return result

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import InputError
 from pipeline.numerics.compiled import compiled
+from pipeline.numerics.lanes import numbers, where
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -171,7 +172,8 @@ def prepare(x, sides, table):
 def smooth_sorted(table, flags, sides, spans, bass, y, smooth, work):
     """Fill `smooth` (n_points,) with the supersmoother of `y`, both in the order of rising x.
 
-    `work` (N_WORK_ROWS, n_points + 1) is scratch; `table` and `flags` are `prepare`'s.
+    `work` (N_WORK_ROWS, n_points + 1) is scratch; `table` and `flags` are `prepare`'s. Where `y`, `smooth` and `work`
+    hold lanes in place of numbers, several y are smoothed at once.
     """
     n = y.size
     x = table[0]
@@ -220,11 +222,11 @@ def smooth_sorted(table, flags, sides, spans, bass, y, smooth, work):
 
     tweeter, midrange, woofer = spans[0], spans[1], spans[2]
     for i in range(n):
-        least = r_mid[i] if r_mid[i] < r_low[i] else r_low[i]
-        span = midrange if r_mid[i] < r_low[i] else tweeter
-        best[i] = woofer if r_high[i] < least else span
+        is_mid = r_mid[i] < r_low[i]
+        least, span = where(is_mid, r_mid[i], r_low[i]), where(is_mid, midrange, tweeter)
+        best[i] = where(r_high[i] < least, woofer, span)
     if bass > 0.0:
-        _enhance_bass(r_low, r_mid, r_high, woofer, bass, best)
+        _enhance_bass(numbers(r_low), numbers(r_mid), numbers(r_high), woofer, bass, numbers(best))
     _accumulate(x, best, sums, moments)
     _window_fit(table[4], table[5], sums, moments, sides[1], best)
     if flags & HAS_TIES:
@@ -232,11 +234,11 @@ def smooth_sorted(table, flags, sides, spans, bass, y, smooth, work):
 
     below, above = 1.0 / (midrange - tweeter), 1.0 / (woofer - midrange)
     for i in range(n):
-        span = tweeter if best[i] < tweeter else best[i]
-        span = woofer if span > woofer else span
+        span = where(best[i] < tweeter, tweeter, best[i])
+        span = where(span > woofer, woofer, span)
         step = span - midrange
         up, down = step * above * (high[i] - mid[i]), step * below * (mid[i] - low[i])
-        curve[i] = mid[i] + (up if step > 0.0 else down)
+        curve[i] = mid[i] + where(step > 0.0, up, down)
     _accumulate(x, curve, sums, moments)
     _window_fit(table[1], table[2], sums, moments, sides[0], smooth)
     if flags & HAS_TIES:
@@ -248,11 +250,13 @@ def _enhance_bass(r_low, r_mid, r_high, woofer, bass, best):
     """Move the best spans towards the longest, the more so the less is lost by it."""
     power = 10.0 - bass
     whole = int(power) if power == np.floor(power) else -1
-    for i in range(best.size):
-        least = r_mid[i] if r_mid[i] < r_low[i] else r_low[i]
-        if 0.0 < least < r_high[i]:
-            ratio = max(SMALLEST_RATIO, least / r_high[i])
-            best[i] += (woofer - best[i]) * (ratio**whole if whole >= 0 else ratio**power)
+    n, n_lanes = best.shape
+    for i in range(n):
+        for lane in range(n_lanes):
+            least = r_mid[i, lane] if r_mid[i, lane] < r_low[i, lane] else r_low[i, lane]
+            if 0.0 < least < r_high[i, lane]:
+                ratio = max(SMALLEST_RATIO, least / r_high[i, lane])
+                best[i, lane] += (woofer - best[i, lane]) * (ratio**whole if whole >= 0 else ratio**power)
 
 
 @compiled

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.numerics import ace_package
 from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms, permuted_correlations
+from pipeline.numerics.lanes import N_LANES
 from pipeline.numerics.pca import reduce_channels
 from pipeline.numerics.supersmoother import SPANS
 from tests.conftest import in_ci
@@ -186,6 +187,45 @@ def test_permuted_responses_are_solved_as_if_each_were_alone() -> None:
             found = optimal_transforms(x, y[permutation])
             np.testing.assert_array_equal(maximal[:, column], found.maximal)
             np.testing.assert_array_equal(first[:, column], found.first)
+
+
+def awkward_predictors(name: str, rng: np.random.Generator) -> np.ndarray:
+    """Three channels of 50 images: what the solver takes other branches for."""
+    x = rng.normal(size=(3, 50, 1 if name == "one predictor" else 3))
+    if name == "ties":
+        x = np.round(x)
+    elif name == "a constant predictor":
+        x[:, :, 1] = 0.1
+        x[2] = 7.0
+    elif name == "few values":  # points that alone decide the fit at their x
+        x = (x > 1.5).astype(float)
+    return x
+
+
+@pytest.mark.parametrize("bass", [0, 3.3, 5])
+@pytest.mark.parametrize("name", ["plain", "one predictor", "ties", "a constant predictor", "few values"])
+def test_side_by_side_and_alone_have_the_same_bits(name: str, bass: float) -> None:
+    rng = np.random.default_rng(0)
+    x = awkward_predictors(name, rng)
+    permutations = np.array([rng.permutation(50) for _ in range(2 * N_LANES + 3)])
+    for y in (rng.normal(size=50), rng.integers(0, 4, 50).astype(float)):
+        alone = [optimal_transforms(x, y[permutation], bass=bass) for permutation in permutations]
+        for n_permutations in (1, 2, N_LANES, len(permutations)):
+            for n_threads in (1, 2):
+                found = permuted_correlations(x, y, permutations[:n_permutations], bass=bass, n_threads=n_threads)
+                for statistic, values in zip(("maximal", "first"), found, strict=True):
+                    expected = [getattr(one, statistic) for one in alone[:n_permutations]]
+                    np.testing.assert_array_equal(values.T, expected)
+
+
+@pytest.mark.parametrize("parameters", [{"maxit": 1}, {"maxit": 2, "delrsq": 0.0}, {"nterm": 1}])
+def test_side_by_side_responses_stop_where_each_would_alone(parameters: dict[str, float]) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 40, 3)), rng.normal(size=40)
+    permutations = np.array([rng.permutation(40) for _ in range(N_LANES + 1)])
+    maximal, _ = permuted_correlations(x, y, permutations, **parameters)
+    for column, permutation in zip(maximal.T, permutations, strict=True):
+        np.testing.assert_array_equal(column, optimal_transforms(x, y[permutation], **parameters).maximal)
 
 
 def test_theta_is_standardised_and_r_squared_is_what_the_transforms_say() -> None:
