@@ -17,7 +17,7 @@ from numba.core import config, event
 from numba.core.caching import UserProvidedCacheLocator
 from platformdirs import user_cache_path
 
-ANNOUNCEMENT = "Compiling the solver, once on this machine: about ten seconds."
+ANNOUNCEMENT = "Compiling the solver, once on this machine: some fifteen seconds."
 
 
 @cache
