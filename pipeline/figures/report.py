@@ -138,7 +138,7 @@ def _facts(table: pd.DataFrame) -> list[tuple[str, str]]:
     facts = [
         ("best channel", f"{best.channel} ({score_text(best.score)})"),
         ("median score", score_text(living.score.median()) if len(living) else "–"),
-        ("share above .5", f"{(table.score > 0.5).mean():.0%}"),
+        *([("share above .5", f"{(table.score > 0.5).mean():.0%}")] if is_correlation(table) else []),
         ("channels", str(len(table))),
     ]
     return facts + ([("dead channels", str(int(table.dead.sum())))] if table.dead.any() else [])
