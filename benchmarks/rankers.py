@@ -1,7 +1,7 @@
 """Which ranking to trust: every ranker and every `rank.by` on a CIFAR-10 ResNet-20, held against removal and itself.
 
-``python -m benchmarks.rankers PHOTOS WEIGHTS`` (more than an hour on two cores) writes ``results/rankers.csv``, a row
-for each question and ranking:
+``python -m benchmarks.rankers PHOTOS WEIGHTS`` (about an hour on two cores) writes ``results/rankers.csv``, a row for
+each question and ranking, and from it ``rankers.md`` and ``rankers.png`` (these alone without the two arguments):
 
 - ``removal``: Spearman over the channels with the mean |change of the class score| when the channel is set to zero;
 - ``split_half``: mean Spearman of the rankings by two random halves of the images, over `N_PAIRS` pairs;
@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks.timing import RESULTS
 from pipeline.config import compose_settings
+from pipeline.figures.style import BLUE, GREY, ORANGE, SERIES, new_figure, paper_style, save_png
 from pipeline.networks.contributions import contributions, weight_norms
 from pipeline.networks.inputs import load_batch, to_input
 from pipeline.networks.layers import layout
@@ -48,6 +50,13 @@ N_PAIRS = 20
 N_PAIRS_OF_NULLS = 5  # each is 200 times the work
 ATTRIBUTIONS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
 N_STEPS = 20
+COLOURS = {
+    "ace": ORANGE, "pearson": BLUE, "multiple_correlation": BLUE, "distance_correlation": BLUE,
+    "mutual_information": BLUE, "weight_norm": GREY, "mean_activation": GREY, "gradient_x_activation": SERIES[2],
+    "conductance": SERIES[2], "integrated_gradients": SERIES[2], "deeplift": SERIES[2],
+}  # fmt: skip
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+OURS = ("1 component", "3 components", "10 components")
 
 Scorer = Callable[[np.ndarray], np.ndarray]  # from images to a score for each channel
 
@@ -157,6 +166,78 @@ def measure(question: Question) -> Iterator[dict[str, Any]]:
         yield {**what, "removal": rank_correlation(scores, effect), "split_half": half, "seconds": seconds}
 
 
+def name_of(row: pd.Series) -> str:
+    """Return what a ranking is called in the tables."""
+    if row.score == "ace":
+        return f"PCACE, {row.n_components:.0f} components, bass {row.bass:.0f}, {row.by}"
+    fitted = "" if np.isnan(row.n_components) else f", {row.n_components:.0f} components"
+    return f"{row.score}{fitted}".replace("_", " ")
+
+
+def write_tables(table: pd.DataFrame) -> None:
+    """Write two tables: every ranking of the first layer at 300 images, and by layer and number of images."""
+    table = table.assign(ranking=table.apply(name_of, axis=1).str.replace("1 components", "1 component"))
+    own = table[table.images_from == "class"]
+    first = own[(own.layer == LAYERS[0]) & (own.n_images == 300)]
+    one = first.pivot_table(index="ranking", columns="class_name", values=["removal", "split_half"], sort=False)
+    one = one.swaplevel(axis=1)[[(name, each) for name in CLASSES for each in ("removal", "split_half")]]
+    one[("seconds", "")] = first[first.class_name == CLASSES[0]].set_index("ranking").seconds
+    by_size = own.pivot_table(
+        index="ranking", columns=["layer", "n_images"], values=["removal", "split_half"], sort=False
+    )
+    mixed = table[(table.n_images == 300) | (table.images_from == "all")]
+    by_source = mixed.pivot_table(
+        index="ranking", columns=["layer", "images_from", "n_images"], values=["removal", "split_half"], sort=False
+    ).dropna()
+    parts = [(f"{LAYERS[0]}, 300 images of the class", one)]
+    for value in ("removal", "split_half"):
+        parts.append((f"{value}, mean of {', '.join(CLASSES)}: layer and images", by_size[value]))
+        parts.append((f"{value}, by which images: layer, images", by_source[value]))
+    text = "".join(f"## {title}\n\n{_markdown(part)}\n" for title, part in parts)
+    (RESULTS / "rankers.md").write_text(text, encoding="utf-8")
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    headings = [" ".join(str(part) for part in column if part != "") for column in table.columns.to_flat_index()]
+    lines = [["ranking", *headings], ["---"] * (1 + len(headings))]
+    for name, row in table.iterrows():
+        cells = [
+            "" if np.isnan(value) else f"{value:.2g}" if heading.startswith("seconds") else f"{value:.2f}"
+            for heading, value in zip(headings, row, strict=True)
+        ]
+        lines.append([str(name), *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Return every ranking as a point, stability across and agreement with removal up, a panel for each layer."""
+    own = table[(table.images_from == "class") & (table.n_images == 300)]
+    shown = own[(own.score != "ace") | ((own.by == "maximal") & own.n_components.isin([1, 3, 10]))]
+    shown = shown[(shown.score == "ace") | shown.n_components.isna() | (shown.n_components == 3)]
+    with paper_style():
+        figure = new_figure(7.4, 3.6)
+        panels = figure.subplots(1, len(LAYERS), sharex=True, sharey=True)
+        for axes, layer in zip(panels, LAYERS, strict=True):
+            of = shown[shown.layer == layer].fillna({"n_components": 0, "bass": 0})
+            means = of.groupby(["score", "n_components", "bass"])[["split_half", "removal"]].mean()
+            for place, (score, colour) in enumerate(COLOURS.items()):
+                points = means.loc[[score]]
+                is_ours = score == "ace"
+                for number, (_, line) in enumerate(points.groupby("n_components")):
+                    axes.plot(
+                        line.split_half, line.removal, linestyle="-" if is_ours else "none", color=colour, linewidth=1,
+                        marker=MARKERS[number if is_ours else place % len(MARKERS)], markersize=4.5,
+                        label=f"PCACE, {OURS[number]}" if is_ours else score.replace("_", " "),
+                    )  # fmt: skip
+            axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+            axes.set_title(layer, loc="left")
+        panels[1].set_xlabel("stability: Spearman of two halves of 300 images")
+        panels[0].set_ylabel("Spearman with removal")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+        figure.suptitle("Rankers on a CIFAR-10 ResNet-20; PCACE at bass 0, 5, 10 along its lines")
+    return figure
+
+
 def main(photographs: str, weights: str) -> None:
     """Measure all questions, the first layer and class first; write the table as it grows."""
     console, rows = Console(highlight=False), []
@@ -176,5 +257,14 @@ def main(photographs: str, weights: str) -> None:
             pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
 
 
+def sum_up() -> None:
+    """Write the tables and the picture from what was measured."""
+    table = pd.read_csv(RESULTS / "rankers.csv")
+    write_tables(table)
+    save_png(draw(table), RESULTS / "rankers.png", 150)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) > 1:
+        main(*sys.argv[1:])
+    sum_up()

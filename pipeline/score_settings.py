@@ -77,7 +77,7 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
     if score.solver == "ace" and (score.bass != 0 or score.spans != ACE_PACKAGE_SPANS):
         faults.append(
             f"score.bass must be 0 and score.spans {list(ACE_PACKAGE_SPANS)} with score.solver=ace; "
-            f"got {score.bass:g} and {list(score.spans)}. The compiled solver takes others: score.solver=compiled."
+            f"got {score.bass:g} and {list(score.spans)}. Add score.bass=0; the compiled solver takes others as well."
         )
     if score.folds == 1:
         faults.append("score.folds must be 0 (no cross-fitting) or at least 2; got 1.")

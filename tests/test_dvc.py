@@ -27,7 +27,7 @@ ALTERNATIVES: dict[str, Any] = {
     "model.weights": "shipped", "model.name": "digits_too", "data.select": "first", "score.statistic": "first",
     "score.solver": None, "score.kind": None, "data.source": None, "model.class_names": None, "model.arguments": None,
     "model.input_size": None, "model.transform.kind": "resize", "model.transform.mean": (0.5,),
-    "model.transform.std": (0.5,), "score.bass": 5.0, "rank.by": "first", "score.spans": (0.1, 0.3, 0.6),
+    "model.transform.std": (0.5,), "score.bass": 4.0, "rank.by": "first", "score.spans": (0.1, 0.3, 0.6),
     "model.library": None, "model.channels": "last", "data.images_from": "balanced", "target.kind": None,
     "target.score": "probability", "visualize.channels": (1,), "visualize.images": "driving",
     "remove.when": "never", "remove.mode": "mean",

@@ -79,6 +79,14 @@ def test_each_fault_has_one_line(override: str, message: str) -> None:
     assert faults(override) == [message]
 
 
+def test_the_package_takes_no_bass_of_its_own() -> None:
+    assert faults("score.solver=ace") == [
+        "score.bass must be 0 and score.spans [0.05, 0.2, 0.5] with score.solver=ace; got 5 and [0.05, 0.2, 0.5]. "
+        "Add score.bass=0; the compiled solver takes others as well."
+    ]
+    assert compose_settings(["score.solver=ace", "score.bass=0"]).score.bass == 0
+
+
 def test_a_setting_of_another_source_is_refused() -> None:
     (fault,) = faults("+data.root=photos")
     assert fault.startswith('data.root must be a known setting; got "photos".')

@@ -33,9 +33,11 @@ def planted(
     return values, response
 
 
-def by_halves(values: np.ndarray, response: np.ndarray, n_halves: int, top_k: int, seed: int = 0) -> Halves:
+def by_halves(
+    values: np.ndarray, response: np.ndarray, n_halves: int, top_k: int, seed: int = 0, bass: float = 0.0
+) -> Halves:
     def scorer(images: np.ndarray) -> dict[str, np.ndarray]:
-        return both_correlations(values[:, images], response[images])
+        return both_correlations(values[:, images], response[images], bass=bass)
 
     return halves(scorer, len(response), n_halves, seed=seed, top_k=top_k)["maximal"]
 
@@ -74,17 +76,20 @@ def test_planted_channels_are_found_and_few_others() -> None:
 
 
 @pytest.mark.parametrize("n_components", [1, 3])
-def test_intervals_cover_what_is_true(n_components: int) -> None:
+@pytest.mark.parametrize("bass", [0.0, 5.0])
+def test_intervals_cover_what_is_true(n_components: int, bass: float) -> None:
     for r in (0.3, 0.6, 0.85):
         values, response = planted(100, r, n_components)
-        observed = both_correlations(values, response)
-        found = by_halves(values, response, 60, top_k=10)
+        observed = both_correlations(values, response, bass=bass)
+        found = by_halves(values, response, 60, top_k=10, bass=bass)
         centre, low, high = corrected(observed["maximal"], found.scores)
         assert ((low <= r) & (r <= high)).mean() >= 0.9
-        assert centre.mean() == pytest.approx(r, abs=0.06)
+        # A smoother fit at half the images is worse by more than the correction reckons with: weak channels lose more.
+        most_taken_off = 0.11 if bass > 0 and r == 0.3 else 0.06
+        assert r - most_taken_off < centre.mean() < r + 0.06
         assert observed["maximal"].mean() - r > centre.mean() - r  # it corrects downwards
         # Honest from below: transforms of a weak channel, fitted to four fifths of the images, are mostly noise.
-        held_out = cross_fitted(values, response, 5, seed=0)["maximal"].mean()
+        held_out = cross_fitted(values, response, 5, seed=0, bass=bass)["maximal"].mean()
         assert r / 2 < held_out < r
 
 

@@ -97,7 +97,7 @@ def stage_outputs() -> Outputs:
                 ["data=folder", f"data.root={folder / 'images'}", "class_name=noise", "target_class=1",
                  "model.factory=tests.oracles.stage_outputs:ExactNetwork", "model.weights=random",
                  "model.class_names=null", "model.device=cpu", "layer=conv1", f"n_images={N_IMAGES}",
-                 "n_components=2", "visualize.dpi=50", "tracking.enabled=false"]
+                 "n_components=2", "score.bass=0.0", "visualize.dpi=50", "tracking.enabled=false"]
             )
         )  # fmt: skip
         made: dict[str, Any] = {}
