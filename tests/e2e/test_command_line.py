@@ -63,16 +63,16 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert out[0] == (
         "Which channels of conv1 (digits_cnn) matter for class 8? 20 images, 1 component, statistic maximal."
     )
-    stages = ["download", "activate", "reduce", "score", "rank", "remove", "visualize"]
-    assert [line.split()[0] for line in out[1:8]] == stages
+    stages = ["download", "activate", "reduce", "score", "rank", "ablate", "remove", "visualize"]
+    assert [line.split()[0] for line in out[1:9]] == stages
     table = pd.read_csv(run_dir / "ranking.csv")
-    assert out[9].startswith("This ranking is not to be trusted: its reliability is ")
-    assert out[11].startswith("Removing a channel ")
-    assert out[10] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
+    assert out[10].startswith("This ranking is not to be trusted: its reliability is ")
+    assert out[12].startswith("Removing a channel ")
+    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
     headings = ["rank", "channel", "score", "by chance", "q", "cross-fitted", "corrected, 95 %", "rank, 95 %"]
-    assert re.split(r" {2,}", out[13].strip()) == headings
-    assert [line.split()[1] for line in out[14:24]] == [str(channel) for channel in table.channel.head(10)]
-    assert out[24] == "... of 16 channels."
+    assert re.split(r" {2,}", out[14].strip()) == headings
+    assert [line.split()[1] for line in out[15:25]] == [str(channel) for channel in table.channel.head(10)]
+    assert out[25] == "... of 16 channels."
     drawn = (
         "activation_maps, activation_overlays, association_effect, cam, channel_weighted, faithfulness, "
         "ranking_curve, reliability, transforms"
@@ -106,7 +106,7 @@ def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: 
     assert out[start + 1].split()[:2] == ["0", "layer=conv1"]
     assert out[start + 2].split() == ["1", "layer=conv9", "failed", "0.0"]
     assert out[start + 3].split()[:7] == ["2", "layer=conv2", *best]
-    assert out[start + 3].split()[-3:] == ["1", "of", "7"]
+    assert out[start + 3].split()[-3:] == ["1", "of", "8"]
     assert out[start + 5] == "2 of 3 jobs finished."
     assert out[start + 6].startswith("Job 1 (layer=conv9) failed: layer must be one of the network's layers;")
 
@@ -202,7 +202,8 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
     records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
     assert len(records) == 5
     computed = Counter(name for record in records for name, had in record.from_store.items() if not had)
-    assert computed == {"download": 1, "activate": 1, "reduce": 5, "score": 5, "rank": 5, "remove": 5, "visualize": 5}
+    once = dict.fromkeys(("download", "activate", "ablate"), 1)
+    assert computed == once | dict.fromkeys(("reduce", "score", "rank", "remove", "visualize"), 5)
     store = tmp_path / "outputs" / "store"
     assert {name: len(list((store / name).iterdir())) for name in computed} == computed
 

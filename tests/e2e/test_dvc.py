@@ -80,7 +80,7 @@ def test_dvc_runs_all_then_nothing_then_what_depends_on_a_change_and_queues_a_sw
         pytest.skip("git is not here")
     checkout = Checkout(tmp_path / "checkout")
     behind = ["reduce", "score", "rank", "remove", "visualize"]
-    assert checkout.repro() == ["compose", "download", "activate", *behind]
+    assert sorted(checkout.repro()) == sorted(["compose", "download", "activate", "ablate", *behind])
     ranking = checkout.folder / "outputs" / "dvc" / "rank" / "ranking.csv"
     assert ranking.read_bytes() == by_runner(compose, tmp_path, "conv1")
     assert checkout.repro() == []
