@@ -132,7 +132,13 @@ def run_dir() -> str:
 
 def job_overrides() -> list[str]:
     """Return what was typed for the present job, a sweep's choice included."""
-    return [str(override) for override in HydraConfig.get().overrides.task]
+    return [as_typed(str(override)) for override in HydraConfig.get().overrides.task]
+
+
+def as_typed(override: str) -> str:
+    """Return an override without the ``++`` that `checked_overrides` puts before the settings of a union's members."""
+    plain = override.removeprefix("++")
+    return plain if plain.startswith(tuple(f"{name}." for name in UNIONS)) else override
 
 
 def typed_command() -> str:

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from pipeline import config
 from pipeline.config import (
+    as_typed,
     checked_overrides,
     compose_settings,
     options,
@@ -160,3 +161,8 @@ def test_help_names_every_key_and_its_default() -> None:
 def test_outputs_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path))
     assert compose_settings([]).paths.outputs == str(tmp_path)
+
+
+def test_what_was_typed_is_shown_as_it_was_typed() -> None:
+    typed = ["score.bass=5", "data.root=x", "layer=conv1", "++model.arguments.width=2", "score=pearson"]
+    assert [as_typed(override) for override in checked_overrides(typed)] == typed

@@ -88,7 +88,7 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert html.escape(command.partition(" hydra.run.dir")[0], quote=False) in (run_dir / "report.html").read_text()
     code, out, err = cli(*SMALL, "layer=conv1")
     assert (code, err) == (0, [])
-    assert [line.endswith("from the store") for line in out[1:8]] == [True] * 7
+    assert [line.endswith("from the store") for line in out[1:9]] == [True] * 8
 
 
 @pytest.mark.usefixtures("tracked")
@@ -274,7 +274,7 @@ def test_a_list_of_addresses_says_how_many_failed_and_where_to_read_why(cli: Cli
     # The server is gone: the second run asks nobody.
     code, out, err = cli(*SMALL, *asked)
     assert (code, err) == (0, [])
-    assert [line.endswith("from the store") for line in out[1:8]] == [True] * 7
+    assert [line.endswith("from the store") for line in out[1:9]] == [True] * 8
 
 
 def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
