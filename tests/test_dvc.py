@@ -59,7 +59,7 @@ def is_covered(path: str, params: list[str]) -> bool:
 
 
 def test_the_stages_are_ours_in_our_order_and_build_on_one_another_as_ours_do() -> None:
-    assert list(FILE) == ["compose", *NAMES]
+    assert list(FILE) == list(dvc.STEPS) == ["compose", *NAMES]
     for stage in STAGES:
         listed = FILE[stage.name]
         assert listed["cmd"] == f"python -m pipeline.dvc {stage.name}"
