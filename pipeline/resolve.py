@@ -6,6 +6,7 @@ import difflib
 from dataclasses import replace
 
 from pipeline.errors import InputError, SettingsError, listed
+from pipeline.networks.contributions import check_ranker
 from pipeline.networks.layers import canonical_name, layout
 from pipeline.networks.load import check_weights, class_names
 from pipeline.networks.targets import check_target
@@ -103,13 +104,15 @@ def check_network(settings: Settings) -> None:
     Raises
     ------
     NetworkError
-        If the layer is unknown or cannot be ranked, or the weights are not there or do not fit.
+        If the layer is unknown, cannot be ranked, or not by this ranker, or the weights are not there or do not fit.
     InputError
         If `target_class` or `n_components` is out of range.
     """
     check_weights(settings.model)
     found = layout(settings.model)
-    _, height, width = found.find(settings.layer).maps
+    layer = found.find(settings.layer)
+    _, height, width = layer.maps
+    check_ranker(settings.score.kind, settings.model, layer)
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:
         raise InputError(

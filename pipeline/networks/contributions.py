@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import captum.attr
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,9 +24,11 @@ from torch import nn
 from pipeline.errors import NetworkError
 from pipeline.networks.attribution import no_overwriting
 from pipeline.networks.layers import LayerInfo
+from pipeline.networks.load import probe
 from pipeline.networks.maps import as_maps, only_tensor
 from pipeline.networks.removal import Removal, Scores
 from pipeline.networks.tracing import with_separate_activations
+from pipeline.settings import ModelSettings
 
 Contributions = Callable[[torch.Tensor], torch.Tensor]
 
@@ -74,13 +75,9 @@ def contributions(
         removal = Removal(network, layer.name, channels, score, sample)
         return lambda inputs: _ablated(removal, inputs, layer.maps[0])
     if kind == "deeplift":
-        separate = with_separate_activations(network, layer.name)
-        if separate is None:
-            raise NetworkError(
-                "score=deeplift must have a network that torch.fx can trace; got one that it cannot. "
-                "Take another: score=conductance asks nothing of the network."
-            )
-        network = separate
+        network = _separate(network, layer.name)
+    import captum.attr  # late: it takes a second to import
+
     scored = _Scored(network, score)
     module = network.get_submodule(layer.name)
     kinds: dict[str, Callable[[torch.Tensor], Any]] = {
@@ -111,6 +108,30 @@ def weight_norms(module: nn.Module, n_channels: int) -> NDArray[np.float64]:
     NetworkError
         If the layer has no weights, or not a row of them for each channel.
     """
+    norms: NDArray[np.float64] = _own_weights(module, n_channels).double().norm(dim=1).cpu().numpy()
+    return norms
+
+
+def check_ranker(kind: str, model: ModelSettings, layer: LayerInfo) -> None:
+    """Raise `NetworkError` where the network has not what a ranker asks for; nothing is loaded."""
+    if kind == "weight_norm":
+        probe(model, lambda network, _: _own_weights(network.get_submodule(layer.name), layer.maps[0]))
+    elif kind == "deeplift":
+        probe(model, lambda network, _: _separate(network, layer.name))
+
+
+def _separate(network: nn.Module, layer: str) -> nn.Module:
+    separate = with_separate_activations(network, layer)
+    if separate is None:
+        raise NetworkError(
+            "score=deeplift must have a network that torch.fx can trace; got one that it cannot. "
+            "Take another: score=conductance asks nothing of the network."
+        )
+    return separate
+
+
+def _own_weights(module: nn.Module, n_channels: int) -> torch.Tensor:
+    """Return a row of weights for each channel, (n_channels, n_weights)."""
     weight = getattr(module, "weight", None)
     if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1:
         weight = module.weight.transpose(0, 1)
@@ -119,8 +140,7 @@ def weight_norms(module: nn.Module, n_channels: int) -> NDArray[np.float64]:
             f"layer must have weights for each of its {n_channels} channels with score=weight_norm; "
             f"got a {type(module).__name__}. Choose a convolution or a linear layer."
         )
-    norms: NDArray[np.float64] = weight.detach().double().reshape(n_channels, -1).norm(dim=1).cpu().numpy()
-    return norms
+    return weight.detach().reshape(n_channels, -1)
 
 
 def _ablated(removal: Removal, inputs: torch.Tensor, n_channels: int) -> torch.Tensor:

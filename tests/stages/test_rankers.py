@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from pipeline.errors import NetworkError, SettingsError
 from pipeline.figures.columns import SCORE_NAMES
@@ -89,3 +91,27 @@ def test_what_belongs_to_ace_alone_is_refused_elsewhere(compose: Compose) -> Non
     ]
     with pytest.raises(SettingsError, match=r"^score must be one of ablation, ace, conductance, .*; got 'shap'\.$"):
         compose("score=shap")
+
+
+class Deciding(nn.Module):
+    """What it does depends on the values: not to be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 6, 3), nn.Linear(6, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images).relu()
+        if maps.sum() > 1e9:
+            maps = maps * 0
+        return self.head(maps.mean(dim=(2, 3)))
+
+
+def test_what_a_ranker_cannot_do_is_refused_before_any_work(compose: Compose, tmp_path: Path) -> None:
+    own = ("model.factory=tests.stages.test_rankers:Deciding", "model.weights=random", "layer=conv")
+    with pytest.raises(NetworkError, match=r"^score=deeplift must have a network that torch\.fx can trace; got one "):
+        run(compose("score=deeplift", *own), tmp_path / "run")
+    with pytest.raises(NetworkError, match=r"^layer must have weights for each of its 16 channels "):
+        run(compose("score=weight_norm", "layer=relu1"), tmp_path / "run")
+    assert list((tmp_path / "outputs" / "store").glob("*/*")) == []
+    assert run(compose("score=conductance", "score.bootstrap=0", *own), tmp_path / "run").ranking.table.score.max() > 0
