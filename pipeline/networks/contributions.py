@@ -13,7 +13,8 @@ The paths and differences start from the input that is 0 after normalisation: an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from pipeline.errors import NetworkError
 from pipeline.networks.attribution import no_overwriting
 from pipeline.networks.layers import LayerInfo
 from pipeline.networks.load import probe
-from pipeline.networks.maps import as_maps, only_tensor
+from pipeline.networks.maps import as_maps, only_tensor, with_tensor
 from pipeline.networks.removal import Removal, Scores
 from pipeline.networks.tracing import with_separate_activations
 from pipeline.settings import ModelSettings
@@ -78,26 +79,40 @@ def contributions(
         network = _separate(network, layer.name)
     import captum.attr  # late: it takes a second to import
 
-    scored = _Scored(network, score)
-    module = network.get_submodule(layer.name)
+    scored, module, tap = _Scored(network, score), network.get_submodule(layer.name), nn.Identity()
     kinds: dict[str, Callable[[torch.Tensor], Any]] = {
-        "gradient_x_activation": captum.attr.LayerGradientXActivation(scored, module).attribute,
-        "conductance": lambda inputs: captum.attr.LayerConductance(scored, module).attribute(
+        "gradient_x_activation": captum.attr.LayerGradientXActivation(scored, tap).attribute,
+        "conductance": lambda inputs: captum.attr.LayerConductance(scored, tap).attribute(
             inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs)
         ),
-        "integrated_gradients": lambda inputs: captum.attr.LayerIntegratedGradients(scored, module).attribute(
+        "integrated_gradients": lambda inputs: captum.attr.LayerIntegratedGradients(scored, tap).attribute(
             inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs)
         ),
-        "deeplift": captum.attr.LayerDeepLift(scored, module).attribute,
+        "deeplift": captum.attr.LayerDeepLift(scored, tap).attribute,
     }
 
     def attributed(inputs: torch.Tensor) -> torch.Tensor:
-        with no_overwriting(network), torch.enable_grad():
-            found = only_tensor(kinds[kind](inputs.detach().clone().requires_grad_()))
-        assert found is not None  # layers.find has seen it
+        with no_overwriting(network), _tapped(module, tap), torch.enable_grad():
+            found = kinds[kind](inputs.detach().clone().requires_grad_())
         return as_maps(found.detach(), channels).sum(dim=(2, 3)).double().cpu()
 
     return attributed
+
+
+@contextmanager
+def _tapped(module: nn.Module, tap: nn.Module) -> Iterator[None]:
+    """Lead a layer's one tensor through `tap` inside the context: Captum takes no tuple, as attention puts out."""
+
+    def through(_module: nn.Module, _inputs: object, output: object) -> object:
+        tensor = only_tensor(output)
+        assert tensor is not None  # layers.find has seen it
+        return with_tensor(output, tap(tensor))
+
+    handle = module.register_forward_hook(through)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def weight_norms(module: nn.Module, n_channels: int) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from pipeline.errors import NetworkError
 from pipeline.networks.contributions import contributions, weight_norms
 from pipeline.networks.layers import LayerInfo
 from pipeline.networks.tracing import with_separate_activations
-from tests.networks.test_removal import Deciding
+from tests.networks.test_removal import Deciding, Token
 
 N_IMAGES = 4
 KINDS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
@@ -115,6 +115,20 @@ def test_channels_on_the_last_axis_are_understood(kind: str) -> None:
     network = seeded(nn.Sequential(nn.Flatten(), nn.Linear(243, 6), nn.ReLU(), nn.Linear(6, 4)))
     layer = LayerInfo("1", "Linear", (6,), 1, "last")
     assert found(kind, network, layer, images(), n_steps=8).shape == (N_IMAGES, 6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_that_puts_its_tensor_into_a_tuple_is_understood(kind: str) -> None:
+    network = seeded(Token())
+    layer = LayerInfo("attention", "MultiheadAttention", (25, 8), 1, "last")
+    tokens = torch.randn(N_IMAGES, 8, 5, 5, generator=torch.Generator().manual_seed(2))
+    by_kind = found(kind, network, layer, tokens)
+    # What lies behind is linear: what a channel adds is its activation times its weight, less that of the zero input.
+    seen = [network.attention(*[each.flatten(2).transpose(1, 2)] * 3, need_weights=False)[0].mean(dim=1)
+            for each in (tokens, torch.zeros_like(tokens))]  # fmt: skip
+    is_difference = kind in ("conductance", "integrated_gradients", "deeplift")
+    by_hand = (seen[0] - seen[1] if is_difference else seen[0]) * network.head.weight[2]
+    torch.testing.assert_close(by_kind, by_hand.double(), rtol=0.02, atol=2e-3)
 
 
 def test_deeplift_of_what_cannot_be_traced_is_refused() -> None:
