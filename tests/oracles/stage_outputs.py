@@ -9,10 +9,12 @@ to a multiple of 1/256 before the next one reads it.
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import sys
 from dataclasses import fields, is_dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -69,53 +71,106 @@ def exact(artifact: Any) -> Any:
 
 
 def described(path: Path) -> Any:
-    """Return what is compared of a file: all of a text or an image, projections of an array, a drawing's thumbnail."""
+    """Return what is compared of a file: every value that it holds, or the thumbnail of a drawing.
+
+    Numbers are compared with a tolerance (see `differ`), everything else exactly.
+    """
     match path.suffix:
         case ".npy":
-            array = np.load(path)
-            weights = np.random.default_rng(0).integers(-8, 9, (3, array.size)) / 8
-            return {"shape": list(array.shape), "projections": (weights @ array.ravel().astype(float)).tolist()}
+            return projected(np.load(path))
         case ".png":
             with Image.open(path) as image:
-                return {"thumbnail": list(image.convert("L").resize((16, 12), Image.Resampling.BOX).tobytes())}
+                return thumbnail(image)
         case ".csv" if path.name in ("effects.csv", "curves.csv"):  # means, which no machine need round alike
-            return {"rows": pd.read_csv(path).to_numpy().tolist()}
+            return table(pd.read_csv(path))
+        case ".parquet":
+            return table(pd.read_parquet(path))
+        case ".json":
+            return values(json.loads(path.read_text(encoding="utf-8")))
         case ".bmp" | ".csv" | ".txt":
             return digest_file(path)
         case _:
-            return "written"
+            raise AssertionError(f"say how {path.name} is described: a file that is not compared hides wrong results")
+
+
+def projected(array: np.ndarray) -> dict[str, Any]:
+    """Return three weighted sums of an array's values; no weight is 0, so that any change of a value moves them."""
+    weights = (2 * np.random.default_rng(0).integers(-8, 8, (3, array.size)) + 1) / 16
+    return {"shape": list(array.shape), "projections": (weights @ array.ravel().astype(float)).tolist()}
+
+
+def thumbnail(image: Image.Image) -> dict[str, Any]:
+    """Return a small grey copy of a drawing, whose pixels two machines need not draw alike."""
+    return {"thumbnail": list(image.convert("L").resize((16, 12), Image.Resampling.BOX).tobytes())}
+
+
+def table(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return a table's columns and cells in plain JSON types; a missing value is None."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    return {"columns": [str(name) for name in frame], "rows": json.loads(json.dumps(cells.to_numpy().tolist()))}
+
+
+def values(found: Any) -> Any:
+    """Return a JSON file's values, with the pictures and bytes that it holds described by what they decode to."""
+    if isinstance(found, dict):
+        if isinstance(found.get("bytes"), str):
+            levels = np.frombuffer(base64.b64decode(found["bytes"]), dtype=np.uint8)
+            found = {**found, "bytes": projected(levels)}
+        return {name: values(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [values(value) for value in found]
+    if isinstance(found, str) and found.startswith("data:image/"):
+        with Image.open(BytesIO(base64.b64decode(found.partition(",")[2]))) as image:
+            return {"mode": image.mode, **projected(np.asarray(image.convert("RGB")))}
+    return found
+
+
+def run_stages(folder: Path) -> None:
+    """Run every stage on the fixed input; each leaves its files in ``folder/<stage>``."""
+    write_images(folder / "input")
+    settings = resolve(
+        compose_settings(
+            ["data=folder", f"data.root={folder / 'input'}", "class_name=noise", "target_class=1",
+             "model.factory=tests.oracles.stage_outputs:ExactNetwork", "model.weights=random",
+             "model.class_names=null", "model.device=cpu", "layer=conv1", f"n_images={N_IMAGES}",
+             "n_components=2", "score.bass=0.0", "visualize.dpi=50", "tracking.enabled=false"]
+        )
+    )  # fmt: skip
+    made: dict[str, Any] = {}
+    for stage in STAGES:
+        (folder / stage.name).mkdir()
+        upstream = [made[name] for name in stage.upstream]
+        stage.module.run(
+            stage.module.select(settings), *upstream, folder=folder / stage.name, progress=lambda done, total: None
+        )
+        made[stage.name] = exact(stage.artifact.load(folder / stage.name))
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the files that a stage left in its folder, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def described_outputs(folder: Path) -> Outputs:
+    """Return each stage's version, and what is compared of the files that it left in ``folder/<stage>``."""
+    found: Outputs = {}
+    for stage in STAGES:
+        outputs = {
+            path.relative_to(folder / stage.name).as_posix(): described(path) for path in files(folder / stage.name)
+        }
+        images = "".join(outputs.pop(name) for name in sorted(outputs) if name.endswith(".bmp"))
+        found[stage.name] = {
+            "version": stage.module.VERSION,
+            "outputs": outputs | ({"images": digest_bytes(images.encode())} if images else {}),
+        }
+    return found
 
 
 def stage_outputs() -> Outputs:
     """Return each stage's version, and what it makes of the fixed input."""
-    found: Outputs = {}
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        write_images(folder / "images")
-        settings = resolve(
-            compose_settings(
-                ["data=folder", f"data.root={folder / 'images'}", "class_name=noise", "target_class=1",
-                 "model.factory=tests.oracles.stage_outputs:ExactNetwork", "model.weights=random",
-                 "model.class_names=null", "model.device=cpu", "layer=conv1", f"n_images={N_IMAGES}",
-                 "n_components=2", "score.bass=0.0", "visualize.dpi=50", "tracking.enabled=false"]
-            )
-        )  # fmt: skip
-        made: dict[str, Any] = {}
-        for stage in STAGES:
-            (folder / stage.name).mkdir()
-            upstream = [made[name] for name in stage.upstream]
-            stage.module.run(
-                stage.module.select(settings), *upstream, folder=folder / stage.name, progress=lambda done, total: None
-            )
-            made[stage.name] = exact(stage.artifact.load(folder / stage.name))
-            paths = sorted(path for path in (folder / stage.name).rglob("*") if path.is_file())
-            outputs = {path.relative_to(folder / stage.name).as_posix(): described(path) for path in paths}
-            images = "".join(outputs.pop(name) for name in sorted(outputs) if name.endswith(".bmp"))
-            found[stage.name] = {
-                "version": stage.module.VERSION,
-                "outputs": outputs | ({"images": digest_bytes(images.encode())} if images else {}),
-            }
-    return found
+        run_stages(Path(scratch))
+        return described_outputs(Path(scratch))
 
 
 def differ(one: Any, other: Any) -> bool:
@@ -125,13 +180,16 @@ def differ(one: Any, other: Any) -> bool:
             return True
         if "projections" in one:
             is_close = np.allclose(one["projections"], other["projections"], rtol=0, atol=1e-7)
-            return one["shape"] != other["shape"] or not is_close
-        if "rows" in one:
-            return not np.allclose(one["rows"], other["rows"], rtol=1e-5, atol=1e-5)
+            return any(one[name] != other[name] for name in one if name != "projections") or not is_close
         if "thumbnail" in one:
             return bool(np.abs(np.subtract(one["thumbnail"], other["thumbnail"])).max() > 8)
         return any(differ(one[name], other[name]) for name in one)
-    return bool(one != other)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) != len(other) or any(differ(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, float) or isinstance(other, float):
+        are_numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (one, other))
+        return not are_numbers or not np.isclose(one, other, rtol=1e-7, atol=1e-9, equal_nan=True)
+    return type(one) is not type(other) or bool(one != other)
 
 
 def main() -> None:

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline.runner import STAGES
-from tests.oracles.stage_outputs import PATH, Outputs, differ, stage_outputs
+from tests.oracles.stage_outputs import PATH, Outputs, described, described_outputs, differ, files, run_stages
+
+NAMES = [stage.name for stage in STAGES]
 
 
 @pytest.fixture(scope="module")
-def found() -> Outputs:
-    return stage_outputs()
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every stage makes of the fixed input, as files."""
+    folder = tmp_path_factory.mktemp("stages")
+    run_stages(folder)
+    return folder
 
 
-@pytest.mark.parametrize("name", [stage.name for stage in STAGES])
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Outputs:
+    return described_outputs(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_results_change_only_with_the_stages_version(name: str, found: Outputs) -> None:
     recorded = json.loads(PATH.read_text())[name]
     if recorded["version"] != found[name]["version"]:
@@ -24,11 +41,116 @@ def test_results_change_only_with_the_stages_version(name: str, found: Outputs) 
         pytest.fail(f"{name} makes other results of the same input: raise VERSION in pipeline/stages/{name}.py")
 
 
-def test_a_change_in_any_number_or_file_is_seen(found: Outputs) -> None:
+def moved(value: Any) -> Any:
+    """Return another value of the same type: a number that differs by a millionth, a text by a letter."""
+    if isinstance(value, bool | np.bool_):
+        return not value
+    if isinstance(value, int | np.integer):
+        return value + 1
+    if isinstance(value, float | np.floating):
+        return 0.5 if np.isnan(value) else value + 1e-6 * max(1.0, abs(value))
+    return f"{value}x"
+
+
+def change_array(path: Path, draw: np.random.Generator) -> None:
+    array = np.load(path)
+    place = int(draw.integers(array.size))
+    array.flat[place] = moved(array.flat[place])
+    np.save(path, array)
+
+
+def change_table(path: Path, draw: np.random.Generator) -> None:
+    frame = pd.read_parquet(path)
+    row, column = int(draw.integers(len(frame))), str(draw.choice(frame.columns))
+    cells = frame[column].tolist()
+    cells[row] = moved(cells[row])
+    frame[column] = pd.Series(cells, dtype=frame[column].dtype)
+    frame.to_parquet(path, index=False)
+
+
+def change_csv(path: Path, draw: np.random.Generator) -> None:
+    lines = path.read_text().splitlines()
+    row = int(draw.integers(len(lines)))
+    cells = lines[row].split(",")
+    place = int(draw.integers(len(cells)))
+    try:
+        cells[place] = repr(moved(float(cells[place]))) if "." in cells[place] else str(int(cells[place]) + 1)
+    except ValueError:
+        cells[place] += "x"
+    lines[row] = ",".join(cells)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the place of every value in nested lists and dictionaries."""
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [place for name, each in items for place in leaves(each, (*path, name))]
+    return [path]
+
+
+def change_json(path: Path, draw: np.random.Generator) -> None:
+    found = json.loads(path.read_text())
+    places = [place for place in leaves(found) if place[-1] not in ("src", "bytes")]
+    *parents, last = places[int(draw.integers(len(places)))]
+    parent = found
+    for name in parents:
+        parent = parent[name]
+    parent[last] = moved(parent[last])
+    path.write_text(json.dumps(found))
+
+
+def change_text(path: Path, draw: np.random.Generator) -> None:
+    data = bytearray(path.read_bytes() or b" ")
+    data[int(draw.integers(len(data)))] ^= 1
+    path.write_bytes(data)
+
+
+def change_picture(path: Path, draw: np.random.Generator) -> None:
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("RGB"))
+    height, width = pixels.shape[:2]
+    top, left = int(draw.integers(height // 2)), int(draw.integers(width // 2))
+    pixels[top : top + height // 2, left : left + width // 2] ^= 255
+    Image.fromarray(pixels).save(path)
+
+
+CHANGES: dict[str, Callable[[Path, np.random.Generator], None]] = {
+    ".npy": change_array, ".parquet": change_table, ".json": change_json, ".csv": change_csv, ".txt": change_text,
+    ".bmp": change_text, ".png": change_picture,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_value_changed_in_any_real_file_is_seen(name: str, folder: Path, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    changed = 0
+    for path in files(folder / name):
+        for _ in range(5):
+            copy = Path(shutil.copy(path, tmp_path))
+            CHANGES[path.suffix](copy, draw)
+            assert differ(described(path), described(copy)), path
+            changed += 1
+    assert changed >= 5
+
+
+def test_a_picture_or_bytes_within_a_json_file_are_seen(folder: Path, tmp_path: Path) -> None:
+    gallery = folder / "visualize" / "gallery.json"
+    found = json.loads(gallery.read_text())
+    for places in (("images", 0, "src"), ("maps", "src"), ("transforms", "bytes")):
+        *parents, last = places
+        other = json.loads(gallery.read_text())
+        parent = other
+        for name in parents:
+            parent = parent[name]
+        parent[last] = found["images"][1]["src"] if last == "src" else "AAAA" + parent[last][4:]
+        (tmp_path / "gallery.json").write_text(json.dumps(other))
+        assert differ(described(gallery), described(tmp_path / "gallery.json")), places
+
+
+def test_a_file_missing_or_added_is_seen(found: Outputs) -> None:
     for stage in found.values():
-        for name, output in stage["outputs"].items():
-            changed = {**stage["outputs"], name: "something else"}
-            assert differ(stage["outputs"], changed)
-            if isinstance(output, dict) and "projections" in output:
-                moved = {**output, "projections": [value + 1e-6 for value in output["projections"]]}
-                assert differ(stage["outputs"], {**stage["outputs"], name: moved})
+        outputs = stage["outputs"]
+        assert differ(outputs, {**outputs, "another.npy": "x"})
+        for name in outputs:
+            assert differ(outputs, {other: value for other, value in outputs.items() if other != name})
