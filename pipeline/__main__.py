@@ -18,13 +18,13 @@ from pipeline.config import (
     started_sweep,
     with_absolute_outputs,
 )
-from pipeline.doors import door, report
+from pipeline.command_line import command, print_error
 from pipeline.errors import PipelineError
 from pipeline.job import run_job
 from pipeline.resources import conf_dir
 
 
-@door
+@command
 def main() -> None:
     """Run what the command line asks for; exit with 1 where it cannot be done, 130 where it was stopped."""
     arguments = sys.argv[1:]
@@ -54,7 +54,7 @@ def _launched() -> int:
         print("stopped; what is finished stays in the store", file=sys.stderr)
         return 130
     except HydraException as refusal:
-        report(PipelineError(" ".join(str(refusal).split())))
+        print_error(PipelineError(" ".join(str(refusal).split())))
         return 1
     except OSError as refusal:  # Hydra makes the run's folder
         return _refused_by_disk(refusal)
@@ -73,7 +73,7 @@ def _refused_by_disk(refusal: OSError) -> int:
         with storage_errors("the run's folder", Path(refusal.filename or ".")):
             raise refusal
     except PipelineError as error:
-        report(error)
+        print_error(error)
         return 1
 
 
@@ -86,7 +86,7 @@ def _sum_up(sweep: SweepStart, launcher_error: Exception | None) -> int:
             lines = str(launcher_error).strip().splitlines() or [type(launcher_error).__name__]
             raise PipelineError(f"every job must come back from its launcher; got: {lines[-1]}. See {sweep.folder}.")
     except PipelineError as error:
-        report(error)
+        print_error(error)
         return 1
     return 0 if is_complete else 1
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import compose_settings
-from pipeline.doors import door
+from pipeline.command_line import command
 from pipeline.errors import InputError
 
 DESCRIPTION = """Compares logged rankings of the same layer: Spearman, Kendall and rank-biased overlap of every pair,
@@ -55,7 +55,7 @@ def arguments(typed: list[str]) -> argparse.Namespace:
     return asked
 
 
-@door
+@command
 def main() -> None:
     """Compare what the command line names."""
     asked = arguments(sys.argv[1:])

@@ -189,9 +189,9 @@ def register_resolvers() -> None:
 
 
 def _convolutions(_root_: DictConfig) -> str:
-    from pipeline.networks.layers import layout
+    from pipeline.networks.load import layout_of
 
-    layers = layout(_typed(ModelSettings, _root_.model)).rankable()
+    layers = layout_of(_typed(ModelSettings, _root_.model)).rankable()
     return ",".join(layer.name for layer in layers if layer.type == "Conv2d")
 
 

@@ -23,12 +23,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts import Ablations, Activations, ChannelScores, Effects, Figures, ImageSet, Projections
+from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
+from pipeline.environment import git_state
 from pipeline.numerics.compiled import announced_by
-from pipeline.runner import STAGES, RunResult, Stage, StageReport
-from pipeline.score_settings import AceSettings
-from pipeline.settings import Settings
-from pipeline.tracking.environment import git_state
+from pipeline.observer import Observer, RunResult, StageReport
+from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, REPORT
+from pipeline.settings import AceSettings, Settings
+from pipeline.stages import ORDER
+from pipeline.stages.stage import Stage
 
 N_SHOWN = 10
 TABLE_WIDTH = 120
@@ -63,7 +65,7 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-class ConsoleObserver:
+class ConsoleObserver(Observer):
     """Print a line per stage, a progress bar while one is computed, the best channels at the end."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -96,7 +98,7 @@ class ConsoleObserver:
         """Print the note between the stages."""
         self._print(f"  {text}")
 
-    def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
+    def stage_started(self, stage: Stage[Any, Any]) -> Callable[[int, int], None] | None:
         """Show a bar, with the time left, where somebody looks at a terminal."""
         if not self._console.is_terminal:
             return None
@@ -107,11 +109,11 @@ class ConsoleObserver:
         progress = self._progress
         return lambda done, total: progress.update(task, completed=done, total=total)
 
-    def stage_finished(self, report: StageReport, artifact: Any) -> None:
+    def stage_finished(self, report: StageReport) -> None:
         """Print what the stage made."""
         self._stop_progress()
         time = "from the store" if report.is_cached else f"{report.seconds:.1f} s"
-        self._print(f"  {report.stage.name:<10} {_described(artifact):<46} {time:>14}")
+        self._print(f"  {report.stage.name:<10} {report.artifact.description:<46} {time:>14}")
 
     def finished(self, result: RunResult) -> None:
         """Print the ten best channels, where everything lies, and how to open it."""
@@ -136,19 +138,19 @@ class ConsoleObserver:
         self._print(f"... of {rest}." if len(table) > N_SHOWN else f"{rest}.")
         if git_state().get("git_dirty") == "true":
             self._print("Note: the code has uncommitted changes, so the commit logged does not tell all of it.")
-        figures: Figures = result.artifacts["visualize"]
+        figures = result.artifacts[Figures]
         for note in result.notes:
             self._print(f"Note: {note}.")
         self._print("")
-        if result.artifacts["download"].report is not None:
-            self._print(f"Images   {_shown_path(result.run_dir / 'download_report.csv')} (every address)")
-        self._print(f"Ranking  {_shown_path(result.run_dir / 'ranking.csv')}")
+        if result.artifacts[ImageSet].report is not None:
+            self._print(f"Images   {_shown_path(result.run_dir / DOWNLOAD_REPORT)} (every address)")
+        self._print(f"Ranking  {_shown_path(result.run_dir / Ranking.CSV)}")
         if (result.run_dir / Effects.CSV).exists():
             self._print(f"Effects  {_shown_path(result.run_dir / Effects.CSV)}")
         names = ", ".join(path.stem for path in figures.paths)
-        if (result.run_dir / "report.html").exists():
-            self._print(f"Report   {_shown_path(result.run_dir / 'report.html')}")
-        self._print(f"Figures  {_shown_path(result.run_dir / 'figures')} ({names})")
+        if (result.run_dir / REPORT).exists():
+            self._print(f"Report   {_shown_path(result.run_dir / REPORT)}")
+        self._print(f"Figures  {_shown_path(result.run_dir / FIGURES)} ({names})")
         outputs = result.settings.paths.outputs
         option = (
             ""
@@ -211,46 +213,10 @@ def _sweep_columns(summary: pd.DataFrame) -> dict[str, list[str]]:
     for heading, name, text in SWEPT:
         columns[heading] = ["" if pd.isna(value) else text.format(value) for value in summary[name]]
     columns["from store"] = [
-        f"{len(stages.split())} of {len(STAGES)}" if finished else ""
+        f"{len(stages.split())} of {len(ORDER)}" if finished else ""
         for stages, finished in zip(summary.from_store, has_finished, strict=True)
     ]
     return {heading: cells for heading, cells in columns.items() if any(cells)}
-
-
-def _described(artifact: Any) -> str:
-    """Return an artifact's shape in words."""
-    match artifact:
-        case ImageSet(records=records):
-            sizes = sorted({(record.width, record.height) for record in records})
-            size = " x ".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
-            failed = f" ({artifact.n_failed} addresses failed)" if artifact.n_failed else ""
-            return f"{len(records)} images of {size} pixels{failed}"
-        case Activations(maps=maps):
-            return f"{maps.shape[0]} channels of {maps.shape[2]} x {maps.shape[3]}"
-        case Projections(explained_variance_ratio=ratios, dead=dead):
-            share = ratios[~dead].sum(axis=1).mean() if (~dead).any() else 0.0
-            n_kept = (ratios[~dead] > 0).sum(axis=1)
-            kept = (
-                "to".join(f" {count} " for count in sorted({n_kept.min(), n_kept.max()})).strip()
-                if len(n_kept)
-                else "0"
-            )
-            return f"{kept} components hold {share:.0%} of the variance"
-        case ChannelScores(fit=fit, dead=dead):
-            mean = "" if fit is None else f", {fit.iterations[~dead].mean():.1f} iterations on average"
-            return f"{len(dead)} channels{mean}"
-        case Ablations():
-            n_modes, n_channels, _ = artifact.changes.shape
-            return f"{n_channels} channels, each in {n_modes} ways" if artifact.is_measured else "no channels removed"
-        case Effects(faithfulness=found):
-            if not artifact.is_measured:
-                return "no channels removed"
-            agreement = "" if found.spearman is None else f", Spearman {found.spearman:.2f} with the ranking"
-            return f"{len(artifact.table)} channels{agreement}"
-        case Figures():
-            return f"{len(artifact.paths)} figures"
-        case _:
-            return f"{len(artifact.table)} channels"
 
 
 def _shown_path(path: Path) -> Path:

@@ -1,7 +1,7 @@
-"""``python -m pipeline.dvc STAGE``: what ``dvc.yaml`` runs, one stage a process, through the same store as everybody.
+"""``python -m pipeline.dvc STAGE``: the commands in ``dvc.yaml``, one stage a process, over the same store as all runs.
 
-``compose`` owns ``params.yaml``; each of the stages leaves its artifact's files below ``outputs/dvc``, where DVC
-keeps track of them. DVC itself is not imported: it calls us.
+``compose`` owns ``params.yaml`` and generates ``dvc.yaml``; each of the stages puts the files of its artifact below
+``outputs/dvc``, where DVC tracks them. This module does not import DVC.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pipeline.config import CONFIG_NAME
+from pipeline.artifacts import Ranking
+from pipeline.command_line import command
+from pipeline.config import CONFIG_NAME, compose_settings
 from pipeline.digests import digest_bytes, digest_file
-from pipeline.doors import door
 from pipeline.errors import SettingsError
 from pipeline.resources import conf_dir
+from pipeline.files import write_whole
 from pipeline.settings import Settings, settings_from
+from pipeline.stages import ORDER, stage
 
 if TYPE_CHECKING:
-    from pipeline.artifacts import Ranking
-    from pipeline.runner import Stage
-    from pipeline.store import ArtifactKey, Store
+    from pipeline.observer import Observer
 
-# As the runner has them, whose import takes seconds: a test compares.
-STEPS = ("compose", "download", "activate", "reduce", "score", "rank", "ablate", "remove", "visualize")
-PARAMS = Path("params.yaml")
+PARAMS, DVC_YAML = Path("params.yaml"), Path("dvc.yaml")
 FOLDER = Path("outputs/dvc")
 COMPOSED_FROM = "conf_digest"
 HEADER = "# Composed from conf/ by `python -m pipeline.dvc compose`; edit it, or `dvc exp run -S layer=conv2`.\n"
@@ -61,6 +60,15 @@ def compose_params() -> None:
     PARAMS.write_text(HEADER + text, encoding="utf-8")
 
 
+def generate_dvc_yaml() -> None:
+    """Write ``dvc.yaml`` anew if the stages, what they read or what they import have changed."""
+    from pipeline.dvc_file import dvc_yaml
+
+    text = dvc_yaml(compose_settings([]))
+    if not DVC_YAML.exists() or DVC_YAML.read_text(encoding="utf-8") != text:
+        write_whole(DVC_YAML, text)
+
+
 def load_params() -> Settings:
     """Return the settings in ``params.yaml``, their outputs in the checkout even where a copy of it runs.
 
@@ -84,36 +92,22 @@ def checkout() -> Path:
 
 
 def run_stage(name: str) -> None:
-    """Run one stage and leave its files in its own folder; the last one logs the whole run as well."""
+    """Run one stage and put its files into its own folder; the last stage runs and logs everything."""
     from pipeline.console import ConsoleObserver
     from pipeline.resolve import resolve
-    from pipeline.runner import STAGES, plan, run, store_of
+    from pipeline.runner import Execution, run, store_of
 
     settings = load_params()
-    if name == STAGES[-1].name:
+    if name == ORDER[-1]:
         run(settings, FOLDER / "run", [ConsoleObserver(), *_trackers(settings)])
         return
     settings = resolve(settings)
-    (stage,) = (stage for stage in STAGES if stage.name == name)
     with store_of(settings, [ConsoleObserver()]) as store:
-        folder = _artifact_folder(stage, settings, store, plan(settings))
-        _publish(folder, FOLDER / name)
-        if name == "rank":
-            _write_metrics(stage.artifact.load(folder))  # type: ignore[arg-type]
-
-
-def _artifact_folder(stage: Stage, settings: Settings, store: Store, keys: dict[str, ArtifactKey]) -> Path:
-    """Return the folder of a stage's artifact; what upstream of it the store has lost is computed again."""
-    from pipeline.runner import STAGES, advance
-
-    if (folder := store.find(keys[stage.name])) is not None:
-        return folder
-    upstream = {
-        each.name: each.artifact.load(_artifact_folder(each, settings, store, keys))
-        for each in STAGES
-        if each.name in stage.upstream
-    }
-    return advance(stage, settings, store, keys[stage.name], upstream)[0]
+        execution = Execution(settings, store)
+        made = execution.obtain(stage(name)).artifact
+        _publish(execution.artifacts.folders[type(made)], FOLDER / name)
+    if isinstance(made, Ranking):
+        write_whole(FOLDER / "metrics.json", json.dumps(made.summary(), indent=1) + "\n")
 
 
 def _publish(source: Path, target: Path) -> None:
@@ -133,13 +127,7 @@ def _publish(source: Path, target: Path) -> None:
     shutil.copytree(source, target, copy_function=link_or_copy, ignore=ignored)
 
 
-def _write_metrics(ranking: Ranking) -> None:
-    with (FOLDER / "metrics.json").open("w", encoding="utf-8") as file:
-        json.dump(ranking.summary(), file, indent=1)
-        file.write("\n")
-
-
-def _trackers(settings: Settings) -> list[Any]:
+def _trackers(settings: Settings) -> list[Observer]:
     if not settings.tracking.enabled:
         return []
     from pipeline.tracking.mlflow import MlflowTracker
@@ -147,13 +135,15 @@ def _trackers(settings: Settings) -> list[Any]:
     return [MlflowTracker({"dvc": os.environ.get("DVC_EXP_NAME", "repro")})]
 
 
-@door
+@command
 def main() -> None:
     """Run what ``dvc.yaml`` asks for; exit with 1 where it cannot be done."""
-    if len(sys.argv) != 2 or sys.argv[1] not in STEPS:
-        raise SettingsError(f"STAGE must be one of {', '.join(STEPS)}; got {' '.join(sys.argv[1:]) or 'nothing'}.")
+    steps = ("compose", *ORDER)
+    if len(sys.argv) != 2 or sys.argv[1] not in steps:
+        raise SettingsError(f"STAGE must be one of {', '.join(steps)}; got {' '.join(sys.argv[1:]) or 'nothing'}.")
     if sys.argv[1] == "compose":
         compose_params()
+        generate_dvc_yaml()
     else:
         FOLDER.mkdir(parents=True, exist_ok=True)
         run_stage(sys.argv[1])

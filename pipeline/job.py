@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import job_overrides, run_dir, settings_from_config, sweep_id, typed_command
-from pipeline.doors import outlive_readers, report
+from pipeline.command_line import outlive_readers, print_error
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pipeline.records import Record
-    from pipeline.runner import Observer
+    from pipeline.observer import Observer
 
 
 def run_job(config: DictConfig) -> None:
@@ -27,12 +27,12 @@ def run_job(config: DictConfig) -> None:
     # Late, so that --help and a mistyped setting do not wait for torch and MLflow.
     from pipeline.records import Record
 
-    outlive_readers()  # a launcher's process came by no door
+    outlive_readers()  # the process of a launcher has not called it yet
     record = Record(overrides=job_overrides())
     try:
         _answer(config, record)
     except PipelineError as error:
-        report(error)
+        print_error(error)
         record.error = str(error)
     except Exception as error:
         if sweep_id() is None:
@@ -50,7 +50,7 @@ def _answer(config: DictConfig, record: Record) -> None:
     from pipeline.console import ConsoleObserver
     from pipeline.records import RecordingObserver
     from pipeline.runner import run
-    from pipeline.tracking.report import ReportWriter
+    from pipeline.report_writer import ReportWriter
 
     # The report first: the tracker logs it.
     observers: list[Observer] = [ReportWriter(typed_command()), ConsoleObserver(), RecordingObserver(record)]

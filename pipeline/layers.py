@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import compose_settings
-from pipeline.doors import door
+from pipeline.command_line import command
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
@@ -25,7 +25,7 @@ No weights are loaded or downloaded.
 HEADINGS = (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right"), ("output", "left"))
 
 
-@door
+@command
 def main() -> None:
     """Print the layers of the model that the overrides choose."""
     overrides = sys.argv[1:]
@@ -35,9 +35,9 @@ def main() -> None:
     # The question's other settings are not asked here; a source that lacks its folder shall not stand in the way.
     asked = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
     settings = compose_settings([*asked, "data=digits", "target=class"])
-    from pipeline.networks.layers import layout
+    from pipeline.networks.load import layout_of
 
-    found = layout(settings.model)
+    found = layout_of(settings.model)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
     for heading, justify in HEADINGS:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]

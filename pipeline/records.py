@@ -6,15 +6,14 @@ A sweep's jobs may run in other processes or on other machines; these files are 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Effects, Ranking
-from pipeline.runner import RunResult, Stage, StageReport
-from pipeline.settings import Settings
+from pipeline.files import write_whole
+from pipeline.observer import Observer, RunResult, StageReport
 
 RESULT = "result.json"
 
@@ -66,40 +65,26 @@ class Record:
 
     def save(self, run_dir: Path) -> None:
         """Write the file, whole or not at all."""
-        run_dir.mkdir(parents=True, exist_ok=True)
-        part = run_dir / f"{RESULT}.part"
-        part.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        os.replace(part, run_dir / RESULT)
+        write_whole(run_dir / RESULT, json.dumps(asdict(self), indent=1) + "\n")
 
 
-class RecordingObserver:
+class RecordingObserver(Observer):
     """Gather a `Record` while the run goes on."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
 
-    def started(self, settings: Settings) -> None:
-        """Need no word."""
-
-    def resolved(self, settings: Settings) -> None:
-        """Need no word: ``settings.json`` lies beside."""
-
     def noted(self, text: str) -> None:
         """Keep the note."""
         self._record.notes.append(text)
 
-    def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
-        """Need no progress."""
-        del stage
-        return None
-
-    def stage_finished(self, report: StageReport, artifact: Any) -> None:
+    def stage_finished(self, report: StageReport) -> None:
         """Keep the stage's time, its key, whether the store had it, and how good the ranking is."""
         name = report.stage.name
         self._record.seconds[name] = round(report.seconds, 3)
         self._record.from_store[name] = report.is_cached
         self._record.keys[name] = report.key.digest
-        match artifact:
+        match report.artifact:
             case Ranking(trust=trust):
                 self._record.reliability = trust.reliability
             case Effects(faithfulness=found):

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import compose_settings
-from pipeline.doors import door
+from pipeline.command_line import command
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings, settings_from
 
@@ -144,7 +144,8 @@ def reproduce(run_id: str, overrides: list[str]) -> bool:
     place = compose_settings([*here, "data=digits"])
 
     from pipeline.console import ConsoleObserver
-    from pipeline.runner import RunResult, run
+    from pipeline.observer import RunResult
+    from pipeline.runner import run
     from pipeline.tracking.mlflow import MlflowTracker
     from pipeline.tracking.recorded import load_run
 
@@ -178,7 +179,7 @@ def reproduce(run_id: str, overrides: list[str]) -> bool:
     return found.verdict != "different"
 
 
-@door
+@command
 def main() -> None:
     """Reproduce the run that the command line names; exit with 1 where it comes out different, or cannot be run."""
     arguments = sys.argv[1:]

@@ -6,12 +6,12 @@ import difflib
 from dataclasses import replace
 
 from pipeline.errors import InputError, SettingsError, listed
-from pipeline.networks.contributions import check_ranker
-from pipeline.networks.layers import canonical_name, layout
-from pipeline.networks.load import check_weights, class_names
+from pipeline.networks.layout import canonical_name
+from pipeline.networks.load import check_weights, class_names, layout_of, probe
 from pipeline.networks.targets import check_target
 from pipeline.networks.torchvision_models import RANDOM
 from pipeline.numerics.pca import check_n_components
+from pipeline.rankers import RANKERS
 from pipeline.settings import ModelSettings, RegressionTarget, Settings
 from pipeline.sources import source_for
 
@@ -67,7 +67,7 @@ def _index_of(
     if data_names and class_name in data_names:
         # Random weights have learnt no class: any output serves, so the data's own order does.
         is_untrained = model.weights == RANDOM and model.checkpoint is None and model.factory is None
-        if is_untrained or (names is None and layout(model).n_outputs == len(data_names)):
+        if is_untrained or (names is None and layout_of(model).n_outputs == len(data_names)):
             return data_names.index(class_name)
     if names is None:
         raise SettingsError(
@@ -90,7 +90,7 @@ def _name_of(
         return names[target_class]
     if data_names is None:
         return None
-    if target_class < len(data_names) == layout(model).n_outputs:
+    if target_class < len(data_names) == layout_of(model).n_outputs:
         return data_names[target_class]
     raise SettingsError(
         f"class_name must be given; got null, and nothing says which of {listed(data_names)} is class {target_class}. "
@@ -109,10 +109,10 @@ def check_network(settings: Settings) -> None:
         If `target_class` or `n_components` is out of range.
     """
     check_weights(settings.model)
-    found = layout(settings.model)
+    found = layout_of(settings.model)
     layer = found.find(settings.layer)
     _, height, width = layer.maps
-    check_ranker(settings.score.kind, settings.model, layer)
+    probe(settings.model, lambda network, _: RANKERS[settings.score.kind].check(network, layer))
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:
         raise InputError(

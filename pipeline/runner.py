@@ -1,143 +1,41 @@
-"""The order of the stages, what is taken from the store and what is computed, and who is told."""
+"""Run the stages in order: take artifacts from the store or compute them, and tell the observers."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
-from pipeline.artifacts import (
-    Ablations,
-    Activations,
-    Artifact,
-    ChannelScores,
-    Effects,
-    Figures,
-    ImageSet,
-    Projections,
-    Ranking,
-)
+from pipeline.artifacts import Activations, Artifact, Workspace
+from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, resolve
+from pipeline.run_folder import publish
 from pipeline.settings import Settings
-from pipeline.stages import ablate, activate, download, rank, reduce, remove, score, visualize
+from pipeline.stages import all_stages
+from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One step: the module that takes it, the artifacts it builds on, the artifact it makes."""
-
-    name: str
-    module: ModuleType
-    upstream: tuple[str, ...]
-    artifact: type[Artifact]
-    counts: str
-
-
-STAGES = (
-    Stage("download", download, (), ImageSet, "images"),
-    Stage("activate", activate, ("download",), Activations, "images"),
-    Stage("reduce", reduce, ("activate",), Projections, "channels"),
-    Stage("score", score, ("download", "activate", "reduce"), ChannelScores, "channels"),
-    Stage("rank", rank, ("score",), Ranking, "channels"),
-    Stage("ablate", ablate, ("download", "activate"), Ablations, "passes"),
-    Stage("remove", remove, ("download", "activate", "ablate", "rank"), Effects, "passes"),
-    Stage("visualize", visualize, ("download", "activate", "reduce", "score", "rank", "remove"), Figures, "steps"),
-)
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """How one stage went: its artifact's key, whether it came from the store, seconds of wall-clock time."""
-
-    stage: Stage
-    key: ArtifactKey
-    is_cached: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished run leaves: resolved settings, artifacts and their folders by stage, and the run's folder."""
-
-    settings: Settings
-    run_dir: Path
-    artifacts: Mapping[str, Any]
-    folders: Mapping[str, Path]
-    reports: tuple[StageReport, ...]
-
-    @property
-    def ranking(self) -> Ranking:
-        """The channels, best first."""
-        ranking: Ranking = self.artifacts["rank"]
-        return ranking
-
-    @property
-    def effects(self) -> Effects:
-        """How the class score moves when channels are removed."""
-        effects: Effects = self.artifacts["remove"]
-        return effects
-
-    @property
-    def sentences(self) -> list[str]:
-        """What a reader must know of the ranking, the most important first."""
-        borne_out = self.effects.faithfulness.sentence
-        return [*self.ranking.sentences, *([borne_out] if borne_out else [])]
-
-    @property
-    def notes(self) -> list[str]:
-        """What was not done, where one may wonder."""
-        figures: Figures = self.artifacts["visualize"]
-        return [*([self.effects.note] if self.effects.note else []), *figures.notes]
-
-
-class Observer(Protocol):
-    """Somebody who is told how a run goes: the console, the tracker. It changes nothing."""
-
-    def started(self, settings: Settings) -> None:
-        """Hear that a run begins, with the settings as they were asked for."""
-
-    def resolved(self, settings: Settings) -> None:
-        """Hear what the settings mean."""
-
-    def noted(self, text: str) -> None:
-        """Hear of something that a person would want to know: damage mended, another run waited for."""
-
-    def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
-        """Hear that a stage is computed; return what shall be called with (done, total), if anything."""
-
-    def stage_finished(self, report: StageReport, artifact: Any) -> None:
-        """Hear that a stage's artifact is there."""
-
-    def finished(self, result: RunResult) -> None:
-        """Hear that all is there."""
-
-    def failed(self, error: BaseException) -> None:
-        """Hear that the run ends here."""
+STAGES: tuple[Stage[Any, Any], ...] = all_stages()
+_MAKER = {stage.artifact: stage for stage in STAGES}
 
 
 def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> RunResult:
-    """Answer one question: go through the stages, computing what the store does not hold.
+    """Answer one question: run all stages, computing what the store does not hold.
 
     Parameters
     ----------
     settings : Settings
-        What is asked.
+        The question, not resolved.
     run_dir : Path
-        Where the ranking, the figures and the resolved settings are put, for people to find.
+        Folder for the ranking, the figures and the resolved settings.
     observers : sequence of Observer
-        Told in this order.
+        They are told in this order.
 
     Raises
     ------
     PipelineError
-        If it cannot be answered; nothing half written stays behind, and what is finished stays in the store.
+        If the question cannot be answered. No half-written artifact remains, and finished ones stay in the store.
     """
     try:
         for observer in observers:
@@ -146,9 +44,12 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
         for observer in observers:
             observer.resolved(settings)
         with store_of(settings, observers) as store:
-            result = _run_stages(settings, run_dir, store, observers)
+            execution = Execution(settings, store, observers)
+            execution.check()
+            reports = tuple(execution.obtain(stage) for stage in STAGES)
+            result = RunResult(settings, run_dir, execution.artifacts, reports)
             with storage_errors("the run's results", run_dir):
-                _publish(result)
+                publish(result)
         for observer in observers:
             observer.finished(result)
     except BaseException as error:  # Ctrl-C too: the tracker must not be left with a run that never ends
@@ -159,18 +60,17 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
 
 
 def plan(settings: Settings) -> dict[str, ArtifactKey]:
-    """Return the key of every stage's artifact, by the stage's name; `settings` must be resolved."""
+    """Return the key of every stage's artifact by the stage's name; the settings must be resolved."""
     keys: dict[str, ArtifactKey] = {}
     for stage in STAGES:
-        reads = stage.module.select(settings).identity()
-        keys[stage.name] = artifact_key(
-            stage.name, stage.module.VERSION, reads, {name: keys[name] for name in stage.upstream}
-        )
+        makers = [_MAKER[artifact].name for artifact in stage.upstream.values()]
+        reads = stage.select(settings).identity()
+        keys[stage.name] = artifact_key(stage.name, stage.version, reads, {name: keys[name] for name in makers})
     return keys
 
 
 def store_of(settings: Settings, observers: Sequence[Observer] = ()) -> Store:
-    """Return the artifact store of these settings, whose notes the observers hear."""
+    """Return the artifact store that the settings name; the observers are told what the store notes."""
 
     def note(text: str) -> None:
         for observer in observers:
@@ -179,41 +79,63 @@ def store_of(settings: Settings, observers: Sequence[Observer] = ()) -> Store:
     return Store(Path(settings.paths.outputs).absolute() / "store", note)
 
 
-def advance(
-    stage: Stage,
-    settings: Settings,
-    store: Store,
-    key: ArtifactKey,
-    artifacts: Mapping[str, Any],
-    observers: Sequence[Observer] = (),
-) -> tuple[Path, bool]:
-    """Return the folder of one stage's artifact, and whether the store had it; `artifacts` are those upstream."""
+class Execution:
+    """The stages of one question over one store.
 
-    def fill(folder: Path) -> None:
-        callbacks = [callback for observer in observers if (callback := observer.stage_started(stage))]
-        upstream = (artifacts[name] for name in stage.upstream)
-        stage.module.run(stage.module.select(settings), *upstream, folder=folder, progress=_fan_out(callbacks))
+    Parameters
+    ----------
+    settings : Settings
+        Resolved.
+    store : Store
+        Where artifacts are found and put.
+    observers : sequence of Observer
+        Told of every stage that is obtained.
 
-    return store.obtain(key, fill)
+    Attributes
+    ----------
+    keys : dict of str to ArtifactKey
+        By the stage's name.
+    artifacts : Artifacts
+        Those that were obtained so far.
+    """
 
+    def __init__(self, settings: Settings, store: Store, observers: Sequence[Observer] = ()) -> None:
+        self.settings, self.keys = settings, plan(settings)
+        self._store, self._observers = store, observers
+        self._folders: dict[type[Artifact], Path] = {}
+        self.artifacts = Artifacts(self._folders)
 
-def _run_stages(settings: Settings, run_dir: Path, store: Store, observers: Sequence[Observer]) -> RunResult:
-    keys = plan(settings)
-    if store.find(keys["activate"]) is None:
-        check_network(settings)
-    artifacts: dict[str, Any] = {}
-    folders: dict[str, Path] = {}
-    reports = []
-    for stage in STAGES:
+    def check(self) -> None:
+        """Refuse before any work what only the network can tell, unless its activations are in the store."""
+        if not self._has(_MAKER[Activations]):
+            check_network(self.settings)
+
+    def obtain(self, stage: Stage[Any, Any]) -> StageReport:
+        """Return how a stage went, after its artifact was found in the store or computed.
+
+        Artifacts that it builds on are obtained first if they are needed.
+        """
+        if any(artifact not in self._folders for artifact in stage.upstream.values()) and not self._has(stage):
+            for artifact in stage.upstream.values():
+                self.obtain(_MAKER[artifact])
         start = time.perf_counter()
-        folder, is_cached = advance(stage, settings, store, keys[stage.name], artifacts, observers)
-        folders[stage.name] = folder
-        artifacts[stage.name] = stage.artifact.load(folder)
-        report = StageReport(stage, keys[stage.name], is_cached, time.perf_counter() - start)
-        reports.append(report)
-        for observer in observers:
-            observer.stage_finished(report, artifacts[stage.name])
-    return RunResult(settings, run_dir, artifacts, folders, tuple(reports))
+        self._folders[stage.artifact], is_cached = self._store.obtain(
+            self.keys[stage.name], lambda folder: self._compute(stage, folder)
+        )
+        seconds = time.perf_counter() - start
+        report = StageReport(stage, self.keys[stage.name], is_cached, seconds, self.artifacts)
+        for observer in self._observers:
+            observer.stage_finished(report)
+        return report
+
+    def _has(self, stage: Stage[Any, Any]) -> bool:
+        return self._store.find(self.keys[stage.name]) is not None
+
+    def _compute(self, stage: Stage[Any, Any], folder: Path) -> None:
+        """Compute a stage's artifact and save it."""
+        upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
+        callbacks = [callback for observer in self._observers if (callback := observer.stage_started(stage))]
+        stage.compute(self.settings, upstream, Workspace(folder), _fan_out(callbacks)).save(folder)
 
 
 def _fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:
@@ -222,21 +144,3 @@ def _fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, 
             callback(done, total)
 
     return progress
-
-
-def _publish(result: RunResult) -> None:
-    """Put what people look for into the run's folder, each file whole or not at all."""
-    drawn: Figures = result.artifacts["visualize"]
-    sources = {name: result.folders["rank"] / name for name in (Ranking.CSV, Ranking.PARQUET)}
-    if result.effects.is_measured:
-        sources[Effects.CSV] = result.folders["remove"] / Effects.CSV
-    sources |= {f"figures/{path.relative_to(drawn.folder)}": path for path in drawn.all_pictures}
-    for name, source in sources.items():
-        target = result.run_dir / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target.with_name(target.name + ".part"))
-        os.replace(target.with_name(target.name + ".part"), target)
-    if (report := result.artifacts["download"].report) is not None:
-        shutil.copyfile(report, result.run_dir / "download_report.csv")
-    settings = json.dumps(asdict(result.settings), indent=1) + "\n"
-    (result.run_dir / "settings.json").write_text(settings, encoding="utf-8")

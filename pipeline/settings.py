@@ -28,6 +28,7 @@ def _count_or_share(value: object) -> object:
     raise PydanticCustomError("count_or_share", "neither a count nor a share")
 
 
+Library = Literal["torchvision", "timm"]
 ComponentCount = Annotated[int | float, BeforeValidator(_count_or_share)]
 
 
@@ -53,7 +54,7 @@ class ModelSettings:
     `randomized` modules with weights of their own, counted from the output down, are drawn anew with the seed.
     """
 
-    library: Literal["torchvision", "timm"]
+    library: Library
     name: Annotated[str, Field(min_length=1)]
     factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None
     arguments: dict[str, Any]

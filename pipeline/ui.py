@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from pipeline.config import compose_settings
-from pipeline.doors import door
+from pipeline.command_line import command
 from pipeline.errors import InputError, StorageError
 from pipeline.settings import Settings
 
@@ -37,9 +37,9 @@ def free_port(first: int = 5000, n_tried: int = 100) -> int:
 
 def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
     """Return what people want to see first, each with its address below `root`."""
+    from pipeline.run_folder import REPORT
     from pipeline.tracking.comparison import PAGE
     from pipeline.tracking.mlflow import open_store, tracking_errors
-    from pipeline.tracking.report import REPORT
     from pipeline.tracking.runs import comparison_of, experiment_id, latest_sweep, ranked_runs
 
     client, uri = open_store(Path(settings.paths.outputs), settings.tracking.uri)
@@ -112,7 +112,7 @@ def serve(settings: Settings, port: int | None) -> int:
         server.wait()
 
 
-@door
+@command
 def main() -> None:
     """Serve until stopped."""
     if {"-h", "--help"} & set(sys.argv[1:]):

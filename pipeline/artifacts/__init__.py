@@ -1,22 +1,15 @@
 """What flows between the stages: eight artifacts, each a folder of plain files that other programs can read."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Protocol, Self
-
-from pipeline.artifacts.arrays import (
-    Ablations,
-    AceFit,
-    Activations,
-    ChannelScores,
-    FloatArray,
-    Projections,
-    create_maps,
-    save_array,
-)
-from pipeline.artifacts.images import Figures, ImageRecord, ImageSet
-from pipeline.artifacts.tables import Effects, Faithfulness, Ranking, Trust
+from pipeline.artifacts.ablations import Ablations
+from pipeline.artifacts.activations import Activations
+from pipeline.artifacts.base import Artifact, save_array
+from pipeline.artifacts.channel_scores import AceFit, ChannelScores
+from pipeline.artifacts.effects import Effects, Faithfulness
+from pipeline.artifacts.figures import Figures
+from pipeline.artifacts.image_set import ImageRecord, ImageSet
+from pipeline.artifacts.projections import Projections
+from pipeline.artifacts.ranking import Ranking, Trust
+from pipeline.artifacts.workspace import Workspace
 
 __all__ = [
     "Ablations",
@@ -27,21 +20,11 @@ __all__ = [
     "Effects",
     "Faithfulness",
     "Figures",
-    "FloatArray",
     "ImageRecord",
     "ImageSet",
     "Projections",
     "Ranking",
     "Trust",
-    "create_maps",
+    "Workspace",
     "save_array",
 ]
-
-
-class Artifact(Protocol):
-    """Anything a stage leaves behind: loaded from the folder that the stage filled."""
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Return the artifact whose files lie in `folder`."""
-        ...

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline.arrays import FloatArray
 from pipeline.figures.style import (
     MAP_COLOURS,
     OVERLAY_COLOURS,
@@ -25,7 +26,6 @@ from pipeline.figures.style import (
 CELL = 1.15  # inches
 GAP = 0.35  # cells, between the best channels and the last
 
-FloatArray = NDArray[np.floating[Any]]
 Picture = NDArray[np.uint8]
 
 

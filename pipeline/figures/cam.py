@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.arrays import FloatArray
 from pipeline.figures.style import (
     BLUE,
     GREY,
@@ -26,17 +27,16 @@ from pipeline.figures.style import (
     show_overlay,
     show_picture,
 )
-from pipeline.networks.attribution import Look
+from pipeline.networks.attribution import ClassActivation
 
 N_PREDICTIONS = 5
 CELL = 1.35  # inches
 
-FloatArray = NDArray[np.floating[Any]]
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class SeenImage:
+class SizedImage:
     """One image at its own size.
 
     Attributes
@@ -55,15 +55,15 @@ class SeenImage:
 
 
 def draw_cam(
-    images: Sequence[SeenImage], seen: Look, class_names: Sequence[str], target_class: int, title: str
+    images: Sequence[SizedImage], found: ClassActivation, class_names: Sequence[str], target_class: int, title: str
 ) -> Figure:
     """Return a row per image: the image, the maps of the target and of the predicted class, its five best guesses.
 
     Parameters
     ----------
-    images : sequence of SeenImage
+    images : sequence of SizedImage
         At their own sizes.
-    seen : Look
+    found : ClassActivation
         Its maps are drawn on one scale; what speaks against a class is drawn as nothing.
     class_names : sequence of str
         One per output.
@@ -73,7 +73,7 @@ def draw_cam(
         The question, above all.
     """
     n_rows = len(images)
-    both = [maps for maps in (seen.target_maps, seen.predicted_maps) if maps is not None]
+    both = [maps for maps in (found.target_maps, found.predicted_maps) if maps is not None]
     ratios = [1.0, *[1.0] * len(both), *([0.07] if both else []), 0.25, 1.5]
     figure = new_figure(CELL * sum(ratios) + 0.6, CELL * n_rows + 0.9)
     grid = figure.add_gridspec(n_rows, len(ratios), width_ratios=ratios)
@@ -84,15 +84,15 @@ def draw_cam(
         axes.set_ylabel(short_id(image.name), fontsize=7)
         if row == 0:
             axes.set_title("image")
-        shown_classes = (target_class, int(seen.predicted[row]))
+        shown_classes = (target_class, int(found.predicted[row]))
         for column, (maps, shown_class) in enumerate(zip(both, shown_classes, strict=False), start=1):
             axes = figure.add_subplot(grid[row, column])
             show_overlay(axes, image.picture, maps[row], 0.0, high, image.box)
             axes.set_xlabel(short(class_names[shown_class]), fontsize=7, labelpad=2)
             if row == 0:
-                axes.set_title(f"{seen.method}, {('target', 'predicted')[column - 1]}")
+                axes.set_title(f"{found.method}, {('target', 'predicted')[column - 1]}")
         axes = figure.add_subplot(grid[row, -1])
-        _draw_predictions(axes, seen.probabilities[row], class_names, target_class, is_last=row == n_rows - 1)
+        _draw_predictions(axes, found.probabilities[row], class_names, target_class, is_last=row == n_rows - 1)
     if both:
         bar = add_scale(figure, figure.add_subplot(grid[:, 3]), OVERLAY_COLOURS, 0.0, high, upright=True)
         bar.set_label("what the place adds to the class score", fontsize=7)
@@ -100,12 +100,12 @@ def draw_cam(
     return figure
 
 
-def draw_channel_weighted(images: Sequence[SeenImage], maps: FloatArray, n_channels: int, title: str) -> Figure:
+def draw_channel_weighted(images: Sequence[SizedImage], maps: FloatArray, n_channels: int, title: str) -> Figure:
     """Return the images in a row, below each what the `n_channels` best-ranked channels look at in it.
 
     Parameters
     ----------
-    images : sequence of SeenImage
+    images : sequence of SizedImage
         At their own sizes.
     maps : ndarray of shape (n_images, map_height, map_width)
         From `channel_weighted`.
@@ -159,7 +159,7 @@ def channel_weighted(
     return total / sum(weights)
 
 
-def overlay_image(image: SeenImage, activation: FloatArray, high: float) -> Image.Image:
+def overlay_image(image: SizedImage, activation: FloatArray, high: float) -> Image.Image:
     """Return the image in grey at its own size, a map over the part that the network saw, as `draw_cam` shows it."""
     height, width = image.picture.shape[:2]
     left, top, right, bottom = (round(edge) for edge in image.box)

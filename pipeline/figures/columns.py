@@ -8,31 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.rankers import ranking_statistic
+
 # The question beside each channel: the same in every row, so the report says it once.
 QUESTION = {
     "by", "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
 }  # fmt: skip
-
-# What a ranking's scores are, by the column ``by``.
-SCORE_NAMES = {
-    "maximal": "maximal correlation",
-    "first": "|corr(first transform, theta)|",
-    "cross_fitted": "cross-fitted correlation",
-    "excess": "deviations above chance",
-    "q_value": "deviations above chance",
-    "pearson": "|Pearson| of the mean activation",
-    "multiple_correlation": "multiple correlation R",
-    "distance_correlation": "distance correlation",
-    "mutual_information": "mutual information (nats)",
-    "weight_norm": "L2 norm of the weights",
-    "mean_activation": "mean activation",
-    "gradient_x_activation": "mean |gradient x activation|",
-    "conductance": "mean |layer conductance|",
-    "integrated_gradients": "mean |integrated gradients|",
-    "deeplift": "mean |DeepLIFT|",
-    "ablation": "mean |change without the channel|",
-}
-CORRELATIONS = ("maximal", "first", "cross_fitted", "pearson", "multiple_correlation", "distance_correlation")
 
 KNOWN = {
     "rank": ("rank", "1 is best"),
@@ -70,7 +51,12 @@ class Column:
 
 def is_correlation(table: pd.DataFrame) -> bool:
     """Say whether a ranking's scores are correlations: at most 1, and hardly below 0."""
-    return table.by.iloc[0] in CORRELATIONS
+    return ranking_statistic(str(table.by.iloc[0])).is_correlation
+
+
+def score_label(table: pd.DataFrame) -> str:
+    """Return what a ranking's scores are, in a few words."""
+    return ranking_statistic(str(table.by.iloc[0])).label
 
 
 def score_text(score: float) -> str:

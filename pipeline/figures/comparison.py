@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipeline.arrays import FloatArray
 from pipeline.figures.style import GREY, SERIES, new_figure
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 def draw_agreement(matrices: Sequence[tuple[str, FloatArray]], labels: Sequence[str], title: str) -> Figure:

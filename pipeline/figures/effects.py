@@ -12,7 +12,7 @@ from matplotlib.offsetbox import AnchoredText
 from matplotlib.transforms import Bbox
 
 from pipeline.artifacts import Effects
-from pipeline.figures.columns import SCORE_NAMES
+from pipeline.figures.columns import score_label
 from pipeline.figures.style import BLUE, GREY, ORANGE, new_figure
 
 N_NAMED = 5  # of each kind: best by the ranking, most moving, and the extremes of the two mixed quadrants
@@ -50,7 +50,7 @@ def draw_association_effect(effects: Effects, ranking: pd.DataFrame, title: str)
     for name, place in QUADRANTS.items():
         corner = AnchoredText(name, place, frameon=False, pad=0.1, borderpad=0.2, prop={"color": GREY, "size": 8})
         axes.add_artist(corner)
-    axes.set_xlabel(f"follows: {SCORE_NAMES[str(ranking.by.iloc[0])]}")
+    axes.set_xlabel(f"follows: {score_label(ranking)}")
     axes.set_ylabel("moves: mean |change of the class score|\nwith the channel set to zero")
     spearman = effects.faithfulness.spearman
     agreement = "" if spearman is None else f"Spearman {spearman:.2f}, "

@@ -16,7 +16,8 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.figures.scene import Scene
+from pipeline.arrays import FloatArray
+from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.style import MAP_COLOURS, OVERLAY_COLOURS, as_grey, opacity
 from pipeline.networks.maximization import Maximized
 
@@ -28,52 +29,51 @@ MAX_COMPONENTS = 7
 MAX_POINTS = 200
 MAX_CHANNELS = 512  # with transforms, the best ones
 
-FloatArray = NDArray[np.floating[Any]]
 Picture = NDArray[np.uint8]
 
 
-def gallery(scene: Scene, found: Maximized | None) -> dict[str, Any]:
+def gallery(ranked: RankedLayer, found: Maximized | None) -> dict[str, Any]:
     """Return what the report shows, in plain JSON types: channels in order of rank, their images, maps and points."""
-    channels = [int(channel) for channel in scene.ranking.table.channel]
-    images = sorted({scene.driving[channel] for channel in channels})
-    maps = [np.asarray(scene.activations.maps[channel, scene.driving[channel]]) for channel in channels]
+    channels = [int(channel) for channel in ranked.ranking.table.channel]
+    images = sorted({ranked.most_activating[channel] for channel in channels})
+    maps = [np.asarray(ranked.activations.maps[channel, ranked.most_activating[channel]]) for channel in channels]
     return {
         "images": [
             {"name": name, "src": thumbnail(picture)}
-            for name, picture in zip(scene.names(images), _pictures(scene, images), strict=True)
+            for name, picture in zip(ranked.names(images), _pictures(ranked, images), strict=True)
         ],
         "channels": [
             {
                 "channel": channel,
-                "image": images.index(scene.driving[channel]),
-                "mean": _rounded(scene.means[channel].max()),
+                "image": images.index(ranked.most_activating[channel]),
+                "mean": _rounded(ranked.means[channel].max()),
                 "low": _rounded(values.min()),
                 "high": _rounded(values.max()),
             }
             for channel, values in zip(channels, maps, strict=True)
         ],
         "maps": map_sheet([small_map(values) for values in maps]),
-        "transforms": _transforms(scene, channels),
+        "transforms": _transforms(ranked, channels),
         "maximized": [] if found is None else [
             {"channel": channel, "src": thumbnail(picture), "reached": _rounded(reached), "real": _rounded(real)}
             for channel, picture, reached, real in zip(
-                scene.sought, found.pictures, found.reached, found.best_real, strict=True
+                ranked.maximized_channels, found.pictures, found.reached, found.best_real, strict=True
             )
         ],
     }  # fmt: skip
 
 
-def _transforms(scene: Scene, channels: Sequence[int]) -> dict[str, Any] | None:
-    fit = scene.scores.fit
+def _transforms(ranked: RankedLayer, channels: Sequence[int]) -> dict[str, Any] | None:
+    fit = ranked.scores.fit
     if fit is None:
         return None
-    return transform_points(scene.projections.values, fit.phi, scene.activations.class_score, fit.theta, channels)
+    return transform_points(ranked.projections.values, fit.phi, ranked.activations.class_score, fit.theta, channels)
 
 
-def _pictures(scene: Scene, indices: Sequence[int]) -> Iterator[Picture]:
+def _pictures(ranked: RankedLayer, indices: Sequence[int]) -> Iterator[Picture]:
     """Give what the network saw, a few images at a time: hundreds of photographs would fill memory."""
     for start in range(0, len(indices), 32):
-        yield from scene.pictures(indices[start : start + 32])
+        yield from ranked.pictures(indices[start : start + 32])
 
 
 def small_map(activation: FloatArray) -> FloatArray:

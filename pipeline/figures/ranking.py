@@ -11,12 +11,12 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from pipeline.arrays import FloatArray
 from pipeline.artifacts import Trust
-from pipeline.figures.columns import SCORE_NAMES, is_correlation
+from pipeline.figures.columns import is_correlation, score_label
 from pipeline.figures.style import BLUE, GREY, ORANGE, new_figure
 from pipeline.numerics.evidence import RELIABLE, reliability
 
-FloatArray = NDArray[np.floating[Any]]
 N_NAMED = 5
 MAX_PANELS = 12
 
@@ -54,7 +54,7 @@ def draw_ranking_curve(table: pd.DataFrame, title: str) -> Figure:
         axes.scatter(dead["rank"], dead.score, s=14, color=GREY, marker="x", zorder=3, label=f"{len(dead)} dead")
     axes.legend(frameon=False, loc="upper right", ncols=2, fontsize=7)
     axes.set_xlabel("rank")
-    axes.set_ylabel(f"score: {SCORE_NAMES[str(table.by.iloc[0])]}")
+    axes.set_ylabel(f"score: {score_label(table)}")
     if is_correlation(table):
         axes.set_ylim(
             min(0.0, float(table.score.min())), 1.35 if table.score.max() > 0.6 else 1.02
@@ -108,7 +108,12 @@ def draw_reliability(trust: Trust, n_images: int, title: str) -> Figure:
 
 
 def draw_transforms(
-    projections: FloatArray, phi: FloatArray, class_score: FloatArray, theta: FloatArray, title: str
+    projections: FloatArray,
+    phi: FloatArray,
+    class_score: FloatArray,
+    theta: FloatArray,
+    score_label: str,
+    title: str,
 ) -> Figure:
     """Return ACE's transforms of one channel: phi_j against component j, theta against the class score.
 
@@ -117,7 +122,9 @@ def draw_transforms(
     projections, phi : ndarray of shape (n_images, n_components)
         The first 11 components are drawn.
     class_score, theta : ndarray of shape (n_images,)
-        Logit; its transform.
+        The class scores, and their transform.
+    score_label : str
+        What the class score is, for the axis.
     title : str
         The question, above all.
     """
@@ -138,7 +145,7 @@ def draw_transforms(
     axes = panels[n_components]
     axes.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     axes.scatter(class_score, theta, s=5, color=ORANGE, linewidths=0)
-    axes.set_xlabel("class score (logit)")
+    axes.set_xlabel(score_label)
     axes.set_ylabel(r"$\theta$")
     for axes in panels[n_components + 1 :]:
         axes.remove()

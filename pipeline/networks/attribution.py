@@ -23,10 +23,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.networks.hooks import attached
+
+Method = Literal["CAM", "Grad-CAM"]
+
 
 @dataclass(frozen=True)
-class Look:
-    """A network's view of some images.
+class ClassActivation:
+    """What a network predicts for some images, and where in the images it finds the class.
 
     Attributes
     ----------
@@ -43,7 +47,7 @@ class Look:
 
     probabilities: NDArray[np.floating[Any]]
     predicted: NDArray[np.int64]
-    method: Literal["CAM", "Grad-CAM"] | None
+    method: Method | None
     target_maps: NDArray[np.floating[Any]] | None
     predicted_maps: NDArray[np.floating[Any]] | None
 
@@ -57,14 +61,14 @@ class _Pass:
     linear: list[tuple[nn.Linear, torch.Tensor, torch.Tensor]]
 
 
-def look(network: nn.Module, inputs: torch.Tensor, target_class: int) -> Look:
+def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int) -> ClassActivation:
     """Run `inputs`, (n_images, channels, height, width), and return predictions and class activation maps."""
     seen = _watch(network, inputs)
     probabilities = seen.logits.softmax(dim=1).cpu().numpy()
     predicted = seen.logits.argmax(dim=1)
     target = torch.full_like(predicted, target_class)
     head = _pooled_head(seen)
-    method: Literal["CAM", "Grad-CAM"] | None = None
+    method: Method | None = None
     found: list[NDArray[np.floating[Any]] | None] = [None, None]
     if head is not None:
         method = "CAM"
@@ -74,7 +78,7 @@ def look(network: nn.Module, inputs: torch.Tensor, target_class: int) -> Look:
         method = "Grad-CAM"
         layer = next((module for module, _ in reversed(seen.maps) if isinstance(module, nn.Conv2d)), seen.maps[-1][0])
         found = [grad_cam(network, layer, inputs, each) for each in (target, predicted)]
-    return Look(probabilities, predicted.cpu().numpy(), method, *found)
+    return ClassActivation(probabilities, predicted.cpu().numpy(), method, *found)
 
 
 def grad_cam(
@@ -101,13 +105,9 @@ def _watch(network: nn.Module, inputs: torch.Tensor) -> _Pass:
         elif isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
             maps.append((module, output.clone()))
 
-    handles = [module.register_forward_hook(record) for module in network.modules()]
-    try:
-        with torch.inference_mode():
-            logits = network(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = attached(module.register_forward_hook(record) for module in network.modules())
+    with hooks, torch.inference_mode():
+        logits = network(inputs)
     return _Pass(logits, maps, linear)
 
 

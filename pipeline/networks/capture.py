@@ -1,4 +1,4 @@
-"""Read a layer's output during a forward pass, without changing the network."""
+"""Read a layer's output during a forward pass without changing the network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError
+from pipeline.networks.hooks import attached
 from pipeline.networks.maps import only_tensor
 
 
@@ -20,7 +21,7 @@ class Captured:
         self._outputs: list[torch.Tensor] = []
 
     def take(self) -> torch.Tensor:
-        """Return the output and forget it, ready for the next pass.
+        """Return the output and forget it, so that the next pass can be recorded.
 
         Raises
         ------
@@ -38,10 +39,19 @@ class Captured:
 
 @contextmanager
 def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iterator[Captured]:
-    """Record the output of `layer` in every forward pass made inside the context; the hook always comes off.
+    """Record the output of a layer in every forward pass made inside the context.
 
-    The output is cloned at once: an in-place operation behind it (torchvision's VGG follows each convolution
-    with ``ReLU(inplace=True)``) would otherwise overwrite what was recorded. `keep_graph` keeps what gradients need.
+    The output is cloned at once: an in-place operation behind the layer (torchvision's VGG follows each convolution
+    with ``ReLU(inplace=True)``) would otherwise overwrite what was recorded.
+
+    Parameters
+    ----------
+    network : Module
+        The network.
+    layer : str
+        Dotted path of the layer.
+    keep_graph : bool
+        Whether gradients can be propagated through the recorded output.
     """
     captured = Captured(layer)
 
@@ -54,8 +64,5 @@ def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iter
             )
         captured._outputs.append((tensor if keep_graph else tensor.detach()).clone())
 
-    handle = network.get_submodule(layer).register_forward_hook(record)
-    try:
+    with attached([network.get_submodule(layer).register_forward_hook(record)]):
         yield captured
-    finally:
-        handle.remove()

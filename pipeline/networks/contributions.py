@@ -1,14 +1,8 @@
-"""What each channel of a layer adds to each image's class score, as other rankers of channels have it.
+"""The contribution of each channel of a layer to each image's class score, by five methods.
 
-| kind | what a channel adds to an image's score |
-|---|---|
-| gradient_x_activation | activation times its gradient, summed over places |
-| conductance | layer conductance (Dhamdhere et al., 2018), summed over places |
-| integrated_gradients | integrated gradients of the layer (Sundararajan et al., 2017), summed over places |
-| deeplift | DeepLIFT, rescale rule (Shrikumar et al., 2017), summed over places |
-| ablation | the score less the score with the channel set to zero |
-
-The paths and differences start from the input that is 0 after normalisation: an image of the mean colour.
+Each function returns a function from a batch of inputs, (n_images, ...), to the contributions, (n_images, n_channels),
+float64 on the CPU. Paths and differences start from the input that is 0 after normalisation: an image of the mean
+colour. Contributions of the pixels of a channel's map are added up.
 """
 
 from __future__ import annotations
@@ -23,21 +17,120 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import NetworkError
+from pipeline.networks.ablation import Ablation
 from pipeline.networks.attribution import no_overwriting
-from pipeline.networks.layers import LayerInfo
-from pipeline.networks.load import probe
+from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.hooks import attached
+from pipeline.networks.layout import LayerInfo
 from pipeline.networks.maps import as_maps, only_tensor, with_tensor
-from pipeline.networks.removal import Removal, Scores
+from pipeline.networks.targets import Score
 from pipeline.networks.tracing import with_separate_activations
-from pipeline.settings import ModelSettings
 
 Contributions = Callable[[torch.Tensor], torch.Tensor]
+Attribute = Callable[
+    [nn.Module, nn.Module, torch.Tensor], Any
+]  # from the scored network, the layer's tap and the inputs
+
+
+def ablation(examined: ExaminedNetwork, sample: torch.Tensor) -> Contributions:
+    """Return the class score minus the class score with the channel set to zero.
+
+    Parameters
+    ----------
+    examined : ExaminedNetwork
+        The network, the layer and the score.
+    sample : tensor of shape (n_images, ...)
+        A few inputs, see `pipeline.networks.ablation.Ablation`.
+    """
+    ablated, n_channels = Ablation(examined, sample), examined.n_channels
+
+    def contributed(inputs: torch.Tensor) -> torch.Tensor:
+        at_batch = ablated.at(inputs)
+        each = torch.eye(n_channels, dtype=torch.bool, device=inputs.device)
+        zero = torch.zeros((1, n_channels, 1, 1), device=inputs.device)
+        return (at_batch.scores(torch.zeros_like(each[:1]), zero) - at_batch.scores(each, zero)).T
+
+    return contributed
+
+
+def gradient_x_activation(examined: ExaminedNetwork) -> Contributions:
+    """Return the activation times its gradient."""
+
+    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
+        from captum.attr import LayerGradientXActivation  # imported here because it takes a second
+
+        return LayerGradientXActivation(scored, tap).attribute(inputs)
+
+    return _attributed(examined, examined.network, attribute)
+
+
+def conductance(examined: ExaminedNetwork, n_steps: int) -> Contributions:
+    """Return layer conductance (Dhamdhere et al., 2018, arXiv 1805.12233), with `n_steps` points on the path."""
+
+    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
+        from captum.attr import LayerConductance
+
+        return LayerConductance(scored, tap).attribute(inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs))
+
+    return _attributed(examined, examined.network, attribute)
+
+
+def integrated_gradients(examined: ExaminedNetwork, n_steps: int) -> Contributions:
+    """Return integrated gradients of the layer (Sundararajan et al., 2017, arXiv 1703.01365), `n_steps` points."""
+
+    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
+        from captum.attr import LayerIntegratedGradients
+
+        method = LayerIntegratedGradients(scored, tap)
+        return method.attribute(inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs))
+
+    return _attributed(examined, examined.network, attribute)
+
+
+def deeplift(examined: ExaminedNetwork) -> Contributions:
+    """Return DeepLIFT with the rescale rule (Shrikumar et al., 2017, arXiv 1704.02685).
+
+    Raises
+    ------
+    NetworkError
+        If torch.fx cannot trace the network.
+    """
+
+    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
+        from captum.attr import LayerDeepLift
+
+        return LayerDeepLift(scored, tap).attribute(inputs)
+
+    return _attributed(examined, _separated(examined.network, examined.layer), attribute)
+
+
+def weight_norms(examined: ExaminedNetwork) -> NDArray[np.float64]:
+    """Return the L2 norm of each channel's weights, (n_channels,).
+
+    Raises
+    ------
+    NetworkError
+        If the layer has no weights, or does not have a row of them for each channel.
+    """
+    weights = _own_weights(examined.module, examined.n_channels)
+    norms: NDArray[np.float64] = weights.double().norm(dim=1).cpu().numpy()
+    return norms
+
+
+def check_weights_of_channels(network: nn.Module, layer: LayerInfo) -> None:
+    """Raise `NetworkError` if the layer does not have a row of weights for each channel."""
+    _own_weights(network.get_submodule(layer.name), layer.maps[0])
+
+
+def check_traceable(network: nn.Module, layer: LayerInfo) -> None:
+    """Raise `NetworkError` if torch.fx cannot trace the network."""
+    _separated(network, layer)
 
 
 class _Scored(nn.Module):
-    """A network that puts out the score alone, (n,)."""
+    """A network that puts out the class score alone, (n_images,)."""
 
-    def __init__(self, network: nn.Module, score: Scores) -> None:
+    def __init__(self, network: nn.Module, score: Score) -> None:
         super().__init__()
         self.network, self.score = network, score
 
@@ -45,98 +138,34 @@ class _Scored(nn.Module):
         return self.score(self.network(images))
 
 
-def contributions(
-    kind: str, network: nn.Module, layer: LayerInfo, score: Scores, sample: torch.Tensor, n_steps: int | None
-) -> Contributions:
-    """Return what gives a batch's contributions: from inputs, (n_images, ...), to (n_images, n_channels).
+def _attributed(examined: ExaminedNetwork, network: nn.Module, attribute: Attribute) -> Contributions:
+    """Return the contributions that an attribution method of Captum computes at the examined layer of `network`."""
+    scored, tap = _Scored(network, examined.score), nn.Identity()
+    module = network.get_submodule(examined.layer.name)
 
-    Parameters
-    ----------
-    kind : str
-        See the table above.
-    network : nn.Module
-        In evaluation mode; it is not changed.
-    layer : LayerInfo
-        One that can be ranked.
-    score : callable
-        From the network's outputs to a score for each image, (n,).
-    sample : tensor
-        A few images.
-    n_steps : int or None
-        Points on the path, for the two kinds that have one.
-
-    Raises
-    ------
-    NetworkError
-        If DeepLIFT is asked of a network that torch.fx cannot trace.
-    """
-    channels = layer.channels
-    assert channels is not None
-    if kind == "ablation":
-        removal = Removal(network, layer.name, channels, score, sample)
-        return lambda inputs: _ablated(removal, inputs, layer.maps[0])
-    if kind == "deeplift":
-        network = _separate(network, layer.name)
-    import captum.attr  # late: it takes a second to import
-
-    scored, module, tap = _Scored(network, score), network.get_submodule(layer.name), nn.Identity()
-    kinds: dict[str, Callable[[torch.Tensor], Any]] = {
-        "gradient_x_activation": captum.attr.LayerGradientXActivation(scored, tap).attribute,
-        "conductance": lambda inputs: captum.attr.LayerConductance(scored, tap).attribute(
-            inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs)
-        ),
-        "integrated_gradients": lambda inputs: captum.attr.LayerIntegratedGradients(scored, tap).attribute(
-            inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs)
-        ),
-        "deeplift": captum.attr.LayerDeepLift(scored, tap).attribute,
-    }
-
-    def attributed(inputs: torch.Tensor) -> torch.Tensor:
+    def contributed(inputs: torch.Tensor) -> torch.Tensor:
         with no_overwriting(network), _tapped(module, tap), torch.enable_grad():
-            found = kinds[kind](inputs.detach().clone().requires_grad_())
-        return as_maps(found.detach(), channels).sum(dim=(2, 3)).double().cpu()
+            found = attribute(scored, tap, inputs.detach().clone().requires_grad_())
+        return as_maps(found.detach(), examined.channels).sum(dim=(2, 3)).double().cpu()
 
-    return attributed
+    return contributed
 
 
 @contextmanager
 def _tapped(module: nn.Module, tap: nn.Module) -> Iterator[None]:
-    """Lead a layer's one tensor through `tap` inside the context: Captum takes no tuple, as attention puts out."""
+    """Lead a layer's tensor through `tap` inside the context: Captum does not take tuples, as attention puts out."""
 
     def through(_module: nn.Module, _inputs: object, output: object) -> object:
         tensor = only_tensor(output)
-        assert tensor is not None  # layers.find has seen it
+        assert tensor is not None  # a layer that can be ranked puts out one tensor
         return with_tensor(output, tap(tensor))
 
-    handle = module.register_forward_hook(through)
-    try:
+    with attached([module.register_forward_hook(through)]):
         yield
-    finally:
-        handle.remove()
 
 
-def weight_norms(module: nn.Module, n_channels: int) -> NDArray[np.float64]:
-    """Return the L2 norm of each channel's weights, (n_channels,).
-
-    Raises
-    ------
-    NetworkError
-        If the layer has no weights, or not a row of them for each channel.
-    """
-    norms: NDArray[np.float64] = _own_weights(module, n_channels).double().norm(dim=1).cpu().numpy()
-    return norms
-
-
-def check_ranker(kind: str, model: ModelSettings, layer: LayerInfo) -> None:
-    """Raise `NetworkError` where the network has not what a ranker asks for; nothing is loaded."""
-    if kind == "weight_norm":
-        probe(model, lambda network, _: _own_weights(network.get_submodule(layer.name), layer.maps[0]))
-    elif kind == "deeplift":
-        probe(model, lambda network, _: _separate(network, layer.name))
-
-
-def _separate(network: nn.Module, layer: str) -> nn.Module:
-    separate = with_separate_activations(network, layer)
+def _separated(network: nn.Module, layer: LayerInfo) -> nn.Module:
+    separate = with_separate_activations(network, layer.name)
     if separate is None:
         raise NetworkError(
             "score=deeplift must have a network that torch.fx can trace; got one that it cannot. "
@@ -156,10 +185,3 @@ def _own_weights(module: nn.Module, n_channels: int) -> torch.Tensor:
             f"got a {type(module).__name__}. Choose a convolution or a linear layer."
         )
     return weight.detach().reshape(n_channels, -1)
-
-
-def _ablated(removal: Removal, inputs: torch.Tensor, n_channels: int) -> torch.Tensor:
-    at_batch = removal.at(inputs)
-    each = torch.eye(n_channels, dtype=torch.bool, device=inputs.device)
-    none = torch.zeros((1, n_channels, 1, 1), device=inputs.device)
-    return (at_batch.scores(torch.zeros_like(each[:1]), none) - at_batch.scores(each, none)).T

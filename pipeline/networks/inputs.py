@@ -1,10 +1,13 @@
-"""From image files to the network's input: decode, transform, stack."""
+"""From image files to the network's input, and back to pictures that a person can look at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,79 +20,145 @@ from pipeline.networks.load import preset
 from pipeline.settings import ModelSettings
 
 ToInput = Callable[[Image.Image], torch.Tensor]
+Box = tuple[float, float, float, float]
 
-SMALL_INPUT = 32  # pixels a side: up to here, maximisation and removal take seconds on a CPU
-
-
-def to_input(model: ModelSettings) -> ToInput:
-    """Return the function that turns a decoded image into the network's input, (channels, height, width)."""
-    from torchvision import transforms  # late, see torchvision_models.py
-
-    transform = model.transform
-    if transform.kind == "weights":
-        return cast(ToInput, preset(model))
-    steps: list[Callable[..., Any]] = []
-    if transform.kind == "resize":
-        steps.append(transforms.Resize((transform.size, transform.size)))
-    # ToTensor divides by 255. Version 2's ToDtype multiplies by 1/255, which differs in the last digit, and so far
-    # down the road in the third digit of some scores (docs/decisions/0003).
-    steps += [transforms.ToTensor(), transforms.Normalize(list(transform.mean), list(transform.std))]
-    return cast(ToInput, transforms.Compose(steps))
+SMALL_INPUT = 32  # pixels a side: up to this size, maximisation and ablation take seconds on a CPU
 
 
-def open_image(path: Path, n_channels: int) -> Image.Image:
-    """Return the decoded image (see `pipeline.images`), grey for networks of one input channel, otherwise RGB."""
-    try:
-        return decode(path.read_bytes()).image.convert("L" if n_channels == 1 else "RGB")
-    except ImageError as error:  # it decoded when it was fetched
-        raise InputError(f"every image in the store must decode; got {path} ({error}). Remove its folder.") from error
+@dataclass(frozen=True)
+class Preprocessing:
+    """How decoded images become the network's input.
 
-
-def load_batch(paths: Sequence[Path], model: ModelSettings, transform: ToInput) -> torch.Tensor:
-    """Return the images as one tensor, (n_images, channels, height, width).
-
-    Raises
-    ------
-    InputError
-        If they differ in size after the transform.
+    Parameters
+    ----------
+    model : ModelSettings
+        The network's; only its input size, its transform and its weights' own transform are used.
     """
-    inputs = [transform(open_image(path, model.input_size[0])) for path in paths]
-    sizes = {tuple(image.shape[1:]) for image in inputs}
-    if len(sizes) > 1:
-        found = ", ".join(f"{height} x {width}" for height, width in sorted(sizes)[:3])
-        raise InputError(
-            f"images must have one size when model.transform.kind=none; got {found} pixels. "
-            "Set model.transform.kind=resize, or use images of one size."
-        )
-    return torch.stack(inputs)
+
+    model: ModelSettings
+
+    @cached_property
+    def transform(self) -> ToInput:
+        """The function from a decoded image to the network's input, (channels, height, width)."""
+        from torchvision import transforms  # imported here because it takes a second, see torchvision_models.py
+
+        transform = self.model.transform
+        if transform.kind == "weights":
+            return preset(self.model)
+        steps: list[Callable[..., Any]] = []
+        if transform.kind == "resize":
+            steps.append(transforms.Resize((transform.size, transform.size)))
+        # ToTensor divides by 255. Version 2's ToDtype multiplies by 1/255, which differs in the last digit and
+        # eventually in the third digit of some scores (docs/decisions/0003).
+        steps += [transforms.ToTensor(), transforms.Normalize(list(transform.mean), list(transform.std))]
+        return cast(ToInput, transforms.Compose(steps))
+
+    @cached_property
+    def normalization(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation, (channels, 1, 1) each: the input is (pixel - mean) / deviation."""
+        own = preset(self.model) if self.model.transform.kind == "weights" else self.model.transform
+        return torch.tensor(own.mean).view(-1, 1, 1), torch.tensor(own.std).view(-1, 1, 1)
+
+    def open(self, path: Path) -> Image.Image:
+        """Return the decoded image: grey for networks with one input channel, otherwise RGB."""
+        try:
+            return decode(path.read_bytes()).image.convert("L" if self.model.input_size[0] == 1 else "RGB")
+        except ImageError as error:  # it could be decoded when it was fetched
+            raise InputError(
+                f"every image in the store must decode; got {path} ({error}). Remove its folder."
+            ) from error
+
+    def load(self, paths: Sequence[Path]) -> torch.Tensor:
+        """Return the images as one tensor, (n_images, channels, height, width).
+
+        Raises
+        ------
+        InputError
+            If they differ in size after the transform.
+        """
+        inputs = [self.transform(self.open(path)) for path in paths]
+        sizes = {tuple(image.shape[1:]) for image in inputs}
+        if len(sizes) > 1:
+            found = ", ".join(f"{height} x {width}" for height, width in sorted(sizes)[:3])
+            raise InputError(
+                f"images must have one size when model.transform.kind=none; got {found} pixels. "
+                "Set model.transform.kind=resize, or use images of one size."
+            )
+        return torch.stack(inputs)
+
+    def to_pixels(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the network's input without its normalisation, in [0, 1]; the shape is the same."""
+        mean, std = self.normalization
+        return (inputs * std.to(inputs.device) + mean.to(inputs.device)).clamp(0, 1)
+
+    def to_pictures(self, inputs: torch.Tensor) -> list[NDArray[np.uint8]]:
+        """Return the network's input as pictures: (height, width) if grey, else (height, width, 3)."""
+        pictures = (self.to_pixels(inputs.cpu()) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        return [picture[..., 0] if picture.shape[-1] == 1 else picture for picture in pictures]
+
+    def visible_box(self, width: int, height: int) -> Box:
+        """Return the part of an image of `width` x `height` pixels that the network sees: left, top, right, bottom.
+
+        It is the whole image, except with the transform of published weights, which cuts out the centre.
+        """
+        if self.model.transform.kind != "weights":
+            return 0.0, 0.0, float(width), float(height)
+        own = preset(self.model)
+        side = min(width, height) * own.crop_size[0] / own.resize_size[0]
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
 
 
-def normalization(model: ModelSettings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and deviation, (channels, 1, 1) each: the network's input is (pixel - mean) / deviation."""
-    own = preset(model) if model.transform.kind == "weights" else model.transform
-    return torch.tensor(own.mean).view(-1, 1, 1), torch.tensor(own.std).view(-1, 1, 1)
+class Inputs(Protocol):
+    """Some images as inputs of a network, read batch by batch."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def read(self, images: slice) -> torch.Tensor:
+        """Return the inputs for some of the images, (n_images, ...), on the network's device."""
+        ...
 
 
-def to_pixels(inputs: torch.Tensor, model: ModelSettings) -> torch.Tensor:
-    """Return the network's input with its normalisation undone, in [0, 1]; same shape."""
-    mean, std = normalization(model)
-    return (inputs * std.to(inputs.device) + mean.to(inputs.device)).clamp(0, 1)
+@dataclass(frozen=True)
+class FileInputs:
+    """Image files as inputs of a network; see `Inputs`.
 
-
-def to_pictures(inputs: torch.Tensor, model: ModelSettings) -> list[NDArray[np.uint8]]:
-    """Return what the network saw, normalisation undone: (height, width) if grey, else (height, width, 3)."""
-    pictures = (to_pixels(inputs.cpu(), model) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return [picture[..., 0] if picture.shape[-1] == 1 else picture for picture in pictures]
-
-
-def seen_box(model: ModelSettings, width: int, height: int) -> tuple[float, float, float, float]:
-    """Return what part of an image of `width` x `height` pixels the network sees: left, top, right, bottom.
-
-    All of it, but for the weights' own transform: that cuts out the centre.
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files, in order.
+    preprocessing : Preprocessing
+        What is done to each image.
+    device : torch.device
+        Where the inputs are put.
     """
-    if model.transform.kind != "weights":
-        return 0.0, 0.0, float(width), float(height)
-    own = preset(model)
-    side = min(width, height) * own.crop_size[0] / own.resize_size[0]
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+
+    paths: Sequence[Path]
+    preprocessing: Preprocessing
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.paths)
+
+    def read(self, images: slice) -> torch.Tensor:
+        """Return the inputs for some of the images, (n_images, channels, height, width)."""
+        return self.preprocessing.load(self.paths[images]).to(self.device)
+
+
+def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield the inputs in batches, each with the indices of its images."""
+    for batch in batch_slices(len(inputs), batch_size):
+        yield batch, inputs.read(batch)
+
+
+def batch_slices(n_images: int, batch_size: int) -> list[slice]:
+    """Split the images into the smallest number of batches of at most `batch_size`, all of nearly the same size.
+
+    A small last batch would be computed by other kernels than the rest, with other last digits (up to 3e-6), and
+    ACE is sensitive to these: see docs/decisions/0003-last-digits-matter.md.
+    """
+    edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
+    return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]

@@ -7,28 +7,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pickle
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.digests import digest_file
-from pipeline.errors import NetworkError, listed
-from pipeline.networks import timm_models, torchvision_models
-from pipeline.networks.randomize import in_forward_order, owner
+from pipeline.errors import NetworkError
+from pipeline.networks.checkpoints import check_fit, read_checkpoint, require_checkpoint
+from pipeline.networks.layout import NetworkLayout, layout
+from pipeline.networks.libraries import WeightsTransform, library
+from pipeline.networks.module_order import in_forward_order, owner
 from pipeline.networks.torchvision_models import RANDOM
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
 
 SHIPPED = "shipped"
-NESTED_UNDER = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights in a checkpoint
 N_PROBED = 2  # images in a pass of empty ones: with one, what has no batch axis could be taken for what has
 _Found = TypeVar("_Found")
 
@@ -45,7 +43,7 @@ def load(model: ModelSettings, seed: int) -> nn.Module:
     network = build(model, seed)
     state = _state_dict(model)
     if state is not None:
-        _check_fit(network, state, model.checkpoint or model.weights)
+        check_fit(network, state, model.checkpoint or model.weights)
         drawn_anew = set(randomized_modules(model))
         trained = {name: value for name, value in state.items() if owner(name) not in drawn_anew}
         network.load_state_dict(trained, strict=False)  # strictness is _check_fit's
@@ -58,7 +56,7 @@ def check_weights(model: ModelSettings) -> None:
         state = _state_dict(model)
         with torch.device("meta"):
             network = build(model, seed=0)
-        _check_fit(network, state or {}, model.checkpoint or model.weights)
+        check_fit(network, state or {}, model.checkpoint or model.weights)
     elif model.weights != RANDOM:
         library(model).check_weights(model)
     randomized_modules(model)
@@ -101,6 +99,11 @@ def probe(model: ModelSettings, look: Callable[[nn.Module, torch.Tensor], _Found
         return look(build(model, seed=0), torch.zeros(shape))
 
 
+def layout_of(model: ModelSettings) -> NetworkLayout:
+    """Return the layers of a network that the settings describe; no weights are loaded or downloaded."""
+    return probe(model, partial(layout, channels=model.channels))
+
+
 def weighted_modules(model: ModelSettings) -> list[str]:
     """Return the modules with weights of their own, in the order of the forward pass."""
     return probe(model, in_forward_order)
@@ -123,11 +126,6 @@ def randomized_modules(model: ModelSettings) -> list[str]:
             f"got {model.randomized} (model '{model.name}'). Lower it."
         )
     return modules[-model.randomized :]
-
-
-def library(model: ModelSettings) -> ModuleType:
-    """Return the room that knows the models of `model.library`."""
-    return timm_models if model.library == "timm" else torchvision_models
 
 
 def _factory(model: ModelSettings) -> Any:
@@ -157,12 +155,11 @@ def class_names(model: ModelSettings) -> tuple[str, ...] | None:
         return model.class_names
     if model.factory is not None or model.checkpoint is not None or "num_classes" in model.arguments:
         return None
-    names: tuple[str, ...] | None = library(model).class_names(model)
-    return names
+    return library(model).class_names(model)
 
 
-def preset(model: ModelSettings) -> Any:
-    """Return the weights' own transform; it knows its ``mean``, ``std``, ``crop_size`` and ``resize_size``."""
+def preset(model: ModelSettings) -> WeightsTransform:
+    """Return the transform that belongs to the published weights."""
     return library(model).preset(model)
 
 
@@ -179,7 +176,7 @@ def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
         }
     path = _checkpoint_path(model)
     if path is not None:
-        weights: dict[str, Any] = {"sha256": digest_file(_existing(path))}
+        weights: dict[str, Any] = {"sha256": digest_file(require_checkpoint(path))}
     elif model.weights == RANDOM:
         weights = {"random": seed, **library(model).versions()}
     else:
@@ -195,76 +192,10 @@ def _checkpoint_path(model: ModelSettings) -> Path | None:
     return shipped_weights(model.name) if model.weights == SHIPPED else None
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise NetworkError(
-            f"model.checkpoint must be a file; got {path} (there is none). Give the path of the weights."
-        )
-    return path
-
-
 def _state_dict(model: ModelSettings) -> dict[str, torch.Tensor] | None:
     path = _checkpoint_path(model)
     if path is not None:
         return read_checkpoint(path)
     if model.weights == RANDOM:
         return None
-    state: dict[str, torch.Tensor] = library(model).state_dict(model)
-    return state
-
-
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """Return the weights in a ``.safetensors``, ``.pth``, ``.pt`` or ``.th`` file.
-
-    Pickled files are read with ``weights_only=True``: code hidden in one is refused, never run. Weights nested
-    under ``state_dict`` and names that begin with ``module.`` (DataParallel) are understood.
-    """
-    _existing(path)
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise NetworkError(
-            f"model.checkpoint must hold tensors alone; {path} holds other Python objects, which could run code. "
-            "Where you trust it, convert it once: torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW)."
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NetworkError(
-            f"model.checkpoint must be a safetensors or torch file; {path} cannot be read ({reason}). "
-            "Save or download it again."
-        ) from error
-    for name in NESTED_UNDER:
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise NetworkError(
-            f"model.checkpoint must hold a state_dict (names to tensors); {path} does not. "
-            "Save it with torch.save(network.state_dict(), FILE)."
-        )
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
-
-
-def _check_fit(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    expected = network.state_dict()
-    # PyTorch's own count of training batches: old checkpoints lack it, and evaluation never reads it.
-    needed = [name for name in expected if not name.endswith("num_batches_tracked")]
-    missing = [name for name in needed if name not in state]
-    unexpected = [name for name in state if name not in expected]
-    misshapen = [
-        f"{name} {tuple(state[name].shape)} for {tuple(expected[name].shape)}"
-        for name in expected
-        if name in state and state[name].shape != expected[name].shape
-    ]
-    faults = [
-        f"{what}: {listed(names, 3)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
-        if names
-    ]
-    if faults:
-        raise NetworkError(
-            f"model.checkpoint must fit the network; got {source} ({'; '.join(faults)}). "
-            "Check model.name, model.factory and model.arguments."
-        )
+    return library(model).state_dict(model)

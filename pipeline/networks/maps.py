@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 Channels = Literal["first", "last"]
+ChannelAxis = Literal["auto", "first", "last"]  # as a setting: "auto" is to be inferred
 
 _FIRST = (
     nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LocalResponseNorm,

@@ -1,46 +1,98 @@
-"""Which number of a network's output is the score: a class's logit, probability or margin, or a regression's output."""
+"""The class score: which number of a network's output is examined.
+
+It is a class's logit, probability or margin, or one output of a regression network.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import assert_never
 
 import torch
 
 from pipeline.errors import NetworkError
-from pipeline.settings import RegressionTarget, TargetSettings
+from pipeline.settings import ClassTarget, RegressionTarget, TargetSettings
+
+Score = Callable[[torch.Tensor], torch.Tensor]
 
 
 def output_index(target: TargetSettings, target_class: int | None) -> int:
-    """Return which of the network's outputs is asked for."""
-    if isinstance(target, RegressionTarget):
-        return target.output
-    assert target_class is not None  # resolved
-    return target_class
+    """Return the index of the network's output that the target refers to."""
+    match target:
+        case RegressionTarget():
+            return target.output
+        case ClassTarget():
+            assert target_class is not None  # the settings are resolved
+            return target_class
+        case _:
+            assert_never(target)
 
 
 def check_target(target: TargetSettings, n_outputs: int) -> None:
-    """Raise `NetworkError` where a network of `n_outputs` outputs has no such score."""
-    if isinstance(target, RegressionTarget):
-        if target.output >= n_outputs:
-            raise NetworkError(f"target.output must be in [0, {n_outputs - 1}]; got {target.output}.")
-    elif target.score == "margin" and n_outputs == 1:
-        raise NetworkError(
-            "target.score must be logit or probability for a network with one output; got margin, "
-            "which compares with other classes."
-        )
+    """Raise `NetworkError` if a network with `n_outputs` outputs does not have this score."""
+    match target:
+        case RegressionTarget():
+            if target.output >= n_outputs:
+                raise NetworkError(f"target.output must be in [0, {n_outputs - 1}]; got {target.output}.")
+        case ClassTarget():
+            if target.score == "margin" and n_outputs == 1:
+                raise NetworkError(
+                    "target.score must be logit or probability for a network with one output; got margin, "
+                    "which compares with other classes."
+                )
+        case _:
+            assert_never(target)
+
+
+def score_of(target: TargetSettings, target_class: int | None) -> Score:
+    """Return the function from a network's outputs to the score of every image; see `target_scores`."""
+    return partial(target_scores, target=target, target_class=target_class)
+
+
+def score_label(target: TargetSettings) -> str:
+    """Return what the class score is, as figures call it: ``class score (logit)`` or ``output 0``."""
+    match target:
+        case RegressionTarget():
+            return f"output {target.output}"
+        case ClassTarget():
+            return f"class score ({target.score})"
+        case _:
+            assert_never(target)
 
 
 def target_scores(outputs: torch.Tensor, target: TargetSettings, target_class: int | None) -> torch.Tensor:
-    """Return every image's score, (n,), float64, from a network's outputs, (n, n_outputs) or (n,).
+    """Return the score of every image.
 
-    ``logit``: output_k, unbounded; ``probability``: softmax(output)_k, in [0, 1], for a network with one output its
-    logistic function; ``margin``: output_k - max(output_j, j != k), unbounded, above 0 where k is the best class.
+    Parameters
+    ----------
+    outputs : tensor of shape (n_images, n_outputs) or (n_images,)
+        What the network puts out.
+    target : ClassTarget or RegressionTarget
+        ``logit`` is output_k, unbounded. ``probability`` is softmax(output)_k, in [0, 1]; for a network with one output
+        it is the logistic function of that output. ``margin`` is output_k - max(output_j, j != k), unbounded, and
+        positive where k is the best class. A regression target is the output itself.
+    target_class : int or None
+        The class k; None for a regression target.
+
+    Returns
+    -------
+    tensor of shape (n_images,)
+        float64.
     """
     index, outputs = output_index(target, target_class), outputs.double()
     if outputs.ndim == 1:
         outputs = outputs[:, None]
-    if isinstance(target, RegressionTarget) or target.score == "logit":
+    if isinstance(target, RegressionTarget):
         return outputs[:, index]
-    if target.score == "probability":
-        return (outputs.softmax(dim=1) if outputs.shape[1] > 1 else outputs.sigmoid())[:, index]
-    others = outputs.clone()
-    others[:, index] = -torch.inf
-    return outputs[:, index] - others.amax(dim=1)
+    match target.score:
+        case "logit":
+            return outputs[:, index]
+        case "probability":
+            return (outputs.softmax(dim=1) if outputs.shape[1] > 1 else outputs.sigmoid())[:, index]
+        case "margin":
+            others = outputs.clone()
+            others[:, index] = -torch.inf
+            return outputs[:, index] - others.amax(dim=1)
+        case _:
+            assert_never(target.score)

@@ -1,7 +1,25 @@
-"""The stages, in order: download, activate, reduce, score, rank, ablate, remove, visualize. One verb a
-file, each a pure function.
+"""The stages: one verb a module, each a pure function from settings and artifacts to an artifact.
 
-Every module holds the same four things: ``VERSION`` (raised when a change of its code changes its results),
-a frozen dataclass of what the stage reads, ``select(settings)`` that picks it, and
-``run(reads, upstream..., folder, progress)`` that fills `folder` and returns the artifact.
+Every module defines a frozen dataclass of what the stage reads of the settings, a function that selects it, a function
+that computes the artifact, and the stage itself as ``STAGE`` (see `pipeline.stages.stage`). The modules are imported
+when the stages are needed, because that takes seconds.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.stages.stage import Stage
+
+ORDER = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
+
+
+def all_stages() -> "tuple[Stage[Any, Any], ...]":
+    """Return the stages in order."""
+    return tuple(stage(name) for name in ORDER)
+
+
+def stage(name: str) -> "Stage[Any, Any]":
+    """Return the stage of this name, one of `ORDER`."""
+    found: Stage[Any, Any] = import_module(f"pipeline.stages.{name}").STAGE
+    return found

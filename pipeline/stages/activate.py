@@ -1,110 +1,112 @@
-"""activate: one forward pass over the images gives every channel's maps and every image's class score."""
+"""activate: compute every channel's maps and every image's class score in one forward pass over the images."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.artifacts import Activations, FloatArray, ImageSet, create_maps, save_array
+from pipeline.arrays import FloatArray
+from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.capture import capture
-from pipeline.networks.inputs import load_batch, to_input
-from pipeline.networks.layers import layout
-from pipeline.networks.load import identity, load, resolve_device
+from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
+from pipeline.networks.inputs import Inputs, batches
+from pipeline.networks.load import identity, resolve_device
 from pipeline.networks.maps import as_maps
-from pipeline.networks.targets import output_index, target_scores
-from pipeline.settings import ModelSettings, Settings, TargetSettings
-from pipeline.sources.base import Progress
-
-VERSION = 2
+from pipeline.networks.targets import output_index
+from pipeline.progress import Progress
+from pipeline.settings import Settings
+from pipeline.stages.stage import Stage
 
 
 @dataclass(frozen=True)
 class ActivateReads:
-    """What the stage reads: the network, the layer, and which of its outputs is the score."""
+    """What the stage reads: the network, the layer, and which of the outputs is the class score."""
 
-    model: ModelSettings
-    layer: str
-    target: TargetSettings
-    target_class: int | None
-    seed: int
+    network: NetworkRequest
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types; the batch size and the device move the last digits."""
+        """Return what decides the result, in plain JSON types; the batch size and the device decide the last digits."""
+        request, model = self.network, self.network.model
         return {
-            "network": identity(self.model, self.seed),
-            "transform": asdict(self.model.transform),
-            "n_input_channels": self.model.input_size[0],
-            "batch_size": self.model.batch_size,
-            "device": resolve_device(self.model).type,
-            "layer": self.layer,
-            "channels": self.model.channels,
-            "target": asdict(self.target),
-            "target_class": self.target_class,
+            "network": identity(model, request.seed),
+            "transform": asdict(model.transform),
+            "n_input_channels": model.input_size[0],
+            "batch_size": model.batch_size,
+            "device": resolve_device(model).type,
+            "layer": request.layer,
+            "channels": model.channels,
+            "target": asdict(request.target),
+            "target_class": request.target_class,
             "dtype": "float32",
         }
 
 
 def select(settings: Settings) -> ActivateReads:
-    """Pick what this stage reads; `settings` must be resolved."""
-    return ActivateReads(settings.model, settings.layer, settings.target, settings.target_class, settings.seed)
+    """Return what this stage reads; the settings must be resolved."""
+    return ActivateReads(NetworkRequest.of(settings))
 
 
-def run(reads: ActivateReads, images: ImageSet, *, folder: Path, progress: Progress) -> Activations:
-    """Return the layer's maps and the class scores, written below `folder`.
+def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progress: Progress) -> Activations:
+    """Return the layer's maps and the class scores.
 
     Raises
     ------
     NetworkError
-        If the layer cannot be ranked: see `pipeline.networks.layers`.
+        If the layer cannot be ranked: see `pipeline.networks.layout`.
     InputError
         If the class scores are not finite, or all the same: then there is nothing to correlate with.
     """
-    channels = layout(reads.model).find(reads.layer).channels
-    assert channels is not None
-    network = load(reads.model, reads.seed)
-    device = resolve_device(reads.model)
-    transform = to_input(reads.model)
-    class_score = np.empty(len(images), dtype=np.float64)
+    request = reads.network
+    examined = request.open()
+    found = activations_of(examined, request.inputs(images), request.model.batch_size, workspace, progress)
+    kind = "output" if request.target_class is None else "class"
+    _check_class_score(found.class_score, f"{kind} {output_index(request.target, request.target_class)}")
+    return found
+
+
+def activations_of(
+    examined: ExaminedNetwork, inputs: Inputs, batch_size: int, workspace: Workspace, progress: Progress
+) -> Activations:
+    """Return the maps of a network's examined layer, and the class scores, for some inputs.
+
+    Parameters
+    ----------
+    examined : ExaminedNetwork
+        The network, the layer and the score.
+    inputs : Inputs
+        The images.
+    batch_size : int
+        Largest number of images in a pass.
+    workspace : Workspace
+        Where the maps are put.
+    progress : callable
+        Called with the images done and all images.
+    """
+    layer, n_images = examined.layer.name, len(inputs)
+    class_score = np.empty(n_images, dtype=np.float64)
     maps = None
-    with torch.inference_mode(), capture(network, reads.layer) as captured:
-        for batch in batches(len(images), reads.model.batch_size):
-            inputs = load_batch(images.paths[batch], reads.model, transform).to(device)
-            outputs = network(inputs)
+    with torch.inference_mode(), capture(examined.network, layer) as captured:
+        for batch, images in batches(inputs, batch_size):
+            outputs = examined.network(images)
             output = captured.take()
-            if len(output) != len(inputs):
+            if len(output) != len(images):
                 raise NetworkError(
-                    f"layer must put out a row an image; got {len(output)} for {len(inputs)} images "
-                    f"(layer '{reads.layer}'). `python -m pipeline.layers` lists those that can be ranked."
+                    f"layer must put out a row an image; got {len(output)} for {len(images)} images "
+                    f"(layer '{layer}'). `python -m pipeline.layers` lists those that can be ranked."
                 )
-            output = as_maps(output, channels)
+            output = as_maps(output, examined.channels)
             if maps is None:
                 n_channels, height, width = output.shape[1:]
-                maps = create_maps(folder, (n_channels, len(images), height, width))
+                maps = workspace.empty(Activations.MAPS, (n_channels, n_images, height, width))
             maps[:, batch] = output.transpose(0, 1).cpu().numpy()
-            class_score[batch] = target_scores(outputs, reads.target, reads.target_class).cpu().numpy()
-            progress(batch.stop, len(images))
-    assert maps is not None
-    what = "output" if reads.target_class is None else "class"
-    _check_class_score(class_score, f"{what} {output_index(reads.target, reads.target_class)}")
-    save_array(folder / Activations.CLASS_SCORE, class_score)
-    maps.flush()  # type: ignore[attr-defined]
+            class_score[batch] = examined.score(outputs).cpu().numpy()
+            progress(batch.stop, n_images)
+    assert maps is not None  # there is at least one image
     return Activations(maps, class_score)
-
-
-def batches(n_images: int, batch_size: int) -> list[slice]:
-    """Split the images into as few batches of at most `batch_size` as it takes, all of nearly one size.
-
-    A small last batch would be computed by other kernels than the rest, with other last digits (up to 3e-6), and
-    ACE is sensitive to these: see docs/decisions/0003-last-digits-matter.md.
-    """
-    edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
-    return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
 
 
 def _check_class_score(class_score: FloatArray, of: str) -> None:
@@ -119,3 +121,6 @@ def _check_class_score(class_score: FloatArray, of: str) -> None:
             f"class scores must differ between images; got {class_score[0]:g} for every one ({context}). "
             "Check that the weights are trained, the images differ and the transform suits the network."
         )
+
+
+STAGE = Stage("activate", 2, "images", Activations, select, run)

@@ -1,4 +1,4 @@
-"""download: bring exactly `n_images` decoded, checked images into one place, in a fixed order."""
+"""download: fetch exactly `n_images` images, decode and check them, and put them into a fixed order."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import ImageSet
-from pipeline.data_settings import DataSettings
-from pipeline.settings import Settings
+from pipeline.artifacts import ImageSet, Workspace
+from pipeline.progress import Progress
+from pipeline.settings import DataSettings, Settings
 from pipeline.sources import ImageRequest, source_for
-from pipeline.sources.base import Progress
-
-VERSION = 2
+from pipeline.stages.stage import Stage
 
 
 @dataclass(frozen=True)
 class DownloadReads:
-    """What the stage reads: the source and the request. Its key holds digests, no path.
+    """What the stage reads: the source and the request.
 
-    `downloads` is where a source of the web keeps what is finished, whatever becomes of the run.
+    Attributes
+    ----------
+    data : DataSettings
+        The source.
+    request : ImageRequest
+        The images that are wanted.
+    downloads : Path
+        Where sources on the web keep finished downloads, whatever becomes of the run. It is not part of the key.
     """
 
     data: DataSettings
@@ -27,12 +32,12 @@ class DownloadReads:
     downloads: Path
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types."""
+        """Return what decides the result, in plain JSON types: digests, and no paths."""
         return source_for(self.data, self.downloads).identity(self.request)
 
 
 def select(settings: Settings) -> DownloadReads:
-    """Pick what this stage reads."""
+    """Return what this stage reads."""
     return DownloadReads(
         settings.data,
         ImageRequest(
@@ -42,6 +47,9 @@ def select(settings: Settings) -> DownloadReads:
     )
 
 
-def run(reads: DownloadReads, *, folder: Path, progress: Progress) -> ImageSet:
-    """Return the images, written below `folder`."""
-    return source_for(reads.data, reads.downloads).fetch(reads.request, folder, progress)
+def run(reads: DownloadReads, *, workspace: Workspace, progress: Progress) -> ImageSet:
+    """Return the images; their files are in the workspace's folder."""
+    return source_for(reads.data, reads.downloads).fetch(reads.request, workspace.folder, progress)
+
+
+STAGE = Stage("download", 2, "images", ImageSet, select, run)

@@ -1,27 +1,25 @@
-"""rank: the channels by what is asked for, best first, ties by index, dead ones last; how far to trust the order."""
+"""rank: order the channels, best first, ties by index, dead channels last; and say how far to trust the order."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import ChannelScores, FloatArray, Ranking, Trust
+from pipeline.arrays import FloatArray
+from pipeline.artifacts import ChannelScores, Ranking, Trust
 from pipeline.numerics.evidence import images_for, reliability
-from pipeline.score_settings import AceSettings
-from pipeline.settings import Settings
-from pipeline.sources.base import Progress
+from pipeline.settings import AceSettings, Settings
+from pipeline.stages.stage import Stage
 
-VERSION = 3
 SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
 class RankReads:
-    """What the stage reads: what to rank by, and what the table says of the run beside each channel."""
+    """What the stage reads: what to rank by, and what the table says of the run in every row."""
 
     by: str
     statistic: str
@@ -39,7 +37,7 @@ class RankReads:
 
 
 def select(settings: Settings) -> RankReads:
-    """Pick what this stage reads."""
+    """Return what this stage reads."""
     score = settings.score
     statistic = score.statistic if isinstance(score, AceSettings) else score.kind
     by = settings.rank.by or statistic
@@ -56,11 +54,11 @@ def select(settings: Settings) -> RankReads:
     )
 
 
-def run(reads: RankReads, scores: ChannelScores, *, folder: Path, progress: Progress) -> Ranking:
-    """Return the ranking, written below `folder` as CSV and Parquet.
+def run(reads: RankReads, *, scores: ChannelScores) -> Ranking:
+    """Return the ranking.
 
-    The column ``score`` is what is ranked by; with ``by="q_value"``, where many share the smallest value, it is the
-    excess, which parts them.
+    The column ``score`` is what the channels are ranked by. With ``by="q_value"``, where many channels share the
+    smallest value, it is the excess, which tells them apart.
     """
     evidence = scores.evidence[reads.statistic]
     channels = np.arange(len(scores.dead))
@@ -82,12 +80,11 @@ def run(reads: RankReads, scores: ChannelScores, *, folder: Path, progress: Prog
     if scores.fit is not None:
         table["r_squared"], table["iterations"] = scores.fit.r_squared[order], scores.fit.iterations[order]
     table["dead"] = scores.dead[order]
-    progress(len(order), len(order))
-    return Ranking(table.assign(**asdict(reads)), _trust(reads, scores)).save(folder)
+    return Ranking(table.assign(**asdict(reads)), _trust(reads, scores))
 
 
 def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> FloatArray:
-    """Return what is ranked by, larger is better; 0 for a dead channel."""
+    """Return what the channels are ranked by, the larger the better; 0 for a dead channel."""
     if reads.by in scores.values:
         return scores.values[reads.by]
     column: FloatArray = evidence["excess" if reads.by == "q_value" else reads.by].to_numpy()
@@ -95,7 +92,7 @@ def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> F
 
 
 def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
-    """Sum up how far the ranking can be trusted."""
+    """Return how far the ranking can be trusted."""
     evidence, curve = scores.evidence[reads.statistic], scores.curves[reads.statistic]
     n_significant = int((evidence.q_value < SIGNIFICANT).sum()) if "q_value" in evidence else None
     if not len(curve):
@@ -104,3 +101,6 @@ def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
     points = tuple((int(images), float(value)) for images, value in curve)
     stands_for = None if reads.by == reads.statistic else reads.statistic
     return Trust(found, images_for(reads.n_images, found), n_significant, points, stands_for)
+
+
+STAGE = Stage("rank", 3, "channels", Ranking, select, run)

@@ -1,22 +1,20 @@
-"""reduce: standardise each channel's pixels over the images and keep the leading principal components."""
+"""reduce: standardise each channel's pixels over the images and compute the leading principal components."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Activations, Projections
 from pipeline.numerics.pca import reduce_channels
+from pipeline.progress import Progress
 from pipeline.settings import Settings
-from pipeline.sources.base import Progress
-
-VERSION = 2
+from pipeline.stages.stage import Stage
 
 
 @dataclass(frozen=True)
 class ReduceReads:
-    """What the stage reads."""
+    """What the stage reads: the number of components, and the memory that it may use."""
 
     n_components: int | float
     memory_mib: int
@@ -27,17 +25,19 @@ class ReduceReads:
 
 
 def select(settings: Settings) -> ReduceReads:
-    """Pick what this stage reads."""
+    """Return what this stage reads."""
     return ReduceReads(settings.n_components, settings.reduce.memory_mib)
 
 
-def run(reads: ReduceReads, activations: Activations, *, folder: Path, progress: Progress) -> Projections:
-    """Return every channel's projections, written below `folder`.
+def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> Projections:
+    """Return every channel's projections.
 
     Raises
     ------
     InputError
         If there are more components than images or pixels, or one channel does not fit into the memory.
     """
-    reduced = reduce_channels(activations.maps, reads.n_components, progress, memory_mib=reads.memory_mib)
-    return Projections(*reduced).save(folder)
+    return Projections(*reduce_channels(activations.maps, reads.n_components, progress, memory_mib=reads.memory_mib))
+
+
+STAGE = Stage("reduce", 2, "channels", Projections, select, run)

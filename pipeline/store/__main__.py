@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import compose_settings
-from pipeline.doors import door
+from pipeline.command_line import command
 from pipeline.errors import SettingsError, StorageError
 from pipeline.store.description import Description
 from pipeline.store.files import Store, storage_errors
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@door
+@command
 def main() -> None:
     """Do what the command line asks for; exit with 1 where it cannot be done, or something is damaged."""
     arguments = _parser().parse_args()

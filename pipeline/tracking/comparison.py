@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
-from pipeline.figures.report import embedded, template
+from pipeline.figures.report_page import embedded, template
 from pipeline.figures.style import paper_style, save_png
 from pipeline.numerics.agreement import Agreement, agreement
 from pipeline.store import storage_errors

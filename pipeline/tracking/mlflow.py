@@ -6,11 +6,11 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import mlflow.data
@@ -23,16 +23,15 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.artifacts import Effects
+from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
+from pipeline.environment import environment, git_state, packages
 from pipeline.errors import PipelineError, StorageError
 from pipeline.numerics.agreement import rank_biased_overlap, top_overlap
+from pipeline.observer import Observer, RunResult, StageReport
+from pipeline.report_writer import flat
+from pipeline.run_folder import FIGURES, REPORT
 from pipeline.settings import Settings
-from pipeline.tracking.environment import environment, git_state, packages
-from pipeline.tracking.report import REPORT, flat
 from pipeline.tracking.runs import ranked_runs, read_ranking
-
-if TYPE_CHECKING:
-    from pipeline.runner import RunResult, Stage, StageReport
 
 # It prints every error of its database, traceback and all, before it raises it; we say it in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -69,7 +68,7 @@ def tracking_errors(uri: str) -> Iterator[None]:
         ) from error
 
 
-class MlflowTracker:
+class MlflowTracker(Observer):
     """Log one run to MLflow.
 
     Parameters
@@ -125,12 +124,7 @@ class MlflowTracker:
         with tracking_errors(self._uri):
             self._logged.set_tag(self.run_id, "notes", "\n".join(self._notes))
 
-    def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
-        """Need no progress."""
-        del stage
-        return None
-
-    def stage_finished(self, report: StageReport, artifact: Any) -> None:
+    def stage_finished(self, report: StageReport) -> None:
         """Log the stage's time, whether it was a cache hit, its artifact's key; the images as the run's data set."""
         name, now = report.stage.name, int(time.time() * 1000)
         # Named so that they come behind the scores, as MLflow draws its charts in order of name.
@@ -143,8 +137,8 @@ class MlflowTracker:
                 ],
                 tags=[RunTag(f"artifact.{name}", report.key.digest)],
             )
-            if name == "download":
-                self._log_images(artifact, report.key.digest)
+            if report.stage.artifact is ImageSet:
+                self._log_images(report.artifacts[ImageSet], report.key.digest)
 
     def finished(self, result: RunResult) -> None:
         """Log the ranking as a table, a curve and a few numbers that compare; figures and files; and end the run."""
@@ -173,9 +167,9 @@ class MlflowTracker:
                 client.set_tag(run_id, "trusted", str(not trust.is_low).lower())
             client.log_dict(run_id, {each.stage.name: dict(each.key.description) for each in result.reports}, KEYS)
             client.log_table(run_id, table, "ranking.json")
-            client.log_table(run_id, _pictured(table, result.artifacts["visualize"].cards), "channels.json")
-            client.log_artifacts(run_id, str(result.run_dir / "figures"), "figures")
-            for name in ("ranking.csv", "ranking.parquet", Effects.CSV, REPORT):
+            client.log_table(run_id, _pictured(table, result.artifacts[Figures].cards), "channels.json")
+            client.log_artifacts(run_id, str(result.run_dir / FIGURES), FIGURES)
+            for name in (Ranking.CSV, Ranking.PARQUET, Effects.CSV, REPORT):
                 if (result.run_dir / name).exists():
                     client.log_artifact(run_id, str(result.run_dir / name))
             self._log_overlap(result)
@@ -206,7 +200,7 @@ class MlflowTracker:
         self._logged.log_metric(self.run_id, "overlap_with_first.top_10", top_overlap(own, other, 10))
         self._logged.log_metric(self.run_id, "overlap_with_first.rank_biased", rank_biased_overlap(own, other))
 
-    def _log_images(self, images: Any, digest: str) -> None:
+    def _log_images(self, images: ImageSet, digest: str) -> None:
         """Log the image set as MLflow's data set input, its digest the artifact's key."""
         manifest = pd.DataFrame([asdict(record) for record in images.records])
         name = manifest.source.iloc[0].partition(":")[0]

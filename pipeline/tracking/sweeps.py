@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.environment import environment, git_state
 from pipeline.settings import TrackingSettings
-from pipeline.tracking.environment import environment, git_state
 from pipeline.tracking.mlflow import connect, tracking_errors, tracking_uri
 
 

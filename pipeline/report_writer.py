@@ -1,61 +1,43 @@
-"""The observer that leaves a report in the run's folder."""
+"""The observer that writes the report into the run's folder."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.artifacts import Figures
-from pipeline.figures.report import ReportContent, render_report
-from pipeline.settings import Settings
+from pipeline.environment import environment, git_state
+from pipeline.figures.report_page import ReportContent, render_report
+from pipeline.files import write_whole
+from pipeline.observer import Observer, RunResult
+from pipeline.run_folder import REPORT
 from pipeline.store import storage_errors
-from pipeline.tracking.environment import environment, git_state
-
-if TYPE_CHECKING:
-    from pipeline.runner import RunResult, Stage, StageReport
-
-REPORT = "report.html"
 
 
-class ReportWriter:
+class ReportWriter(Observer):
     """Write ``report.html`` when a run has finished.
 
-    Told before the tracker, which logs the file.
+    It must come before the tracker among the observers, because the tracker logs the file.
 
     Parameters
     ----------
     command : str
-        What the user typed: the report says how to make the run again.
+        The command that makes the run again.
     """
 
     def __init__(self, command: str) -> None:
         self._command = command
         self._notes: list[str] = []
 
-    def started(self, settings: Settings) -> None:
-        """Need not know."""
-
-    def resolved(self, settings: Settings) -> None:
-        """Need not know."""
-
     def noted(self, text: str) -> None:
         """Keep the note for the report."""
         self._notes.append(text)
 
-    def stage_started(self, stage: Stage) -> Callable[[int, int], None] | None:
-        """Need no progress."""
-        del stage
-        return None
-
-    def stage_finished(self, report: StageReport, artifact: Any) -> None:
-        """Need not know."""
-
     def finished(self, result: RunResult) -> None:
         """Write the report, whole or not at all."""
-        figures: Figures = result.artifacts["visualize"]
+        figures = result.artifacts[Figures]
         with storage_errors("the run's report", result.run_dir):
             page = render_report(
                 ReportContent(
@@ -71,12 +53,7 @@ class ReportWriter:
                     command=self._command,
                 )
             )
-            target = result.run_dir / REPORT
-            target.with_name(f"{REPORT}.part").write_text(page, encoding="utf-8")
-            os.replace(target.with_name(f"{REPORT}.part"), target)
-
-    def failed(self, error: BaseException) -> None:
-        """Leave no report."""
+            write_whole(result.run_dir / REPORT, page)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What all commands have in common: faults are a line each, and a reader who leaves stops nothing."""
+"""What all commands have in common: errors are printed as lines, and a closed pipe does not end the command."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import TextIO
 from pipeline.errors import PipelineError
 
 
-def report(error: PipelineError) -> None:
+def print_error(error: PipelineError) -> None:
     """Print what went wrong, one line for each fault."""
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
 
 
-def door(main: Callable[[], None]) -> Callable[[], None]:
+def command(main: Callable[[], None]) -> Callable[[], None]:
     """Make a function a command: exit with 1 on a `PipelineError`, its lines printed, and with 130 on Ctrl-C."""
 
     @functools.wraps(main)
-    def opened() -> None:
+    def guarded() -> None:
         outlive_readers()
         try:
             main()
         except PipelineError as error:
-            report(error)
+            print_error(error)
             sys.exit(1)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             sys.exit(130)
 
-    return opened
+    return guarded
 
 
 def outlive_readers() -> None:

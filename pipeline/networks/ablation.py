@@ -1,8 +1,8 @@
-"""What a network's scores are when channels of one layer are removed.
+"""The scores of a network when channels of one layer are ablated.
 
-A network that `torch.fx` can trace is cut at the layer: what lies before it runs once for a batch of images, what lies
-behind it once for every set of removed channels, many sets at a time. Elsewhere a hook removes the channels in passes
-through the whole network, with the same result and more time.
+A network that `torch.fx` can trace is cut at the layer: the part before it runs once for a batch of images, the part
+behind it once for every set of ablated channels, many sets at a time. If it cannot be traced, a hook replaces the
+channels in passes through the whole network, which gives the same result and takes more time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pipeline.networks.maps import Channels, as_maps, from_maps, only_tensor, with_tensor
+from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.hooks import attached
+from pipeline.networks.maps import as_maps, from_maps, only_tensor, with_tensor
+from pipeline.networks.targets import Score
 from pipeline.networks.tracing import trace
 
-Scores = Callable[[torch.Tensor], torch.Tensor]
-Told = Callable[[int], None]
+OnFinished = Callable[[int], None]
 
 VALUES_AT_ONCE = 2**20  # of the layer's output, 4 MiB: larger batches leave a CPU's cache, smaller ones cost calls
 CLOSE = 1e-4  # float32 in batches of another size, far below what a wrong cut would do
@@ -33,42 +35,37 @@ class Cut:
     behind: fx.GraphModule
 
 
-class Removal:
-    """Scores of a network some of whose channels are removed.
+class Ablation:
+    """Scores of a network some of whose channels are ablated.
 
     Parameters
     ----------
-    network : nn.Module
-        In evaluation mode; it is not changed.
-    layer : str
-        Dotted path of a module that runs once in a pass.
-    channels : {"first", "last"}
-        Where its channels are.
-    score : callable
-        From the network's outputs to a score for each image, (n,).
-    sample : tensor
-        A few images: a cut network is only used where it gives these the scores that the whole one gives.
+    examined : ExaminedNetwork
+        The network, the layer whose channels are ablated, and the score. The network is not changed.
+    sample : tensor of shape (n_images, ...)
+        A few inputs: a cut network is only used if it gives these the scores that the whole network gives.
 
     Attributes
     ----------
     cut : Cut or None
-        The network in two parts, of which only the second is run for each set of channels; None: the whole one is.
+        The network in two parts, of which only the second runs for each set of channels. None: the whole network runs.
     """
 
-    def __init__(self, network: nn.Module, layer: str, channels: Channels, score: Scores, sample: torch.Tensor) -> None:
-        self._network, self._layer, self._channels, self._score = network, layer, channels, score
-        self.cut = _cut(network, layer)
+    def __init__(self, examined: ExaminedNetwork, sample: torch.Tensor) -> None:
+        self._network, self._layer, self._module = examined.network, examined.layer.name, examined.module
+        self._channels, self._score = examined.channels, examined.score
+        self.cut = _cut(self._network, self._layer)
         if self.cut is not None and not self._is_right(sample):
             self.cut = None
 
     @torch.inference_mode()
-    def at(self, inputs: torch.Tensor) -> RemovalAt:
-        """Return what gives the scores of some inputs, (n_images, ...); what lies before the layer runs here, once."""
+    def at(self, inputs: torch.Tensor) -> AblationAt:
+        """Return what computes scores of some inputs, (n_images, ...); the part before the layer runs here, once."""
         if self.cut is None:
-            return RemovalAt(self._score, partial(self._whole_passes, inputs), len(inputs), inputs.numel())
+            return AblationAt(self._score, partial(self._whole_passes, inputs), len(inputs), inputs.numel())
         output, around = self.cut.before(inputs)
         n_values = _tensor(output).numel()
-        return RemovalAt(self._score, partial(self._behind, self.cut, output, around), len(inputs), n_values)
+        return AblationAt(self._score, partial(self._behind, self.cut, output, around), len(inputs), n_values)
 
     def _behind(
         self, cut: Cut, output: object, around: tuple[Any, ...], sets: torch.Tensor, fills: torch.Tensor
@@ -84,35 +81,32 @@ class Removal:
             maps = maps.reshape(len(sets), len(inputs), *maps.shape[1:])
             return self._edited(output, maps, sets, fills)
 
-        handle = self._network.get_submodule(self._layer).register_forward_hook(edit)
-        try:
+        with attached([self._module.register_forward_hook(edit)]):
             outputs: torch.Tensor = self._network(_repeated(inputs, len(inputs), len(sets)))
-        finally:
-            handle.remove()
         return outputs
 
     def _edited(self, output: object, maps: torch.Tensor, sets: torch.Tensor, fills: torch.Tensor) -> object:
         """Return the layer's output with the channels of each set replaced: a new tensor, safe from in-place work."""
-        gone = sets[:, None, :, None, None].to(maps.dtype)
-        edited = maps * (1 - gone)  # with what follows a sixth of the time of torch.where
+        is_ablated = sets[:, None, :, None, None].to(maps.dtype)
+        edited = maps * (1 - is_ablated)  # together with the next lines, a sixth of the time of torch.where
         if fills.shape[2:] != (1, 1):
-            edited = edited.addcmul_(fills[None], gone)
+            edited = edited.addcmul_(fills[None], is_ablated)
         elif fills.any():
-            edited = edited.add_(fills[None] * gone)
+            edited = edited.add_(fills[None] * is_ablated)
         return with_tensor(output, from_maps(edited.flatten(0, 1), self._channels, _tensor(output).ndim))
 
     def _is_right(self, sample: torch.Tensor) -> bool:
-        """Say whether the cut network does what the whole one does, nothing removed and every channel removed."""
+        """Say whether the cut network does what the whole one does, with no channel ablated and with all of them."""
         cut, sample = self.cut, sample[:3]
         try:
             with torch.inference_mode():
                 assert cut is not None
                 n_channels = as_maps(_tensor(cut.before(sample)[0]), self._channels).shape[1]
-            removed = torch.tensor([[False], [True]], device=sample.device).expand(2, n_channels)
+            ablated = torch.tensor([[False], [True]], device=sample.device).expand(2, n_channels)
             fills = torch.zeros((1, n_channels, 1, 1), device=sample.device)
-            by_parts = self.at(sample).scores(removed, fills)
+            by_parts = self.at(sample).scores(ablated, fills)
             self.cut = None
-            whole = self.at(sample).scores(removed, fills)
+            whole = self.at(sample).scores(ablated, fills)
         except (RuntimeError, TypeError, ValueError):  # a batch's size was traced as a number, or the like
             return False
         self.cut = cut
@@ -120,32 +114,34 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class RemovalAt:
+class AblationAt:
     """Scores of one batch of images."""
 
-    _score: Scores
+    _score: Score
     _run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     _n_images: int
     _n_values: int  # of the layer, or of the inputs: whichever is repeated for every set
 
     @torch.inference_mode()
-    def scores(self, removed: torch.Tensor, fills: torch.Tensor, told: Told = lambda n_sets: None) -> torch.Tensor:
+    def scores(
+        self, ablated: torch.Tensor, fills: torch.Tensor, on_finished: OnFinished = lambda n_sets: None
+    ) -> torch.Tensor:
         """Return the scores, (n_sets, n_images), float64 on the CPU.
 
         Parameters
         ----------
-        removed : bool tensor of shape (n_sets, n_channels)
-            The channels that are removed, a set a row.
+        ablated : bool tensor of shape (n_sets, n_channels)
+            The channels that are ablated; each row is a set.
         fills : tensor of shape (n_images or 1, n_channels, height or 1, width or 1)
-            What stands in the removed channels' place.
-        told : callable
-            Called with the number of sets finished, now and then.
+            The values that replace the ablated channels.
+        on_finished : callable
+            Called repeatedly with the number of sets that were finished since the last call.
         """
         found = []
-        for sets in torch.split(removed, max(1, VALUES_AT_ONCE // self._n_values)):
+        for sets in torch.split(ablated, max(1, VALUES_AT_ONCE // self._n_values)):
             scores = self._score(self._run(sets, fills))
             found.append(scores.reshape(len(sets), self._n_images).double().cpu())
-            told(len(sets))
+            on_finished(len(sets))
         return torch.cat(found)
 
 

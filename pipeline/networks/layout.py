@@ -6,15 +6,13 @@ import difflib
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.load import N_PROBED, probe
-from pipeline.networks.maps import Channels, as_maps, declared_channels, only_tensor
-from pipeline.settings import ModelSettings
+from pipeline.networks.hooks import attached
+from pipeline.networks.maps import ChannelAxis, Channels, as_maps, declared_channels, only_tensor
 
 UNTOLD = "with no telling which axis the channels are"
 
@@ -108,28 +106,41 @@ def canonical_name(layer: str) -> str:
     return re.sub(r"\[(\d+)\]", r".\1", layer)
 
 
-def layout(model: ModelSettings) -> NetworkLayout:
-    """Return the layers of a network, from one pass of empty images; no weights are loaded or downloaded."""
-    trace = probe(model, _Trace)
-    return NetworkLayout(trace.layers(model.channels), trace.n_outputs)
+def layout(network: nn.Module, example: torch.Tensor, channels: ChannelAxis = "auto") -> NetworkLayout:
+    """Return the layers of a network, found in one forward pass.
+
+    Parameters
+    ----------
+    network : Module
+        In evaluation mode.
+    example : tensor of shape (n_images, ...)
+        A batch of inputs, on the network's device; their values do not matter. Take two images or more: with one image,
+        an output without a batch axis could be mistaken for one that has it.
+    channels : {"auto", "first", "last"}
+        Where a layer's channels are: on axis 1, on the last axis, or inferred from the kinds of the modules.
+
+    Raises
+    ------
+    NetworkError
+        If the network does not put out one row of scores for each image.
+    """
+    trace = _Trace(network, example)
+    return NetworkLayout(trace.layers(channels), trace.n_outputs)
 
 
 class _Trace:
-    """What every module put out in one pass, in the order of the modules' ends."""
+    """What every module put out in one pass, in the order in which the modules ended."""
 
     def __init__(self, network: nn.Module, images: torch.Tensor) -> None:
+        self._n_images = len(images)
         self._modules = {name: module for name, module in network.named_modules() if name}
         self._seen: list[tuple[str, tuple[int, ...] | None]] = []
-        handles = [
+        hooks = attached(
             module.register_forward_hook(lambda _m, _i, output, name=name: self._note(name, output))
             for name, module in self._modules.items()
-        ]
-        try:
-            with torch.inference_mode():
-                output = network(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        )
+        with hooks, torch.inference_mode():
+            output = network(images)
         if not isinstance(output, torch.Tensor) or output.ndim not in (1, 2) or len(output) != len(images):
             what = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
             raise NetworkError(
@@ -140,10 +151,10 @@ class _Trace:
 
     def _note(self, name: str, output: object) -> None:
         tensor = only_tensor(output)
-        has_rows = tensor is not None and tensor.ndim >= 2 and len(tensor) == N_PROBED
+        has_rows = tensor is not None and tensor.ndim >= 2 and len(tensor) == self._n_images
         self._seen.append((name, tuple(tensor.shape[1:]) if tensor is not None and has_rows else None))
 
-    def layers(self, channels: Literal["auto", "first", "last"]) -> tuple[LayerInfo, ...]:
+    def layers(self, channels: ChannelAxis) -> tuple[LayerInfo, ...]:
         """Return every module that ran, in the order in which they first ended."""
         found: dict[str, list[tuple[int, tuple[int, ...] | None]]] = defaultdict(list)
         for place, (name, shape) in enumerate(self._seen):

@@ -1,9 +1,15 @@
-"""Which modules have weights of their own, from the image to the scores: what is drawn anew, from the scores down."""
+"""The modules of a network that have weights of their own, in the order of the forward pass.
+
+`model.randomized` counts in this order, from the output backwards, which modules keep the weights that they were
+initialised with.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+from pipeline.networks.hooks import attached
 
 
 def owner(entry: str) -> str:
@@ -14,33 +20,29 @@ def owner(entry: str) -> str:
 def in_forward_order(network: nn.Module, images: torch.Tensor) -> list[str]:
     """Return the modules with weights of their own, in the order in which they start to run.
 
-    A module's own weights are its entries in the state dict, and not those of the modules inside it: of a batch
-    normalisation, its running statistics as well. A module whose weights are read though it never runs itself (the
-    output projection in `torch.nn.MultiheadAttention`) comes with what it lies in. The network itself, the owner of a
-    class token, say, is the module ``""``, and the first.
+    A module's own weights are its entries in the state dict without those of its submodules; the running statistics of
+    a batch normalisation count among them. A module that never runs although its weights are used (the output
+    projection in `torch.nn.MultiheadAttention`) takes the place of the module that contains it. The network itself,
+    which owns a class token for example, is the module ``""`` and comes first.
 
     Parameters
     ----------
     network : Module
         In evaluation mode.
     images : Tensor
-        One batch that it takes; values do not matter.
+        One batch of inputs; their values do not matter.
     """
     starts: dict[str, int] = {}
 
     def note(name: str) -> None:
         starts.setdefault(name, len(starts))
 
-    handles = [
+    hooks = attached(
         module.register_forward_pre_hook(lambda _module, _inputs, name=name: note(name))
         for name, module in network.named_modules()
-    ]
-    try:
-        with torch.inference_mode():
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with hooks, torch.inference_mode():
+        network(images)
 
     def start(name: str) -> int:
         while name not in starts:
@@ -48,4 +50,4 @@ def in_forward_order(network: nn.Module, images: torch.Tensor) -> list[str]:
         return starts[name]
 
     owners = dict.fromkeys(owner(entry) for entry in network.state_dict())
-    return sorted(owners, key=start)  # stable: within one place, as the network names them
+    return sorted(owners, key=start)  # a stable sort: modules of one place stay in the order of the state dict

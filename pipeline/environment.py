@@ -1,18 +1,21 @@
-"""Which code and which machine a run is made with."""
+"""The code and the machine that a run is made with."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-from importlib.metadata import distributions, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from threadpoolctl import threadpool_info
 
 import pipeline
 
-PACKAGES = ("numpy", "scikit-learn", "ace", "torch", "torchvision", "pandas", "pillow")
+PACKAGES = (
+    "numpy", "scipy", "numba", "scikit-learn", "ace", "torch", "torchvision", "captum", "pandas", "pillow",
+)  # fmt: skip
+OPTIONAL_PACKAGES = ("timm",)  # extras
 
 
 def git_state() -> dict[str, str]:
@@ -34,11 +37,12 @@ def git_state() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Return versions and the machine's kind, as far as they can move a result."""
+    """Return the versions and the properties of the machine that can change a result."""
     return {
         "pcace": pipeline.__version__,
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
+        **{name: found for name in OPTIONAL_PACKAGES if (found := _version(name)) is not None},
         "machine": platform.machine(),
         "system": platform.system(),
         "cpu": _cpu(),
@@ -51,6 +55,14 @@ def packages() -> dict[str, str]:
     """Return the version of every installed package, by name."""
     found = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package, None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu() -> str:

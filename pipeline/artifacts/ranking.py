@@ -1,14 +1,15 @@
-"""The answer: the channels in order, how far to trust the order, and how far removal of channels bears it out."""
+"""The ranking of the channels, and how far it can be trusted."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 import pandas as pd
+
+from pipeline.artifacts.base import Artifact
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,21 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Artifact):
     """The channels, best first: one row each, columns ``rank, channel, score, ...``; and how far to trust them."""
 
     table: pd.DataFrame
     trust: Trust = Trust()
 
+    name = "ranking"
     CSV = "ranking.csv"
     PARQUET = "ranking.parquet"
     TRUST = "trust.json"
+
+    @property
+    def description(self) -> str:
+        """Number of channels."""
+        return f"{len(self.table)} channels"
 
     @property
     def sentences(self) -> list[str]:
@@ -101,96 +108,3 @@ class Ranking:
         trust = json.loads((folder / cls.TRUST).read_text(encoding="utf-8"))
         curve = tuple((int(images), float(value)) for images, value in trust.pop("curve"))
         return cls(pd.read_parquet(folder / cls.PARQUET), Trust(**trust, curve=curve))
-
-
-@dataclass(frozen=True)
-class Faithfulness:
-    """How far removal of channels bears a ranking out; None where it was not measured, or has no value.
-
-    Attributes
-    ----------
-    spearman : float or None
-        Rank correlation over the living channels, in [-1, 1], of the ranking's score and the mean absolute change of
-        the class score when the channel is set to zero.
-    deletion_area, insertion_area : float or None
-        Under the curve of what is left of the class score as the best channels are removed (a faithful ranking's is
-        small) or alone kept (large): see `pipeline.numerics.faithfulness.removal_curves`.
-    random_deletion_area, random_insertion_area : float or None
-        The same of channels in random orders.
-    mode : str or None
-        How channels were removed for the curves.
-    """
-
-    spearman: float | None = None
-    deletion_area: float | None = None
-    insertion_area: float | None = None
-    random_deletion_area: float | None = None
-    random_insertion_area: float | None = None
-    mode: str | None = None
-
-    @property
-    def sentence(self) -> str | None:
-        """What a reader must know."""
-        if self.spearman is None:
-            return None
-        figure = f"Spearman {self.spearman:.2f}".replace("0.", ".", 1)
-        if self.spearman >= 0.5:
-            return f"Removing a channel moves the class score much as the ranking says: {figure}."
-        if self.spearman >= 0.25:
-            return f"Removing a channel moves the class score only in part as the ranking says: {figure}."
-        return (
-            f"Removing a channel hardly moves the class score as the ranking says ({figure}): a channel may follow the "
-            "class score without moving it."
-        )
-
-
-@dataclass(frozen=True)
-class Effects:
-    """How the class score moves when channels are removed.
-
-    Attributes
-    ----------
-    table : DataFrame
-        A row for each living channel, best first: ``rank, channel, score``, and for each of the modes ``zero``,
-        ``mean`` and ``resample`` the mean absolute change of the class score, and its mean change (``zero_signed``).
-        Empty where nothing was removed.
-    curves : DataFrame
-        See `pipeline.numerics.faithfulness.removal_curves`.
-    faithfulness : Faithfulness
-        The two in a few numbers.
-    note : str
-        Why nothing was removed, where one may wonder.
-    """
-
-    table: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
-    curves: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
-    faithfulness: Faithfulness = Faithfulness()
-    note: str = ""
-
-    CSV = "effects.csv"
-    CURVES = "curves.csv"
-    SUMMARY = "faithfulness.json"
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether channels were removed."""
-        return len(self.table) > 0
-
-    def save(self, folder: Path) -> Self:
-        """Write two tables as CSV, and what sums them up as JSON."""
-        summary = {**asdict(self.faithfulness), "note": self.note}
-        (folder / self.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        if self.is_measured:
-            self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
-            self.curves.to_csv(folder / self.CURVES, index=False, lineterminator="\n")
-        return self
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
-        summary = json.loads((folder / cls.SUMMARY).read_text(encoding="utf-8"))
-        note = summary.pop("note")
-        if not (folder / cls.CSV).exists():
-            return cls(note=note)
-        table, curves = pd.read_csv(folder / cls.CSV), pd.read_csv(folder / cls.CURVES)
-        return cls(table, curves, Faithfulness(**summary), note)

@@ -19,28 +19,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipeline.figures.columns import SCORE_NAMES, cell_text, is_correlation, score_text, shown_columns
+from pipeline.figures.catalogue import FIGURES
+from pipeline.figures.columns import cell_text, is_correlation, score_label, score_text, shown_columns
 
 LARGE = 150_000  # bytes; a larger figure is embedded as WebP, a third of its size and to the eye the same
-
-CAPTIONS = {
-    "activation_maps": "Activation maps of the best and the last channels (or the chosen ones), with their scales.",
-    "activation_overlays": "The same maps over their images: colour and opacity rise with the activation.",
-    "association_effect": "Association against effect: how well each channel follows the class score, and how far the "
-    "class score moves without it.",
-    "faithfulness": "What is left of the class score as the best channels are removed, or alone kept, against the last "
-    "ones and random ones.",
-    "reliability": "How alike the rankings of two random halves are, against the number of images.",
-    "transforms": "ACE's transforms of the first channel drawn: each component's, and the class score's.",
-    "cam": "Class activation maps: what each place adds to the score of the target and of the predicted class, and "
-    "the five likeliest classes.",
-    "grad_cam": "Grad-CAM: places weighted by the gradient of the target's and of the predicted class's score, and "
-    "the five likeliest classes.",
-    "predictions": "The five likeliest classes of some images.",
-    "channel_weighted": "Where the best-ranked channels depart from their resting level, weighted by their scores.",
-    "maximization": "Inputs found by gradient ascent for the best channels, the real image that drives each most, and "
-    "the mean activation that either reaches.",
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +73,7 @@ def render_report(content: ReportContent) -> str:
         notes=[f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in content.notes],
         curve=_curve(table),
         is_by_ace="iterations" in table,
-        score_name=SCORE_NAMES[first.by],
+        score_name=score_label(table),
         columns=shown_columns(table),
         rows=_rows(table, sheet),
         gallery=content.gallery,
@@ -99,7 +81,9 @@ def render_report(content: ReportContent) -> str:
         # The sheet of maps is in the style already: once is enough.
         data={**content.gallery, "maps": {key: value for key, value in sheet.items() if key != "src"}},
         figures=[
-            {"src": embedded(path), "caption": CAPTIONS[path.stem]} for path in content.figures if path.stem in CAPTIONS
+            {"src": embedded(path), "caption": FIGURES[path.stem].caption}
+            for path in content.figures
+            if FIGURES[path.stem].in_report
         ],
         command=content.command,
         settings=[

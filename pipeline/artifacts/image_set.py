@@ -1,4 +1,4 @@
-"""The images that a question is answered on, and the pictures that an answer leaves."""
+"""The images that a question is answered on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
+
+from pipeline.artifacts.base import Artifact
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,15 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class ImageSet(Artifact):
     """Exactly `n_images` decoded and checked images, in a fixed order, and where each came from."""
 
     folder: Path
     records: tuple[ImageRecord, ...]
 
+    name = "images"
     MANIFEST = "manifest.csv"
-    REPORT = "report.csv"  # of a source where some fail: every address that was looked at, and what became of it
+    REPORT = "report.csv"  # written by sources on the web: every address that was requested, and what became of it
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -70,9 +73,17 @@ class ImageSet:
         with self.report.open(newline="", encoding="utf-8") as file:
             return sum(row["taken"] == "False" for row in csv.DictReader(file))
 
-    def save(self) -> Self:
-        """Write the manifest beside the images, whose files the source has already written."""
-        with (self.folder / self.MANIFEST).open("w", newline="", encoding="utf-8") as file:
+    @property
+    def description(self) -> str:
+        """Number and size of the images."""
+        sizes = sorted({(record.width, record.height) for record in self.records})
+        size = " x ".join(map(str, sizes[0])) if len(sizes) == 1 else f"{len(sizes)} sizes"
+        failed = f" ({self.n_failed} addresses failed)" if self.n_failed else ""
+        return f"{len(self.records)} images of {size} pixels{failed}"
+
+    def save(self, folder: Path) -> Self:
+        """Write the manifest; the source has already written the images into the same folder."""
+        with (folder / self.MANIFEST).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(ImageRecord)])
             writer.writeheader()
             writer.writerows(asdict(record) for record in self.records)
@@ -87,41 +98,3 @@ class ImageSet:
                 for row in csv.DictReader(file)
             ]
         return cls(folder, tuple(rows))
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Pictures, a note for each that could not be drawn, and what the report shows beside them."""
-
-    folder: Path
-    notes: tuple[str, ...] = ()
-
-    NOTES = "notes.txt"
-    GALLERY = "gallery.json"
-    CARDS = "channels"
-
-    @property
-    def paths(self) -> list[Path]:
-        """The figures, by name."""
-        return sorted(self.folder.glob("*.png"))
-
-    @property
-    def cards(self) -> dict[int, Path]:
-        """One small picture for each of the best channels, by channel, the best first."""
-        found = sorted((self.folder / self.CARDS).glob("*.png"))
-        return {int(path.stem.rpartition("_")[2]): path for path in found}
-
-    @property
-    def all_pictures(self) -> list[Path]:
-        """Figures, cards and overlays."""
-        return sorted(self.folder.rglob("*.png"))
-
-    def save(self) -> Self:
-        """Write the notes beside the pictures."""
-        (self.folder / self.NOTES).write_text("".join(f"{note}\n" for note in self.notes), encoding="utf-8")
-        return self
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Find the pictures in `folder`."""
-        return cls(folder, tuple((folder / cls.NOTES).read_text(encoding="utf-8").splitlines()))

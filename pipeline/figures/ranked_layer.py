@@ -1,4 +1,4 @@
-"""All that is drawn from, in one place, and which channels and images of it are drawn."""
+"""A ranked layer: everything that figures are drawn from, and which channels and images are drawn."""
 
 from __future__ import annotations
 
@@ -11,28 +11,53 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifacts import Activations, ChannelScores, FloatArray, ImageSet, Projections, Ranking
+from pipeline.arrays import FloatArray
+from pipeline.artifacts import Activations, ChannelScores, Effects, ImageSet, Projections, Ranking
 from pipeline.errors import InputError, listed
 from pipeline.figures.activation_maps import ChannelMaps
-from pipeline.figures.cam import SeenImage
+from pipeline.figures.cam import SizedImage
 from pipeline.figures.columns import score_text
-from pipeline.networks.inputs import load_batch, open_image, seen_box, to_input, to_pictures
-from pipeline.settings import ModelSettings, VisualizeSettings
+from pipeline.networks.inputs import Preprocessing
+from pipeline.settings import VisualizeSettings
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A ranked layer: settings, the artifacts of all stages, and the question as a figure's title says it."""
+class RankedLayer:
+    """The artifacts of all stages for one layer, and the choice of what is drawn of them.
+
+    Attributes
+    ----------
+    visualize : VisualizeSettings
+        Which channels and images are drawn.
+    preprocessing : Preprocessing
+        How images become the network's input.
+    layer : str
+        Dotted path of the layer.
+    question : str
+        Network, layer and class, as titles of figures give them.
+    score_label : str
+        What the class score is, as axes of figures call it.
+    target_class : int or None
+        Index of the class; None for a regression network.
+    outputs : sequence of str or None
+        Names of the network's outputs, None if they are not known.
+    images, activations, projections, scores, ranking, effects
+        The artifacts.
+    """
 
     visualize: VisualizeSettings
-    model: ModelSettings
+    preprocessing: Preprocessing
     layer: str
     question: str
+    score_label: str
+    target_class: int | None
+    outputs: tuple[str, ...] | None
     images: ImageSet
     activations: Activations
     projections: Projections
     scores: ChannelScores
     ranking: Ranking
+    effects: Effects
 
     @cached_property
     def means(self) -> FloatArray:
@@ -40,24 +65,24 @@ class Scene:
         return self.activations.means()
 
     @cached_property
-    def driving(self) -> list[int]:
-        """The image that drives each channel most, by channel."""
+    def most_activating(self) -> list[int]:
+        """For each channel, the index of the image with its largest mean activation."""
         return [int(index) for index in self.means.argmax(axis=1)]
 
     @cached_property
-    def living(self) -> list[int]:
-        """The channels that vary, best first."""
+    def varying(self) -> list[int]:
+        """The channels that are not dead, best first."""
         table = self.ranking.table
         return [int(channel) for channel in table[~table.dead].channel]
 
     @cached_property
     def channels(self) -> tuple[list[int], int]:
-        """The channels drawn, and how many of them are there as the best.
+        """The channels that are drawn, and how many of them are drawn as the best ones.
 
         Raises
         ------
         InputError
-            If a channel asked for is not there.
+            If the layer does not have a channel that was asked for.
         """
         n_channels = len(self.means)
         missing = [channel for channel in self.visualize.channels if channel >= n_channels]
@@ -68,23 +93,26 @@ class Scene:
             )
         if self.visualize.channels:
             return list(self.visualize.channels), 0
-        top = self.living[: self.visualize.n_top]
-        rest = self.living[len(top) :]
+        top = self.varying[: self.visualize.n_top]
+        rest = self.varying[len(top) :]
         return top + rest[max(0, len(rest) - self.visualize.n_bottom) :], len(top)
 
     @cached_property
-    def sought(self) -> list[int]:
-        """The channels whose input is maximised."""
-        return list(self.visualize.channels) or self.living[: self.visualize.n_maximized]
+    def maximized_channels(self) -> list[int]:
+        """The channels for which an input is found by activation maximisation."""
+        return list(self.visualize.channels) or self.varying[: self.visualize.n_maximized]
 
     @cached_property
     def chosen(self) -> list[int]:
-        """The indices of the images drawn: named ones, or spread evenly, as the first few are often near-duplicates.
+        """The indices of the images that are drawn.
+
+        They are the named ones, or else spread evenly over the set, because the first few are often near-duplicates.
+
 
         Raises
         ------
         InputError
-            If an image asked for is not in the set.
+            If an image that was asked for is not in the set.
         """
         ids = {record.id: index for index, record in enumerate(self.images.records)}
         for name in self.visualize.image_ids:
@@ -101,38 +129,37 @@ class Scene:
 
     @property
     def has_places(self) -> bool:
-        """Whether maps have height and width: the pixels of others stand for no place in an image."""
+        """Whether the maps have height and width, so that their pixels correspond to places in an image."""
         return bool(min(self.activations.maps.shape[2:]) > 1)
 
     @property
     def has_own_images(self) -> bool:
-        """Whether each channel is drawn on the images that drive it most, not all on the same ones."""
+        """Whether each channel is drawn on the images that activate it most, instead of all on the same ones."""
         return self.visualize.images == "driving" and not self.visualize.image_ids
 
     def inputs(self, indices: Sequence[int]) -> torch.Tensor:
         """Return some images as the network's input."""
-        paths = [self.images.paths[index] for index in indices]
-        return load_batch(paths, self.model, to_input(self.model))
+        return self.preprocessing.load([self.images.paths[index] for index in indices])
 
     def pictures(self, indices: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """Return what the network saw of some images."""
-        return to_pictures(self.inputs(indices), self.model)
+        """Return the network's input for some images as pictures."""
+        return self.preprocessing.to_pictures(self.inputs(indices))
 
     def names(self, indices: Sequence[int]) -> list[str]:
         """Return the ids of some images."""
         return [self.images.records[index].id for index in indices]
 
-    def as_they_are(self, indices: Sequence[int]) -> list[SeenImage]:
-        """Return some images at their own sizes."""
+    def originals(self, indices: Sequence[int]) -> list[SizedImage]:
+        """Return some images at their original sizes."""
         found = []
         for index, name in zip(indices, self.names(indices), strict=True):
-            picture = np.asarray(open_image(self.images.paths[index], self.model.input_size[0]))
+            picture = np.asarray(self.preprocessing.open(self.images.paths[index]))
             height, width = picture.shape[:2]
-            found.append(SeenImage(picture, name, seen_box(self.model, width, height)))
+            found.append(SizedImage(picture, name, self.preprocessing.visible_box(width, height)))
         return found
 
     def titles(self, channels: Sequence[int]) -> list[str]:
-        """Return channel, rank and score of some channels, a line each."""
+        """Return a title of three lines for each of some channels: its index, its rank and its score."""
         rows = self.ranking.table.set_index("channel")
         ranks, scores = rows["rank"].to_dict(), rows["score"].to_dict()
         return [
@@ -141,7 +168,7 @@ class Scene:
 
     @cached_property
     def channel_maps(self) -> list[ChannelMaps]:
-        """The maps of the channels drawn on the images drawn, with their colour scales."""
+        """The maps of the channels that are drawn, with their colour scales."""
         channels, _ = self.channels
         found = []
         for channel, title in zip(channels, self.titles(channels), strict=True):

@@ -1,0 +1,60 @@
+"""The effects of ablating channels, whatever the ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pipeline.artifacts.base import Artifact, save_array
+from pipeline.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class Ablations(Artifact):
+    """The effects of ablating channels, whatever the ranking; empty if no channel was ablated.
+
+    Attributes
+    ----------
+    changes : ndarray of shape (3, n_channels, n_images)
+        Changes of the class score when a channel is set to ``zero``, to its ``mean``, or to its map for another image
+        (``resample``).
+    random : ndarray of shape (n_draws, n_points)
+        Mean class score over the images as more and more channels are ablated in random orders; see
+        `pipeline.numerics.faithfulness.ablation_sets`.
+    note : str
+        Why no channel was ablated, if that is not obvious; else empty.
+    """
+
+    changes: FloatArray = field(default_factory=lambda: np.empty((3, 0, 0)))
+    random: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    note: str = ""
+
+    name = "ablations"
+    CHANGES, RANDOM, NOTE = "changes.npy", "random.npy", "note.txt"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether channels were ablated."""
+        return self.changes.size > 0
+
+    @property
+    def description(self) -> str:
+        """Number of channels, and in how many ways each was ablated."""
+        n_modes, n_channels, _ = self.changes.shape
+        return f"{n_channels} channels, each in {n_modes} ways" if self.is_measured else "no channels ablated"
+
+    def save(self, folder: Path) -> Self:
+        """Write two arrays, and the note as text."""
+        save_array(folder / self.CHANGES, self.changes)
+        save_array(folder / self.RANDOM, self.random)
+        (folder / self.NOTE).write_text(self.note, encoding="utf-8")
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        note = (folder / cls.NOTE).read_text(encoding="utf-8")
+        return cls(np.load(folder / cls.CHANGES), np.load(folder / cls.RANDOM), note)

@@ -1,0 +1,60 @@
+"""The activation maps of a layer, and the class scores of the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.base import Artifact, save_array
+from pipeline.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class Activations(Artifact):
+    """One layer's output for every image, and each image's class score.
+
+    Attributes
+    ----------
+    maps : ndarray of shape (n_channels, n_images, height, width)
+        float32, memory-mapped: a layer can be larger than memory.
+    class_score : ndarray of shape (n_images,)
+        float64; what ``target`` asks for: by default the logit of the target class, unbounded.
+    """
+
+    maps: FloatArray
+    class_score: FloatArray
+
+    name = "activations"
+    MAPS = "maps.npy"
+    CLASS_SCORE = "class_score.npy"
+
+    def means(self) -> FloatArray:
+        """Return each channel's mean activation on every image, (n_channels, n_images), float64."""
+        return np.stack([np.asarray(maps, dtype=np.float64).mean(axis=(1, 2)) for maps in self.maps])
+
+    def varying(self) -> NDArray[np.bool_]:
+        """Return for each channel whether any of its pixels differs between images; if none does, it is dead."""
+        return np.array([bool((maps != maps[:1]).any()) for maps in self.maps])
+
+    @property
+    def description(self) -> str:
+        """Number of channels and the size of their maps."""
+        return f"{self.maps.shape[0]} channels of {self.maps.shape[2]} x {self.maps.shape[3]}"
+
+    def save(self, folder: Path) -> Self:
+        """Write two ``.npy`` files; maps that are mapped from the folder already are only brought to the disk."""
+        if isinstance(self.maps, np.memmap) and Path(str(self.maps.filename)) == (folder / self.MAPS).absolute():
+            self.maps.flush()
+        else:
+            save_array(folder / self.MAPS, self.maps)
+        save_array(folder / self.CLASS_SCORE, self.class_score)
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Map the maps in `folder` read-only, and read the class scores."""
+        return cls(np.load(folder / cls.MAPS, mmap_mode="r"), np.load(folder / cls.CLASS_SCORE))

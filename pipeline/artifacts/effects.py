@@ -1,0 +1,115 @@
+"""The effects of ablation, and how far the ranking agrees with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+
+from pipeline.artifacts.base import Artifact
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """The agreement of a ranking with the effects of ablation; None where it was not measured or is not defined.
+
+    Attributes
+    ----------
+    spearman : float or None
+        Rank correlation over the varying channels, in [-1, 1], between the ranking's score and the mean absolute change
+        of the class score when the channel is set to zero.
+    deletion_area, insertion_area : float or None
+        Area under the curve of the remaining class score as the best channels are ablated (small for a faithful
+        ranking), or as only the best channels are kept (large); see `pipeline.numerics.faithfulness.ablation_curves`.
+    random_deletion_area, random_insertion_area : float or None
+        The same areas for channels in random orders.
+    mode : str or None
+        How channels were ablated for the curves.
+    """
+
+    spearman: float | None = None
+    deletion_area: float | None = None
+    insertion_area: float | None = None
+    random_deletion_area: float | None = None
+    random_insertion_area: float | None = None
+    mode: str | None = None
+
+    @property
+    def sentence(self) -> str | None:
+        """What a reader must know."""
+        if self.spearman is None:
+            return None
+        figure = f"Spearman {self.spearman:.2f}".replace("0.", ".", 1)
+        if self.spearman >= 0.5:
+            return f"Removing a channel moves the class score much as the ranking says: {figure}."
+        if self.spearman >= 0.25:
+            return f"Removing a channel moves the class score only in part as the ranking says: {figure}."
+        return (
+            f"Removing a channel hardly moves the class score as the ranking says ({figure}): a channel may follow the "
+            "class score without moving it."
+        )
+
+
+@dataclass(frozen=True)
+class Effects(Artifact):
+    """The effects of ablating channels on the class score, and the faithfulness of the ranking.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row for each varying channel, best first: ``rank, channel, score``, and for each of the modes ``zero``,
+        ``mean`` and ``resample`` the mean absolute change of the class score, and its mean change (``zero_signed``).
+        Empty if no channel was ablated.
+    curves : DataFrame
+        See `pipeline.numerics.faithfulness.ablation_curves`.
+    faithfulness : Faithfulness
+        A summary of both in a few numbers.
+    note : str
+        Why no channel was ablated, if that is not obvious; else empty.
+    """
+
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    faithfulness: Faithfulness = Faithfulness()
+    note: str = ""
+
+    name = "effects"
+    CSV = "effects.csv"
+    CURVES = "curves.csv"
+    SUMMARY = "faithfulness.json"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether channels were ablated."""
+        return len(self.table) > 0
+
+    @property
+    def description(self) -> str:
+        """Number of channels that were ablated, and how well the ranking agrees with the effects."""
+        if not self.is_measured:
+            return "no channels ablated"
+        spearman = self.faithfulness.spearman
+        agreement = "" if spearman is None else f", Spearman {spearman:.2f} with the ranking"
+        return f"{len(self.table)} channels{agreement}"
+
+    def save(self, folder: Path) -> Self:
+        """Write two tables as CSV, and their summary as JSON."""
+        summary = {**asdict(self.faithfulness), "note": self.note}
+        (folder / self.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        if self.is_measured:
+            self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
+            self.curves.to_csv(folder / self.CURVES, index=False, lineterminator="\n")
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        summary = json.loads((folder / cls.SUMMARY).read_text(encoding="utf-8"))
+        note = summary.pop("note")
+        if not (folder / cls.CSV).exists():
+            return cls(note=note)
+        table, curves = pd.read_csv(folder / cls.CSV), pd.read_csv(folder / cls.CURVES)
+        return cls(table, curves, Faithfulness(**summary), note)

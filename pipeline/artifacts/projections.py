@@ -1,0 +1,54 @@
+"""The principal components of every channel's activation maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts.base import Artifact, save_array
+from pipeline.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class Projections(Artifact):
+    """Every channel's images in its own principal components.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_channels, n_images, n_components)
+        float64; 0 for a dead channel.
+    explained_variance_ratio : ndarray of shape (n_channels, n_components)
+        Share of the standardised pixels' variance, in [0, 1].
+    dead : ndarray of shape (n_channels,)
+        bool; a channel is dead if none of its pixels differs between images.
+    """
+
+    values: FloatArray
+    explained_variance_ratio: FloatArray
+    dead: NDArray[np.bool_]
+
+    name = "projections"
+
+    @property
+    def description(self) -> str:
+        """Number of components, and the share of the variance that they hold on average."""
+        ratios, varying = self.explained_variance_ratio, ~self.dead
+        share = ratios[varying].sum(axis=1).mean() if varying.any() else 0.0
+        n_kept = (ratios[varying] > 0).sum(axis=1)
+        counts = sorted({int(n_kept.min()), int(n_kept.max())}) if len(n_kept) else [0]
+        return f"{' to '.join(map(str, counts))} components hold {share:.0%} of the variance"
+
+    def save(self, folder: Path) -> Self:
+        """Write a ``.npy`` file for each attribute."""
+        for field in fields(self):
+            save_array(folder / f"{field.name}.npy", getattr(self, field.name))
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the arrays in `folder`."""
+        return cls(**{field.name: np.load(folder / f"{field.name}.npy") for field in fields(cls)})

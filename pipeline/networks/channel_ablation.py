@@ -1,0 +1,94 @@
+"""The class scores of many images when sets of channels are ablated, computed batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.arrays import BoolArray, FloatArray
+from pipeline.artifacts import Activations
+from pipeline.networks.ablation import Ablation
+from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.inputs import Inputs, batches
+from pipeline.progress import Progress
+
+
+@dataclass(frozen=True)
+class AblationTask:
+    """Sets of channels to be ablated, and how.
+
+    Attributes
+    ----------
+    sets : ndarray of shape (n_sets, n_channels)
+        bool; True for the channels that are ablated.
+    mode : {"zero", "mean", "resample"}
+        What a channel is set to: zero, its mean over images and pixels, or its map for another image.
+    """
+
+    sets: BoolArray
+    mode: str
+
+
+def ablated_scores(
+    examined: ExaminedNetwork,
+    inputs: Inputs,
+    activations: Activations,
+    tasks: Mapping[str, AblationTask],
+    *,
+    batch_size: int,
+    seed: int,
+    progress: Progress,
+) -> dict[str, FloatArray]:
+    """Return every image's class score for each set of channels of each task.
+
+    Parameters
+    ----------
+    examined : ExaminedNetwork
+        The network, the layer and the score.
+    inputs : Inputs
+        The images.
+    activations : Activations
+        The layer's maps for the same images.
+    tasks : mapping of str to AblationTask
+        By name.
+    batch_size : int
+        Largest number of images in a pass.
+    seed : int
+        Decides which other image a channel's map is taken from with ``resample``.
+    progress : callable
+        Called with the number of scores done and of all scores.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_sets, n_images)
+        By the task's name.
+    """
+    ablation = Ablation(examined, inputs.read(slice(3)))
+    n_channels, n_images = activations.maps.shape[:2]
+    found: dict[str, FloatArray] = {name: np.empty((len(task.sets), n_images)) for name, task in tasks.items()}
+    sets = {name: torch.from_numpy(task.sets).to(examined.device) for name, task in tasks.items()}
+    means = torch.from_numpy(activations.means().mean(axis=1).astype(np.float32))
+    order = np.random.default_rng(seed).permutation(n_images)
+    partner = np.empty_like(order)
+    partner[order] = np.roll(order, 1)  # the partner of an image is always another image
+    n_done, n_total = 0, n_images * sum(len(task.sets) for task in tasks.values())
+    for batch, images in batches(inputs, batch_size):
+        fills = {
+            "zero": torch.zeros((1, n_channels, 1, 1)),
+            "mean": means[None, :, None, None],
+            "resample": torch.from_numpy(activations.maps[:, partner[batch]]).transpose(0, 1),
+        }
+
+        def on_finished(n_sets: int, n_inputs: int = len(images)) -> None:
+            nonlocal n_done
+            n_done += n_sets * n_inputs
+            progress(n_done, n_total)
+
+        at_batch = ablation.at(images)
+        for name, task in tasks.items():
+            fill = fills[task.mode].to(examined.device)
+            found[name][:, batch] = at_batch.scores(sets[name], fill, on_finished).numpy()
+    return found

@@ -1,0 +1,100 @@
+"""PCACE itself: ACE between each channel's principal components and the class score, and how sure the scores are."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, assert_never
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.artifacts import AceFit, ChannelScores, FloatArray
+from pipeline.numerics import ace_package
+from pipeline.numerics.ace import AceResult, both_correlations, optimal_transforms
+from pipeline.numerics.evidence import Both, corrected, cross_fitted, halves, permutation_null
+from pipeline.progress import Progress, ticker
+from pipeline.rankers.ranker import RankerInputs
+from pipeline.settings import AceSettings, has_folds, has_halves
+
+
+def score_by_ace(inputs: RankerInputs) -> ChannelScores:
+    """Return every channel's maximal correlation with the class score, its transforms and its evidence."""
+    projections, class_score = inputs.projections, inputs.activations.class_score
+    varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
+    values = projections.values[varying]
+    found = _solve(inputs.settings, values, class_score, inputs.progress)
+    evidence, curves = _evidence(inputs.settings, inputs.seed, values, class_score, found, inputs.progress)
+
+    def of_all(result: NDArray[Any]) -> NDArray[Any]:
+        """Return a result of the varying channels with 0 for the dead ones."""
+        whole = np.zeros((n_channels, *result.shape[1:]), dtype=result.dtype)
+        whole[varying] = result
+        return whole
+
+    return ChannelScores(
+        values={"maximal": of_all(found.maximal), "first": of_all(found.first)},
+        dead=projections.dead,
+        evidence={name: table.set_index(varying).reindex(range(n_channels)) for name, table in evidence.items()},
+        curves=curves,
+        fit=AceFit(**{field.name: of_all(getattr(found, field.name)) for field in fields(AceFit)}),
+    )
+
+
+def _solve(score: AceSettings, values: FloatArray, class_score: FloatArray, progress: Progress) -> AceResult:
+    match score.solver:
+        case "ace":
+            return ace_package.optimal_transforms(
+                values, class_score, delrsq=score.delrsq, maxit=score.maxit, nterm=score.nterm,
+                n_jobs=score.n_jobs or -1, progress=progress,
+            )  # fmt: skip
+        case "compiled":
+            return optimal_transforms(values, class_score, **_solver(score))
+        case _:
+            assert_never(score.solver)
+
+
+def _solver(score: AceSettings) -> dict[str, Any]:
+    names = ("bass", "spans", "delrsq", "maxit", "nterm")
+    return {**{name: getattr(score, name) for name in names}, "n_threads": score.n_jobs or None}
+
+
+def _evidence(
+    score: AceSettings, seed: int, values: FloatArray, class_score: FloatArray, found: AceResult, progress: Progress
+) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
+    """Return how sure each varying channel's score is, by statistic, and the curves of reliability.
+
+    The compiled solver computes it, whichever solver computed the scores: the package would take days.
+    """
+    n_channels = len(values)
+    with_folds, with_halves = has_folds(score, len(class_score)), has_halves(score, len(class_score))
+    n_folds = score.folds * score.repeats if with_folds else 0
+    n_steps = 1 + score.permutations + n_folds + (score.bootstrap // 2 if with_halves else 0)
+    tick = ticker(progress, n_steps, n_channels)
+    tick()
+    observed = {"maximal": found.maximal, "first": found.first}
+    given: dict[str, Any] = {"seed": seed, "tick": tick, **_solver(score)}
+    tables = {name: pd.DataFrame(index=range(n_channels)) for name in observed}
+    curves: dict[str, FloatArray] = {name: np.empty((0, 2)) for name in observed}
+    if with_folds:
+        held_out = cross_fitted(values, class_score, score.folds, n_repeats=score.repeats, **given)
+        for name, table in tables.items():
+            table["cross_fitted"] = held_out[name]
+    if with_halves:
+
+        def scorer(chosen: NDArray[np.int64]) -> Both:
+            return both_correlations(values[:, chosen], class_score[chosen], **_solver(score))
+
+        by_halves = halves(scorer, len(class_score), score.bootstrap, seed=seed, top_k=score.top_k, tick=tick)
+        for name, each in by_halves.items():
+            centre, low, high = corrected(observed[name], each.scores)
+            tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)
+            curves[name] = each.curve
+    if score.permutations:
+        for name, null in permutation_null(values, class_score, observed, score.permutations, **given).items():
+            excess = (observed[name] - null.mean) / np.where(null.deviation > 0, null.deviation, np.inf)
+            tables[name] = tables[name].assign(
+                null_mean=null.mean, null_deviation=null.deviation, excess=excess, p_value=null.p_value,
+                q_value=null.q_value, p_family=null.p_family,
+            )  # fmt: skip
+    return tables, curves

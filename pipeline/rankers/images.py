@@ -1,0 +1,57 @@
+"""Rankers whose scores can be computed from any subset of the images: they are held against PCACE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pipeline.artifacts import ChannelScores, FloatArray
+from pipeline.networks.contributions import Contributions
+from pipeline.networks.inputs import batches
+from pipeline.numerics.evidence import halves
+from pipeline.progress import ticker
+from pipeline.rankers.ranker import RankerInputs
+from pipeline.settings import has_halves
+
+Scorer = Callable[[NDArray[np.int64]], FloatArray]  # from indices of images to every channel's score
+
+
+def score_by_images(kind: str, scorer: Callable[[RankerInputs], Scorer], inputs: RankerInputs) -> ChannelScores:
+    """Return every channel's score, the interval of its rank, and how well halves of the images agree.
+
+    Parameters
+    ----------
+    kind : str
+        The ranker's, which is also the name of its statistic.
+    scorer : callable
+        From the inputs to the function that scores subsets of the images.
+    inputs : RankerInputs
+        What the ranker can use.
+    """
+    settings, dead, n_images = inputs.settings, inputs.projections.dead, len(inputs.images)
+    varying, n_channels = np.flatnonzero(~dead), len(dead)
+    score = scorer(inputs)
+    values = np.where(dead, 0.0, score(np.arange(n_images)))
+    evidence, curve = pd.DataFrame(index=varying), np.empty((0, 2))
+    if has_halves(settings, n_images):
+        found = halves(
+            lambda chosen: {kind: score(chosen)[varying]}, n_images, settings.bootstrap,
+            seed=inputs.seed, top_k=settings.top_k, tick=ticker(inputs.progress, settings.bootstrap // 2, n_channels),
+        )[kind]  # fmt: skip
+        evidence = evidence.assign(**found.columns)
+        curve = found.curve
+    return ChannelScores({kind: values}, dead, {kind: evidence.reindex(range(n_channels))}, {kind: curve})
+
+
+def mean_magnitude(inputs: RankerInputs, contributions: Contributions) -> Scorer:
+    """Return the scorer that takes the mean magnitude of a channel's contributions over the images."""
+    n_channels, found = len(inputs.projections.dead), []
+    for batch, images in batches(inputs.images, inputs.batch_size):
+        found.append(contributions(images))
+        inputs.progress(n_channels * batch.stop // len(inputs.images), n_channels)
+    magnitudes = np.abs(torch.cat(found).T.numpy())
+    return lambda chosen: magnitudes[:, chosen].mean(axis=1)
