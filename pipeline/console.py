@@ -26,8 +26,7 @@ from rich.text import Text
 from pipeline.artifacts import Ablations, Activations, ChannelScores, Effects, Figures, ImageSet, Projections
 from pipeline.numerics.compiled import announced_by
 from pipeline.runner import STAGES, RunResult, Stage, StageReport
-from pipeline.score_settings import AceSettings
-from pipeline.settings import Settings
+from pipeline.settings import AceSettings, Settings
 from pipeline.tracking.environment import git_state
 
 N_SHOWN = 10

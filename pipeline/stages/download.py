@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import ImageSet
-from pipeline.data_settings import DataSettings
-from pipeline.settings import Settings
+from pipeline.settings import DataSettings, Settings
 from pipeline.sources import ImageRequest, source_for
 from pipeline.sources.base import Progress
 

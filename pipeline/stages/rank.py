@@ -11,8 +11,7 @@ import pandas as pd
 
 from pipeline.artifacts import ChannelScores, FloatArray, Ranking, Trust
 from pipeline.numerics.evidence import images_for, reliability
-from pipeline.score_settings import AceSettings
-from pipeline.settings import Settings
+from pipeline.settings import AceSettings, Settings
 from pipeline.sources.base import Progress
 
 VERSION = 3
