@@ -230,7 +230,9 @@ def _missing_options(override: Override) -> Iterable[str]:
     several = value if isinstance(value, list) else [value]  # experiment=[one,other]
     chosen = override.sweep_string_iterator() if override.is_sweep_override() else several
     for option in chosen:
-        if option is not None and str(option) not in known:
+        if option is None:
+            yield f"{group} must be one of {listed(known, 20)}; got null."
+        elif str(option) not in known:
             hint = f" Any torchvision model works: model=torchvision model.name={option}." if group == "model" else ""
             yield f"{group} must be one of {listed(known, 20)}; got '{option}'.{hint}"
 

@@ -127,6 +127,12 @@ def test_an_unknown_option_of_a_group_lists_the_known_ones() -> None:
     ]
 
 
+def test_a_group_without_an_option_is_refused() -> None:
+    with pytest.raises(SettingsError) as caught:
+        checked_overrides(["target=null"])
+    assert str(caught.value) == "target must be one of class, regression; got null."
+
+
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "submitit_slurm", "ray"])
 def test_a_launcher_is_refused_only_where_its_package_is_missing(
     launcher: str, monkeypatch: pytest.MonkeyPatch

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import Annotated, Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
+from pipeline.settings.faults import RENAMED, faults_of
+from pipeline.settings.types import STRICT, Rule
 from tests.conftest import Compose
 
 
@@ -13,6 +19,9 @@ def faults(*overrides: str) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         compose_settings(overrides)
     return str(caught.value).splitlines()
+
+
+COUNT_OR_SHARE = "be a whole number of at least 1, or a share of the variance in (0, 1)"
 
 
 def test_defaults_are_the_embedded_question() -> None:
@@ -44,6 +53,16 @@ def test_all_faults_are_reported_together() -> None:
         ("visualize.dpi=10000", "visualize.dpi must be at most 600; got 10000."),
         ("tracking.enabled=perhaps", 'tracking.enabled must be true or false; got "perhaps".'),
         ("model.factory=nocolon", 'model.factory must have the form package.module:callable; got "nocolon".'),
+        ("model.factory=5", "model.factory must be text; got 5."),
+        ("layer=5", "layer must be text; got 5."),
+        ("n_components=1.0", f"n_components must {COUNT_OR_SHARE}; got 1.0."),
+        ("n_components=true", f"n_components must {COUNT_OR_SHARE}; got true."),
+        ("n_components=all", f'n_components must {COUNT_OR_SHARE}; got "all".'),
+        ("model.input_size=[8]", "model.input_size must have more values; got [8]."),
+        ("score.spans=[0.1,0.2,0.3,0.4]", "score.spans must have at most 3 values; got [0.1, 0.2, 0.3, 0.4]."),
+        ("paths=null", "paths must be a group of settings; got null."),
+        ("~data.source", "data.source must be given; got nothing. Add data.source=... to the command."),
+        ("target.kind=null", "target.kind must be one of 'class', 'regression'; got null."),
         ("model.batchsize=3", "model.batchsize must be a known setting; got 3. Did you mean model.batch_size?"),
         (
             "model.transform.mean=[0.1,0.2]",
@@ -98,6 +117,68 @@ def test_a_mistyped_setting_of_a_source_has_its_line_too() -> None:
         'data.colunm must be a known setting; got "a". Did you mean data.column?',
         'target.scor must be a known setting; got "logit". Did you mean target.score?',
     ]
+
+
+def test_the_rules_of_addresses_and_networks_are_their_own() -> None:
+    assert faults("data=urls", "data.file=x", "data.web.allow_networks=[10.0.0.0/8,10.0.0.1/8]") == [
+        'data.web.allow_networks.1 must be a network such as 10.0.0.0/8; got "10.0.0.1/8".'
+    ]
+    assert faults("data=street_view", "data.file=x", "data.endpoint=host/path") == [
+        'data.endpoint must have the form https://host/path; got "host/path".'
+    ]
+
+
+def faults_in(schema: type, values: dict[str, Any]) -> list[str]:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(schema).validate_json(json.dumps(values))
+    return faults_of(caught.value, values, unions=())
+
+
+@dataclass(config=STRICT)
+class Given:
+    count: Annotated[int, Rule("be even", lambda value: value % 2 == 0, advice="Add 1.")]
+    either: Annotated[int | str, Rule("be {here} or 0", lambda value: value in (0, "{here}"), before=True)] = 0
+
+
+def test_a_new_type_brings_its_message_with_it() -> None:
+    assert faults_in(Given, {"count": 3}) == ["count must be even; got 3. Add 1."]
+    assert faults_in(Given, {"count": "3"}) == ['count must be a whole number; got "3".']
+    assert faults_in(Given, {"count": 2, "either": None}) == ["either must be {here} or 0; got null."]
+
+
+def test_a_renamed_setting_is_answered_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RENAMED, "visualize.resolution", "visualize.dpi")
+    monkeypatch.setitem(RENAMED, "score.smoothness", "score.bass")
+    assert faults("visualize.resolution=100", "score.smoothness=3", "visualize.dip=50") == [
+        "score.smoothness must be a known setting; got 3. It is called score.bass now.",
+        "visualize.resolution must be a known setting; got 100. It is called visualize.dpi now.",
+        "visualize.dip must be a known setting; got 50. Did you mean visualize.dpi?",
+    ]
+
+
+def test_the_settings_of_a_renamed_group_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RENAMED, "logging", "tracking")
+    monkeypatch.setitem(RENAMED, "logging.address", "tracking.uri")
+    assert faults("logging.enabled=false", "logging.address=here", "+logging.colour=red") == [
+        "logging.enabled must be a known setting; got false. It is called tracking.enabled now.",
+        'logging.address must be a known setting; got "here". It is called tracking.uri now.',
+        'logging.colour must be a known setting; got "red". logging is called tracking now.',
+    ]
+
+
+def test_the_keys_of_a_renamed_mapping_are_not_taken_for_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RENAMED, "model.kwargs", "model.arguments")
+    assert faults("model.kwargs.width=3") == [
+        "model.kwargs.width must be a known setting; got 3. model.kwargs is called model.arguments now."
+    ]
+
+
+def test_every_new_name_of_a_renamed_setting_is_a_setting() -> None:
+    settings = compose_settings([])
+    for new in RENAMED.values():
+        found: Any = settings
+        for name in new.split("."):
+            found = getattr(found, name)
 
 
 def test_a_number_may_name_a_class() -> None:

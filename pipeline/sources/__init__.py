@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.data_settings import (
+from pipeline.settings import (
     DataSettings,
     DigitsSettings,
     FolderSettings,

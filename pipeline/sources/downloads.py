@@ -25,10 +25,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pipeline.artifacts import ImageSet
-from pipeline.data_settings import WebSettings
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
 from pipeline.images import ImageError, Limits, decode
+from pipeline.settings import WebSettings
 from pipeline.sources.base import Progress, Source, require_one_class, write_image
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.tally import Outcome, Tally

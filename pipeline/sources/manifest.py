@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.data_settings import ManifestSettings
 from pipeline.errors import InputError, listed
+from pipeline.settings import ManifestSettings
 from pipeline.sources.base import Candidate, LocalSource
 from pipeline.sources.tables import read_table, require_columns
 

@@ -23,8 +23,8 @@ from urllib.parse import urlencode, urlsplit
 import pandas as pd
 
 from pipeline.artifacts import ImageSet
-from pipeline.data_settings import StreetViewSettings
 from pipeline.errors import InputError
+from pipeline.settings import StreetViewSettings
 from pipeline.sources.base import Progress
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.downloads import Entry, WebSource

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torchvision import datasets
 
-from pipeline.data_settings import TorchvisionSettings
 from pipeline.errors import InputError
 from pipeline.images import png
+from pipeline.settings import TorchvisionSettings
 from pipeline.sources.base import Candidate, LocalSource
 
 DIGITS = tuple("0123456789")  # torchvision calls MNIST's "0 - zero", and gives SVHN's no name

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 import httpx
 
-from pipeline.data_settings import UrlsSettings
 from pipeline.errors import InputError
+from pipeline.settings import UrlsSettings
 from pipeline.sources.downloads import Entry, WebSource
 from pipeline.sources.tables import read_table, require_columns, require_file
 from pipeline.sources.web import Web

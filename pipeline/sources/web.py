@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 import pipeline
-from pipeline.data_settings import WebSettings
+from pipeline.settings import WebSettings
 from pipeline.sources.addresses import CheckedTransport, RefusedAddressError
 
 # It logs every address in full, and with it what must not be in a log: keys, signatures, passwords.

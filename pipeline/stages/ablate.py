@@ -17,7 +17,7 @@ from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import SMALL_INPUT
 from pipeline.numerics.faithfulness import random_orders, removal_sets
 from pipeline.progress import Progress
-from pipeline.settings import RemoveSettings, Settings
+from pipeline.settings import AblateSettings, Settings
 from pipeline.stages.stage import Stage
 
 
@@ -25,7 +25,7 @@ from pipeline.stages.stage import Stage
 class AblateReads:
     """What the stages `ablate` and `evaluate` read: how channels are ablated, and the network."""
 
-    ablate: RemoveSettings
+    ablate: AblateSettings
     network: NetworkRequest
 
     def identity(self) -> dict[str, Any]:
@@ -35,7 +35,7 @@ class AblateReads:
 
 def select(settings: Settings) -> AblateReads:
     """Return what this stage reads; the settings must be resolved."""
-    return AblateReads(settings.remove, NetworkRequest.of(settings))
+    return AblateReads(settings.ablate, NetworkRequest.of(settings))
 
 
 def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progress: Progress) -> Ablations:
@@ -51,7 +51,7 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
     n_channels = len(activations.maps)
     sets = removal_sets(random_orders(varying, reads.ablate.n_draws, request.seed), n_channels)
     each = np.eye(n_channels, dtype=bool)
-    tasks = {mode: AblationTask(each, mode) for mode in RemoveSettings.MODES}
+    tasks = {mode: AblationTask(each, mode) for mode in AblateSettings.MODES}
     tasks["untouched"] = AblationTask(np.zeros_like(each[:1]), "zero")
     tasks["sets"] = AblationTask(sets.reshape(-1, n_channels), reads.ablate.mode)
     found = ablated_scores(
@@ -59,7 +59,7 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
         batch_size=request.model.batch_size, seed=request.seed, progress=progress,
     )  # fmt: skip
     return Ablations(
-        changes=np.stack([found[mode] - found["untouched"] for mode in RemoveSettings.MODES]),
+        changes=np.stack([found[mode] - found["untouched"] for mode in AblateSettings.MODES]),
         random=found["sets"].mean(axis=1).reshape(sets.shape[:2]),
     )
 

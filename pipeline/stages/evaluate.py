@@ -8,7 +8,7 @@ from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, Im
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.numerics.faithfulness import area, rank_correlation, removal_curves, removal_sets
 from pipeline.progress import Progress
-from pipeline.settings import RemoveSettings
+from pipeline.settings import AblateSettings
 from pipeline.stages.ablate import AblateReads, select
 from pipeline.stages.stage import Stage
 
@@ -28,7 +28,7 @@ def run(
     varying = ranking.table[~ranking.table.dead]
     order = varying.channel.to_numpy()
     table = varying[["rank", "channel", "score"]].reset_index(drop=True)
-    for mode, changes in zip(RemoveSettings.MODES, ablations.changes[:, order], strict=True):
+    for mode, changes in zip(AblateSettings.MODES, ablations.changes[:, order], strict=True):
         table[mode], table[f"{mode}_signed"] = np.abs(changes).mean(axis=1), changes.mean(axis=1)
     sets = removal_sets(np.stack([order, order[::-1]]), len(ranking.table))
     tasks = {"sets": AblationTask(sets.reshape(-1, sets.shape[-1]), reads.ablate.mode)}

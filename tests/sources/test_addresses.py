@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pipeline.config import compose_settings
-from pipeline.data_settings import UrlsSettings, WebSettings
+from pipeline.settings import UrlsSettings, WebSettings
 from pipeline.sources.addresses import is_public
 from pipeline.sources.web import FetchError, Web, _retry_after
 from tests.sources.servers import Handler, Server, serving

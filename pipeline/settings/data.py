@@ -1,41 +1,23 @@
-"""What can be asked of the images: one frozen class a source, and how the web is asked; see `pipeline.settings`."""
+"""Settings of the images: one frozen class for each source, and how images are downloaded."""
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(strict=True, extra="forbid")
+from pipeline.settings.types import STRICT, Name, Network, NonNegative, Positive, Seconds, Text, WebAddress
 
-
-def _number_as_name(value: object) -> object:
-    """Let ``class_name=3`` mean the class called "3", as it reads on a command line."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _network(value: str) -> str:
-    ipaddress.ip_network(value)
-    return value
-
-
-Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(gt=0)]
-Network = Annotated[str, AfterValidator(_network)]
-
-MAX_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs: a quarter of a gigabyte of RGB
+MAX_PIXELS = 89_478_485  # Pillow warns of decompression bombs from here on: a quarter of a gigabyte of RGB
 
 
 @dataclass(frozen=True, config=STRICT)
 class ChoiceSettings:
-    """Which of a source's images are taken; every source has these.
+    """Which of a source's images are taken; every source has these settings.
 
-    `images_from`: the class alone; all classes in turn; or half the class, half the rest, one after the other.
+    `images_from`: the class alone (``class``), all classes in turn (``all``), or images of the class and of the other
+    classes alternately (``balanced``).
     """
 
     select: Literal["first", "random"]
@@ -51,7 +33,7 @@ class DigitsSettings(ChoiceSettings):
 
 @dataclass(frozen=True, config=STRICT)
 class FolderSettings(ChoiceSettings):
-    """A folder of photographs: one subfolder a class, or one flat folder."""
+    """A folder of photographs: one subfolder for each class, or one flat folder."""
 
     source: Literal["folder"]
     root: Text
@@ -59,7 +41,7 @@ class FolderSettings(ChoiceSettings):
 
 @dataclass(frozen=True, config=STRICT)
 class ManifestSettings(ChoiceSettings):
-    """A table (CSV or Parquet) of paths below `root`, with or without a class and a split."""
+    """A table (CSV or Parquet) of paths below `root`, with or without columns for class and split."""
 
     source: Literal["manifest"]
     file: Text
@@ -72,7 +54,7 @@ class ManifestSettings(ChoiceSettings):
 
 @dataclass(frozen=True, config=STRICT)
 class TorchvisionSettings(ChoiceSettings):
-    """One of torchvision's data sets, read from `root`, downloaded there by torchvision where it may."""
+    """One of torchvision's data sets, read from `root`; torchvision downloads it there where `download` is true."""
 
     source: Literal["torchvision"]
     name: Literal[
@@ -85,7 +67,7 @@ class TorchvisionSettings(ChoiceSettings):
 
 @dataclass(frozen=True, config=STRICT)
 class WebSettings:
-    """How the web is asked, and what is taken for an image; times in seconds."""
+    """How images are downloaded, and which files are accepted as images; times in seconds."""
 
     concurrency: Positive
     per_host: Positive
@@ -105,7 +87,7 @@ class WebSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class UrlsSettings(ChoiceSettings):
-    """A list of addresses: a text file with one a line, or a CSV with a column of them."""
+    """A list of addresses: a text file with one address on each line, or a CSV file with a column of addresses."""
 
     source: Literal["urls"]
     file: Text
@@ -115,15 +97,15 @@ class UrlsSettings(ChoiceSettings):
 
 @dataclass(frozen=True, config=STRICT)
 class StreetViewSettings(ChoiceSettings):
-    """A CSV of panoramas through Google's Street View Static API; angles in degrees, size in pixels."""
+    """A CSV file of panoramas for Google's Street View Static API; angles in degrees, size in pixels."""
 
     source: Literal["street_view"]
     file: Text
-    size: Annotated[tuple[Annotated[int, Field(ge=16, le=640)], Annotated[int, Field(ge=16, le=640)]], Field()]
+    size: tuple[Annotated[int, Field(ge=16, le=640)], Annotated[int, Field(ge=16, le=640)]]
     heading: Annotated[float, Field(ge=0, le=360)] | None
     pitch: Annotated[float, Field(ge=-90, le=90)]
     fov: Annotated[float, Field(ge=10, le=120)]
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^?#]+$")]
+    endpoint: WebAddress
     web: WebSettings
 
 

@@ -1,4 +1,4 @@
-"""How channels are scored: by ACE, or, for comparison, in another way."""
+"""Settings of how channels are scored: by ACE, or by another ranker for comparison."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.data_settings import STRICT, NonNegative, Positive
+from pipeline.settings.types import STRICT, NonNegative, Positive, Share
 
-MIN_IMAGES = 5  # below this the supersmoother's smallest window (2 neighbours a side) covers everything
-
-MIN_FOLD = 3  # images that a correlation can be read from
+MIN_IMAGES = 5  # with fewer, the supersmoother's smallest window (2 neighbours on each side) covers all images
+MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
-
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
 class HalvesSettings:
-    """Random halves of the images, which every way to score channels is tried on, and what is counted in them."""
+    """How many random halves of the images every ranker is run on (`bootstrap`), and for which top ranks chances are
+    counted in them (`top_k`).
+    """
 
     bootstrap: NonNegative
     top_k: Positive
@@ -27,7 +26,7 @@ class HalvesSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class AceSettings(HalvesSettings):
-    """PCACE: ACE between a channel's projections and the class score."""
+    """PCACE: ACE between a channel's principal component projections and the class score."""
 
     kind: Literal["ace"]
     solver: Literal["compiled", "ace"]
@@ -45,7 +44,7 @@ class AceSettings(HalvesSettings):
 
 @dataclass(frozen=True, config=STRICT)
 class RankerSettings(HalvesSettings):
-    """Another way to score channels, for comparison: see `pipeline.numerics.association`, `networks.contributions`."""
+    """Another ranker, for comparison: see `pipeline.numerics.association` and `pipeline.networks.contributions`."""
 
     kind: Literal[
         "pearson", "multiple_correlation", "distance_correlation", "mutual_information", "weight_norm",
@@ -55,7 +54,7 @@ class RankerSettings(HalvesSettings):
 
 @dataclass(frozen=True, config=STRICT)
 class PathRankerSettings(HalvesSettings):
-    """Gradients along a path from the zero input to the image, of `n_steps` points."""
+    """A ranker that integrates gradients along the path from the zero input to the image, in `n_steps` points."""
 
     kind: Literal["conductance", "integrated_gradients"]
     n_steps: Annotated[int, Field(ge=2)]
@@ -66,7 +65,7 @@ ScoreSettings = Annotated[AceSettings | OtherSettings, Field(discriminator="kind
 
 
 def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) -> list[str]:
-    """Return the faults that only show when several settings are read together; `by` is ``rank.by``."""
+    """Return one line for each fault that only shows when several settings are read together; `by` is ``rank.by``."""
     faults = []
     if score.bootstrap % 2:
         faults.append(f"score.bootstrap must be even, halves come in pairs; got {score.bootstrap}.")
@@ -88,7 +87,7 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
 
 
 def _unranked(by: str | None, score: AceSettings, n_images: int) -> list[str]:
-    """Faults where what is ranked by is not computed."""
+    """Return the fault where the score that channels are ranked by is not computed."""
     if by in ("excess", "q_value") and score.permutations == 0:
         return [f"score.permutations must be at least 1 for rank.by={by}; got 0."]
     if by == "cross_fitted" and not has_folds(score, n_images):
@@ -100,10 +99,10 @@ def _unranked(by: str | None, score: AceSettings, n_images: int) -> list[str]:
 
 
 def has_folds(score: AceSettings, n_images: int) -> bool:
-    """Say whether channels are cross-fitted: where asked for, and where every fold can be read."""
+    """Return whether channels are cross-fitted: where requested, with at least `MIN_FOLD` images in each fold."""
     return score.folds >= 2 and n_images >= MIN_FOLD * score.folds
 
 
 def has_halves(score: HalvesSettings, n_images: int) -> bool:
-    """Say whether random halves are solved: where asked for, and where they are large enough to be."""
+    """Return whether random halves are scored: where requested, with at least twice `MIN_IMAGES` images in each."""
     return score.bootstrap >= 2 and n_images >= 4 * MIN_IMAGES

@@ -1,0 +1,88 @@
+"""The settings of a run: frozen, typed, checked once, with all faults reported together.
+
+Default values are written in ``conf/`` and nowhere else; these classes say which values are possible.
+"""
+
+from pipeline.settings.data import (
+    MAX_PIXELS,
+    ChoiceSettings,
+    DataSettings,
+    DigitsSettings,
+    FolderSettings,
+    ManifestSettings,
+    StreetViewSettings,
+    TorchvisionSettings,
+    UrlsSettings,
+    WebSettings,
+)
+from pipeline.settings.model import (
+    ClassTarget,
+    Library,
+    ModelSettings,
+    RegressionTarget,
+    TargetSettings,
+    TransformSettings,
+)
+from pipeline.settings.run import (
+    UNIONS,
+    AblateSettings,
+    PathSettings,
+    RankSettings,
+    ReduceSettings,
+    Settings,
+    TrackingSettings,
+    VisualizeSettings,
+    settings_from,
+)
+from pipeline.settings.score import (
+    ACE_PACKAGE_SPANS,
+    MIN_FOLD,
+    MIN_IMAGES,
+    AceSettings,
+    HalvesSettings,
+    OtherSettings,
+    PathRankerSettings,
+    RankerSettings,
+    ScoreSettings,
+    has_folds,
+    has_halves,
+)
+
+__all__ = [
+    "ACE_PACKAGE_SPANS",
+    "MAX_PIXELS",
+    "MIN_FOLD",
+    "MIN_IMAGES",
+    "UNIONS",
+    "AblateSettings",
+    "AceSettings",
+    "ChoiceSettings",
+    "ClassTarget",
+    "DataSettings",
+    "DigitsSettings",
+    "FolderSettings",
+    "HalvesSettings",
+    "Library",
+    "ManifestSettings",
+    "ModelSettings",
+    "OtherSettings",
+    "PathRankerSettings",
+    "PathSettings",
+    "RankSettings",
+    "RankerSettings",
+    "ReduceSettings",
+    "RegressionTarget",
+    "ScoreSettings",
+    "Settings",
+    "StreetViewSettings",
+    "TargetSettings",
+    "TorchvisionSettings",
+    "TrackingSettings",
+    "TransformSettings",
+    "UrlsSettings",
+    "VisualizeSettings",
+    "WebSettings",
+    "has_folds",
+    "has_halves",
+    "settings_from",
+]

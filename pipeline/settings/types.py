@@ -1,0 +1,105 @@
+"""The types that settings are made of, each with the rule that an error message quotes.
+
+Bounds of numbers and lengths of texts are pydantic's own constraints, which `pipeline.settings.faults` puts into words.
+A type with a rule of its own states it as a `Rule` in its `Annotated` metadata.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+# Strict: the text "3" is not the number 3, and true is not 1. Unknown settings are errors.
+STRICT = ConfigDict(strict=True, extra="forbid")
+RULE_ERROR = "rule"  # the type of pydantic's error where a `Rule` is not met
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on a setting's value, with its wording in error messages; used as metadata of an `Annotated` type.
+
+    Parameters
+    ----------
+    text : str
+        The rule as it follows "<setting> must", for example ``"be a network such as 10.0.0.0/8"``.
+    is_met : callable
+        Returns whether a value meets the rule.
+    advice : str
+        Sentences that follow the value in the message and say what to do; empty for none.
+    before : bool
+        Check the value as it was given, before pydantic checks its type. Needed where the type is a union, for which
+        pydantic would report one error for each member, and where a value of another type deserves this rule's message.
+    """
+
+    text: str
+    is_met: Callable[[Any], bool]
+    advice: str = ""
+    before: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the annotated type with this rule's check before or after it."""
+        if self.before:
+            return core_schema.no_info_before_validator_function(self._checked, handler(source))
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Any) -> Any:
+        if self.is_met(value):
+            return value
+        raise PydanticCustomError(RULE_ERROR, "must {rule}", {"rule": self.text, "advice": self.advice})
+
+
+def _number_as_name(value: object) -> object:
+    """Return the digits of a number as text: ``class_name=3`` on a command line names the class "3"."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _is_network(value: str) -> bool:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_count_or_share(value: object) -> bool:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_count or (isinstance(value, float) and 0 < value < 1)
+
+
+def _is_one_layer(value: object) -> bool:
+    """Return False for a list and for text with a wildcard or a comma; other types are refused by pydantic itself."""
+    return not isinstance(value, list) and not (isinstance(value, str) and set(value) & set("*?,"))
+
+
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Network = Annotated[str, Rule("be a network such as 10.0.0.0/8", _is_network)]
+WebAddress = Annotated[
+    str, Rule("have the form https://host/path", lambda text: re.fullmatch(r"https?://[^?#]+", text) is not None)
+]
+CallablePath = Annotated[
+    str, Rule("have the form package.module:callable", lambda text: re.fullmatch(r"[\w.]+:[\w.]+", text) is not None)
+]
+ComponentCount = Annotated[
+    int | float,
+    Rule("be a whole number of at least 1, or a share of the variance in (0, 1)", _is_count_or_share, before=True),
+]
+LayerName = Annotated[
+    Text,
+    Rule(
+        "be one layer",
+        _is_one_layer,
+        advice="For several, a run each: --multirun layer=conv1,conv2.",
+        before=True,
+    ),
+]
