@@ -13,9 +13,8 @@ from pipeline.artifacts import ImageRecord, ImageSet
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
 from pipeline.images import Decoded, ImageError, decode
+from pipeline.progress import Progress
 from pipeline.sources.choose import ImageRequest, TooFewError, choose
-
-Progress = Callable[[int, int], None]
 
 
 class Source(ABC):

@@ -29,7 +29,8 @@ from pipeline.data_settings import WebSettings
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
 from pipeline.images import ImageError, Limits, decode
-from pipeline.sources.base import Progress, Source, require_one_class, write_image
+from pipeline.progress import Progress
+from pipeline.sources.base import Source, require_one_class, write_image
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.tally import Outcome, Tally
 from pipeline.sources.web import FetchError, Web

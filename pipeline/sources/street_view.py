@@ -25,7 +25,7 @@ import pandas as pd
 from pipeline.artifacts import ImageSet
 from pipeline.data_settings import StreetViewSettings
 from pipeline.errors import InputError
-from pipeline.sources.base import Progress
+from pipeline.progress import Progress
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.downloads import Entry, WebSource
 from pipeline.sources.tables import read_table, require_columns

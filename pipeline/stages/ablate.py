@@ -22,8 +22,8 @@ from pipeline.networks.load import load, resolve_device
 from pipeline.networks.removal import Removal
 from pipeline.networks.targets import target_scores
 from pipeline.numerics.faithfulness import random_orders, removal_sets
+from pipeline.progress import Progress
 from pipeline.settings import ModelSettings, RemoveSettings, Settings, TargetSettings
-from pipeline.sources.base import Progress
 from pipeline.stages.activate import batches
 
 VERSION = 1

@@ -18,8 +18,8 @@ from pipeline.networks.layers import layout
 from pipeline.networks.load import identity, load, resolve_device
 from pipeline.networks.maps import as_maps
 from pipeline.networks.targets import output_index, target_scores
+from pipeline.progress import Progress
 from pipeline.settings import ModelSettings, Settings, TargetSettings
-from pipeline.sources.base import Progress
 
 VERSION = 2
 

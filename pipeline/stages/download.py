@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.artifacts import ImageSet
 from pipeline.data_settings import DataSettings
+from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.sources import ImageRequest, source_for
-from pipeline.sources.base import Progress
 
 VERSION = 2
 

@@ -11,9 +11,9 @@ import pandas as pd
 
 from pipeline.artifacts import ChannelScores, FloatArray, Ranking, Trust
 from pipeline.numerics.evidence import images_for, reliability
+from pipeline.progress import Progress
 from pipeline.score_settings import AceSettings
 from pipeline.settings import Settings
-from pipeline.sources.base import Progress
 
 VERSION = 3
 SIGNIFICANT = 0.05

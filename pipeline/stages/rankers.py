@@ -19,8 +19,8 @@ from pipeline.networks.load import load, resolve_device
 from pipeline.networks.targets import target_scores
 from pipeline.numerics.association import distance_correlation, multiple_correlation, mutual_information, pearson
 from pipeline.numerics.evidence import halves
+from pipeline.progress import Progress
 from pipeline.score_settings import PathRankerSettings, has_halves
-from pipeline.sources.base import Progress
 from pipeline.stages.activate import batches
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.artifacts import Activations, Projections
 from pipeline.numerics.pca import reduce_channels
+from pipeline.progress import Progress
 from pipeline.settings import Settings
-from pipeline.sources.base import Progress
 
 VERSION = 2
 

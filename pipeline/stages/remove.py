@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, ImageSet, Ranking
 from pipeline.numerics.faithfulness import area, rank_correlation, removal_curves, removal_sets
+from pipeline.progress import Progress
 from pipeline.settings import RemoveSettings
-from pipeline.sources.base import Progress
 from pipeline.stages.ablate import RemovalReads, class_scores, select
 
 __all__ = ["VERSION", "run", "select"]

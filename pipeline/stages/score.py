@@ -15,9 +15,9 @@ from pipeline.errors import InputError
 from pipeline.numerics import ace_package
 from pipeline.numerics.ace import AceResult, both_correlations, optimal_transforms
 from pipeline.numerics.evidence import Both, corrected, cross_fitted, halves, permutation_null
+from pipeline.progress import Progress
 from pipeline.score_settings import AceSettings, ScoreSettings, has_folds, has_halves
 from pipeline.settings import ModelSettings, Settings, TargetSettings
-from pipeline.sources.base import Progress
 from pipeline.stages.rankers import scores_by_ranker
 
 VERSION = 4

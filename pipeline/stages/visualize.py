@@ -27,8 +27,8 @@ from pipeline.networks.inputs import SMALL_INPUT, normalization, to_pixels
 from pipeline.networks.layers import layout
 from pipeline.networks.load import class_names, load, resolve_device
 from pipeline.networks.maximization import Maximized, maximize
+from pipeline.progress import Progress
 from pipeline.settings import ModelSettings, Settings, VisualizeSettings
-from pipeline.sources.base import Progress
 
 VERSION = 6
 N_CARDS = 12
