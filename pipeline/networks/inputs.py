@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError
-from pipeline.images import ImageError, decode
 from pipeline.networks.load import preset
 from pipeline.settings import ModelSettings
 
@@ -38,7 +38,7 @@ def to_input(model: ModelSettings) -> ToInput:
 
 
 def open_image(path: Path, n_channels: int) -> Image.Image:
-    """Return the decoded image (see `pipeline.images`), grey for networks of one input channel, otherwise RGB."""
+    """Return the decoded image (see `pipeline.decoding`), grey for networks of one input channel, otherwise RGB."""
     try:
         return decode(path.read_bytes()).image.convert("L" if n_channels == 1 else "RGB")
     except ImageError as error:  # it decoded when it was fetched

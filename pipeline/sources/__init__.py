@@ -14,8 +14,8 @@ from pipeline.data_settings import (
 )
 from pipeline.sources.base import Source
 from pipeline.sources.choose import ImageRequest
-from pipeline.sources.digits import DigitsSource
 from pipeline.sources.folder import FolderSource
+from pipeline.sources.sklearn_digits import DigitsSource
 
 __all__ = ["ImageRequest", "Source", "source_for"]
 

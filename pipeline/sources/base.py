@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import ImageRecord, ImageSet
+from pipeline.decoding import Decoded, ImageError, decode
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
-from pipeline.images import Decoded, ImageError, decode
 from pipeline.progress import Progress
 from pipeline.sources.choose import ImageRequest, TooFewError, choose
 

@@ -25,10 +25,10 @@ import numpy as np
 
 from pipeline.artifacts import ImageSet
 from pipeline.data_settings import WebSettings
+from pipeline.decoding import ImageError, Limits, decode
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
 from pipeline.files import whole_file, write_whole
-from pipeline.images import ImageError, Limits, decode
 from pipeline.progress import Progress
 from pipeline.sources.base import Source, require_one_class, write_image
 from pipeline.sources.choose import ImageRequest

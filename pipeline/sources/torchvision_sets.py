@@ -12,8 +12,8 @@ import numpy as np
 from torchvision import datasets
 
 from pipeline.data_settings import TorchvisionSettings
+from pipeline.decoding import png
 from pipeline.errors import InputError
-from pipeline.images import png
 from pipeline.sources.base import Candidate, LocalSource
 
 DIGITS = tuple("0123456789")  # torchvision calls the classes of MNIST "0 - zero" and so on, and does not name SVHN's

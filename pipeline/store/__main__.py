@@ -17,8 +17,8 @@ from pipeline.config import compose_settings
 from pipeline.doors import door
 from pipeline.errors import SettingsError, StorageError
 from pipeline.store.description import Description
-from pipeline.store.files import Store, storage_errors
 from pipeline.store.housekeeping import collect, entries, remove
+from pipeline.store.store import Store, storage_errors
 
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 Command = Callable[[Store, Console, argparse.Namespace], int]  # returns the exit code

@@ -17,7 +17,7 @@ from pipeline.networks.maps import as_maps
 from pipeline.resolve import resolve
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
-from pipeline.sources.digits import scans
+from pipeline.sources.sklearn_digits import scans
 from tests.conftest import Compose
 
 
