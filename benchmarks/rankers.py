@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pipeline.networks.layers import layout
 from rich.console import Console
 
 from benchmarks.timing import RESULTS
@@ -29,7 +30,6 @@ from pipeline.config import compose_settings
 from pipeline.figures.style import BLUE, GREY, ORANGE, SERIES, new_figure, paper_style, save_png
 from pipeline.networks.contributions import contributions, weight_norms
 from pipeline.networks.inputs import load_batch, to_input
-from pipeline.networks.layers import layout
 from pipeline.networks.load import load
 from pipeline.networks.targets import target_scores
 from pipeline.numerics.ace import both_correlations

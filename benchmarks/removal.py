@@ -7,13 +7,13 @@ from functools import partial
 
 import torch
 from captum.attr import LayerFeatureAblation
+from pipeline.networks.removal import Removal
 from torch import nn
 from torchvision.models import resnet18
 
 from benchmarks.timing import best_in_turns, report, seconds
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.networks.digits import digits_cnn
-from pipeline.networks.removal import Removal
 
 CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...], int]] = {
     "digits_cnn conv2": (digits_cnn, "conv2", (1, 8, 8), 50),

@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 from hydra.errors import HydraException
 
+from pipeline.command_line import command, print_error
 from pipeline.config import (
     CONFIG_NAME,
     SweepStart,
@@ -18,7 +19,6 @@ from pipeline.config import (
     started_sweep,
     with_absolute_outputs,
 )
-from pipeline.command_line import command, print_error
 from pipeline.errors import PipelineError
 from pipeline.job import run_job
 from pipeline.resources import conf_dir

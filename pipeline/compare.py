@@ -12,8 +12,8 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import compose_settings
 from pipeline.command_line import command
+from pipeline.config import compose_settings
 from pipeline.errors import InputError
 
 DESCRIPTION = """Compares logged rankings of the same layer: Spearman, Kendall and rank-biased overlap of every pair,

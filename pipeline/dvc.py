@@ -21,10 +21,10 @@ from pipeline.command_line import command
 from pipeline.config import CONFIG_NAME, compose_settings
 from pipeline.digests import digest_bytes, digest_file
 from pipeline.errors import SettingsError
-from pipeline.resources import conf_dir
 from pipeline.files import write_whole
+from pipeline.resources import conf_dir
 from pipeline.settings import Settings, settings_from
-from pipeline.stages import ORDER, stage
+from pipeline.stages import ORDER, load_stage
 
 if TYPE_CHECKING:
     from pipeline.observer import Observer
@@ -104,7 +104,7 @@ def run_stage(name: str) -> None:
     settings = resolve(settings)
     with store_of(settings, [ConsoleObserver()]) as store:
         execution = Execution(settings, store)
-        made = execution.obtain(stage(name)).artifact
+        made = execution.obtain(load_stage(name)).artifact
         _publish(execution.artifacts.folders[type(made)], FOLDER / name)
     if isinstance(made, Ranking):
         write_whole(FOLDER / "metrics.json", json.dumps(made.summary(), indent=1) + "\n")

@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.config import job_overrides, run_dir, settings_from_config, sweep_id, typed_command
 from pipeline.command_line import outlive_readers, print_error
+from pipeline.config import job_overrides, run_dir, settings_from_config, sweep_id, typed_command
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pipeline.records import Record
     from pipeline.observer import Observer
+    from pipeline.records import Record
 
 
 def run_job(config: DictConfig) -> None:
@@ -49,8 +49,8 @@ def _answer(config: DictConfig, record: Record) -> None:
     settings = settings_from_config(config)
     from pipeline.console import ConsoleObserver
     from pipeline.records import RecordingObserver
-    from pipeline.runner import run
     from pipeline.report_writer import ReportWriter
+    from pipeline.runner import run
 
     # The report first: the tracker logs it.
     observers: list[Observer] = [ReportWriter(typed_command()), ConsoleObserver(), RecordingObserver(record)]

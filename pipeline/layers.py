@@ -8,8 +8,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import compose_settings
 from pipeline.command_line import command
+from pipeline.config import compose_settings
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import compose_settings
 from pipeline.command_line import command
+from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
 from pipeline.settings import Settings, settings_from
 

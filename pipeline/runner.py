@@ -12,11 +12,11 @@ from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, resolve
 from pipeline.run_folder import publish
 from pipeline.settings import Settings
-from pipeline.stages import all_stages
+from pipeline.stages import load_stages
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
-STAGES: tuple[Stage[Any, Any], ...] = all_stages()
+STAGES: tuple[Stage[Any, Any], ...] = load_stages()
 _MAKER = {stage.artifact: stage for stage in STAGES}
 
 

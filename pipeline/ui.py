@@ -13,8 +13,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from pipeline.config import compose_settings
 from pipeline.command_line import command
+from pipeline.config import compose_settings
 from pipeline.errors import InputError, StorageError
 from pipeline.settings import Settings
 

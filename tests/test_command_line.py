@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pipeline.doors import door
 
 from pipeline import __main__ as front_door
-from pipeline.doors import door
 from tests.conftest import ROOT, SMALL
 from tests.processes import start_command
 

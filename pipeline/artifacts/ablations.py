@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.artifacts.base import Artifact, save_array
 from pipeline.arrays import FloatArray
+from pipeline.artifacts.base import Artifact, save_array
 
 
 @dataclass(frozen=True)

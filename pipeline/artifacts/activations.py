@@ -9,8 +9,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts.base import Artifact, save_array
 from pipeline.arrays import FloatArray
+from pipeline.artifacts.base import Artifact, save_array
 
 
 @dataclass(frozen=True)

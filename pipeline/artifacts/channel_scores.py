@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.artifacts.base import Artifact, save_array
 from pipeline.arrays import FloatArray
+from pipeline.artifacts.base import Artifact, save_array
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.resources import shipped_weights
-from pipeline.sources.digits import scans
+from pipeline.sources.sklearn_digits import scans
 
 SEED = 0
 HELD_OUT = 5  # every fifth scan is never trained on

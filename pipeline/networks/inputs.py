@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError
-from pipeline.images import ImageError, decode
 from pipeline.networks.load import preset
 from pipeline.settings import ModelSettings
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.artifacts import AceFit, ChannelScores, FloatArray
+from pipeline.arrays import FloatArray
+from pipeline.artifacts import AceFit, ChannelScores
 from pipeline.numerics import ace_package
 from pipeline.numerics.ace import AceResult, both_correlations, optimal_transforms
 from pipeline.numerics.evidence import Both, corrected, cross_fitted, halves, permutation_null

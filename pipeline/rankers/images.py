@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifacts import ChannelScores, FloatArray
+from pipeline.arrays import FloatArray
+from pipeline.artifacts import ChannelScores
 from pipeline.networks.contributions import Contributions
 from pipeline.networks.inputs import batches
 from pipeline.numerics.evidence import halves

@@ -9,7 +9,6 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.settings.types import STRICT, CallablePath, Name, NonNegative, Positive, Text
 
-
 Library = Literal["torchvision", "timm"]
 
 

@@ -1,6 +1,7 @@
-"""Where images come from. Every source yields the same thing: an `ImageSet` of exactly `n_images`."""
+"""Image sources. Every source yields an `ImageSet` of exactly `n_images` images."""
 
 from pathlib import Path
+from typing import assert_never
 
 from pipeline.settings import (
     DataSettings,
@@ -9,34 +10,48 @@ from pipeline.settings import (
     ManifestSettings,
     StreetViewSettings,
     TorchvisionSettings,
+    UrlsSettings,
 )
 from pipeline.sources.base import Source
 from pipeline.sources.choose import ImageRequest
-from pipeline.sources.digits import DigitsSource
 from pipeline.sources.folder import FolderSource
+from pipeline.sources.sklearn_digits import DigitsSource
 
 __all__ = ["ImageRequest", "Source", "source_for"]
 
 
 def source_for(data: DataSettings, downloads: Path) -> Source:
-    """Return the source that `data` describes; one of the web keeps what is finished below `downloads`."""
-    if isinstance(data, DigitsSettings):
-        return DigitsSource()
-    if isinstance(data, FolderSettings):
-        return FolderSource(data.root)
-    # Late: each needs libraries that the others do without.
-    if isinstance(data, ManifestSettings):
-        from pipeline.sources.manifest import ManifestSource
+    """Return the source that `data` describes.
 
-        return ManifestSource(data)
-    if isinstance(data, TorchvisionSettings):
-        from pipeline.sources.torchvision_sets import TorchvisionSource
+    Sources that need torchvision, pandas or httpx are imported only if they are asked for.
 
-        return TorchvisionSource(data)
-    if isinstance(data, StreetViewSettings):
-        from pipeline.sources.street_view import StreetViewSource
+    Parameters
+    ----------
+    data : DataSettings
+        Settings of one of the sources.
+    downloads : Path
+        Folder in which the web sources keep the images that they have downloaded.
+    """
+    match data:
+        case DigitsSettings():
+            return DigitsSource()
+        case FolderSettings():
+            return FolderSource(data.root)
+        case ManifestSettings():
+            from pipeline.sources.manifest import ManifestSource
 
-        return StreetViewSource(data, downloads)
-    from pipeline.sources.urls import UrlsSource
+            return ManifestSource(data)
+        case TorchvisionSettings():
+            from pipeline.sources.torchvision_sets import TorchvisionSource
 
-    return UrlsSource(data, downloads)
+            return TorchvisionSource(data)
+        case UrlsSettings():
+            from pipeline.sources.urls import UrlsSource
+
+            return UrlsSource(data, downloads)
+        case StreetViewSettings():
+            from pipeline.sources.street_view import StreetViewSource
+
+            return StreetViewSource(data, downloads)
+        case _:
+            assert_never(data)

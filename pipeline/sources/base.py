@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import ImageRecord, ImageSet
+from pipeline.decoding import Decoded, ImageError, decode
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
-from pipeline.images import Decoded, ImageError, decode
+from pipeline.progress import Progress
 from pipeline.sources.choose import ImageRequest, TooFewError, choose
-
-Progress = Callable[[int, int], None]
 
 
 class Source(ABC):
@@ -89,7 +88,7 @@ class LocalSource(Source):
             source = f"{self.name}:{candidate.id}"
             records.append(write_image(folder, index, data, decoded, candidate.id, source, class_name))
             progress(index + 1, request.n_images)
-        return ImageSet(folder, tuple(records)).save()
+        return ImageSet(folder, tuple(records))
 
     def _chosen(self, request: ImageRequest) -> list[tuple[str, Candidate]]:
         """Return the chosen images with their classes."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, assert_never
 
 import numpy as np
 
@@ -72,14 +72,18 @@ def choose(request: ImageRequest, by_class: Mapping[str, Sequence[Item]]) -> lis
     """
     rng, n = np.random.default_rng(request.seed), request.n_images
     own = by_class.get(request.class_name or "", ())
-    if request.images_from == "class":
-        return _draw(own, n, request, rng)
-    if request.images_from == "all":
-        return _draw(interleaved(list(by_class.values())), n, request, rng)
-    rest = interleaved([items for name, items in by_class.items() if name != request.class_name])
-    if (n + 1) // 2 > len(own) or n // 2 > len(rest):
-        raise TooFewError(min(2 * len(own), 2 * len(rest) + 1))
-    return interleaved([_draw(own, (n + 1) // 2, request, rng), _draw(rest, n // 2, request, rng)])
+    match request.images_from:
+        case "class":
+            return _draw(own, n, request, rng)
+        case "all":
+            return _draw(interleaved(list(by_class.values())), n, request, rng)
+        case "balanced":
+            rest = interleaved([items for name, items in by_class.items() if name != request.class_name])
+            if (n + 1) // 2 > len(own) or n // 2 > len(rest):
+                raise TooFewError(min(2 * len(own), 2 * len(rest) + 1))
+            return interleaved([_draw(own, (n + 1) // 2, request, rng), _draw(rest, n // 2, request, rng)])
+        case _:
+            assert_never(request.images_from)
 
 
 def interleaved(groups: Sequence[Sequence[Item]]) -> list[Item]:
@@ -92,6 +96,10 @@ def interleaved(groups: Sequence[Sequence[Item]]) -> list[Item]:
 def _draw(pool: Sequence[Item], n: int, request: ImageRequest, rng: np.random.Generator) -> list[Item]:
     if n > len(pool):
         raise TooFewError(len(pool))
-    if request.select == "first":
-        return list(pool[:n])
-    return [pool[index] for index in sorted(rng.choice(len(pool), n, replace=False))]
+    match request.select:
+        case "first":
+            return list(pool[:n])
+        case "random":
+            return [pool[index] for index in sorted(rng.choice(len(pool), n, replace=False))]
+        case _:
+            assert_never(request.select)

@@ -12,24 +12,25 @@ import csv
 import hashlib
 import json
 import logging
-import os
 import re
 import time
-import uuid
 from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from pipeline.artifacts import ImageSet
+from pipeline.decoding import ImageError, Limits, decode
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
-from pipeline.images import ImageError, Limits, decode
+from pipeline.files import whole_file, write_whole
+from pipeline.progress import Progress
 from pipeline.settings import WebSettings
-from pipeline.sources.base import Progress, Source, require_one_class, write_image
+from pipeline.sources.base import Source, require_one_class, write_image
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.tally import Outcome, Tally
 from pipeline.sources.web import FetchError, Web
@@ -150,7 +151,7 @@ class WebSource(Source):
                 write_image(folder, index, data, decode(data, self._limits), image_id, source, request.class_name or "")
             )
         _write_report(folder / ImageSet.REPORT, entries, tally)
-        return ImageSet(folder, tuple(records)).save()
+        return ImageSet(folder, tuple(records))
 
     @property
     def _limits(self) -> Limits:
@@ -209,17 +210,13 @@ class WebSource(Source):
                 return self._judged(kept)
             except ImageError:  # damaged since, or other limits than those it was kept under
                 kept.unlink()
-        part = self._downloads / "parts" / uuid.uuid4().hex
         try:
-            with part.open("wb") as file:
-                await self.bring(web, entry, file)
-            outcome = self._judged(part)
-            kept.parent.mkdir(exist_ok=True)
-            os.replace(part, kept)
+            with whole_file(kept, temporary_folder=self._downloads / "parts") as part:
+                with part.open("wb") as file:
+                    await self.bring(web, entry, file)
+                outcome = self._judged(part)
         except (FetchError, ImageError) as error:
             return Outcome(reason=str(error))
-        finally:
-            part.unlink(missing_ok=True)
         return outcome
 
     def _judged(self, path: Path) -> Outcome:
@@ -251,8 +248,9 @@ def _pace(tally: Tally, seconds: float) -> str:
 
 def _write_report(path: Path, entries: list[Entry], tally: Tally) -> None:
     """Write a row for every address that was looked at: its place, itself, whether it was taken, and why not."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["place", "address", "taken", "reason"])
-        for index, outcome in sorted(tally.judged().items(), key=lambda item: entries[item[0]].place):
-            writer.writerow([entries[index].place, entries[index].shown, outcome.is_good, outcome.reason])
+    text = StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["place", "address", "taken", "reason"])
+    for index, outcome in sorted(tally.judged().items(), key=lambda item: entries[item[0]].place):
+        writer.writerow([entries[index].place, entries[index].shown, outcome.is_good, outcome.reason])
+    write_whole(path, text.getvalue())

@@ -24,8 +24,8 @@ import pandas as pd
 
 from pipeline.artifacts import ImageSet
 from pipeline.errors import InputError
+from pipeline.progress import Progress
 from pipeline.settings import StreetViewSettings
-from pipeline.sources.base import Progress
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.downloads import Entry, WebSource
 from pipeline.sources.tables import read_table, require_columns

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 ORDER = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
 
 
-def all_stages() -> "tuple[Stage[Any, Any], ...]":
+def load_stages() -> "tuple[Stage[Any, Any], ...]":
     """Return the stages in order."""
-    return tuple(stage(name) for name in ORDER)
+    return tuple(load_stage(name) for name in ORDER)
 
 
-def stage(name: str) -> "Stage[Any, Any]":
+def load_stage(name: str) -> "Stage[Any, Any]":
     """Return the stage of this name, one of `ORDER`."""
     found: Stage[Any, Any] = import_module(f"pipeline.stages.{name}").STAGE
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import compose_settings
 from pipeline.command_line import command
+from pipeline.config import compose_settings
 from pipeline.errors import SettingsError, StorageError
 from pipeline.store.description import Description
-from pipeline.store.files import Store, storage_errors
 from pipeline.store.housekeeping import collect, entries, remove
+from pipeline.store.store import Store, storage_errors
 
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+Command = Callable[[Store, Console, argparse.Namespace], int]  # returns the exit code
 N_COLUMNS = 140  # a table squeezed into less is harder to read than one that the terminal wraps
 N_DIGITS = 8
 # Of what an artifact was made from, what tells one from another at a glance.
@@ -63,7 +64,7 @@ def _telling(reads: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}={value[:N_DIGITS] if is_digest else value}"
 
 
-def _ls(store: Store, console: Console) -> int:
+def _ls(store: Store, console: Console, _arguments: argparse.Namespace) -> int:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
     for heading, justify in (("artifact", "left"), ("size", "right"), ("took", "right"), ("last used", "left")):
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -80,7 +81,7 @@ def _ls(store: Store, console: Console) -> int:
     return 0
 
 
-def _verify(store: Store, console: Console) -> int:
+def _verify(store: Store, console: Console, _arguments: argparse.Namespace) -> int:
     found = list(entries(store, verify=True))
     damaged = [entry for entry in found if entry.damage]
     for entry in damaged:
@@ -89,8 +90,8 @@ def _verify(store: Store, console: Console) -> int:
     return 1 if damaged else 0
 
 
-def _gc(store: Store, console: Console, keep: int) -> int:
-    removed, in_use = collect(store, keep)
+def _gc(store: Store, console: Console, arguments: argparse.Namespace) -> int:
+    removed, in_use = collect(store, size_in_bytes(arguments.keep))
     left = sum(entry.size for entry in entries(store))
     for entry in removed:
         console.print(f"removed {entry.name} ({shown_size(entry.size)})")
@@ -100,7 +101,8 @@ def _gc(store: Store, console: Console, keep: int) -> int:
     return 0
 
 
-def _rm(store: Store, console: Console, start: str) -> int:
+def _rm(store: Store, console: Console, arguments: argparse.Namespace) -> int:
+    start: str = arguments.key
     matches = [entry for entry in entries(store) if entry.name.startswith(start)]
     if len(matches) != 1:
         found = f"{len(matches)} of them" if matches else "none"
@@ -121,20 +123,27 @@ def _parser() -> argparse.ArgumentParser:
         description="Look at the artifact store, verify it, make room in it.",
         epilog="The store lies below paths.outputs: add paths.outputs=FOLDER to any command for another one.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    helps = {
-        "ls": "what is there: size, when it was last used, what it was made from",
-        "verify": "read every byte and compare it with its checksum; exit code 1 if anything is damaged",
-        "gc": "remove what was used longest ago",
-        "rm": "remove one artifact",
-    }
-    for name, text in helps.items():
-        command = commands.add_parser(name, help=text, description=text)
-        if name == "gc":
-            command.add_argument("--keep", required=True, metavar="SIZE", help="how much may stay, e.g. 5GiB")
-        if name == "rm":
-            command.add_argument("key", metavar="KEY", help="as `ls` shows it, or how it starts")
-        command.add_argument("overrides", nargs="*", metavar="setting=value", help="e.g. paths.outputs=FOLDER")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    ls = _command(commands, "ls", _ls, "what is there: size, when it was last used, what it was made from")
+    verify = _command(
+        commands,
+        "verify",
+        _verify,
+        "read every byte and compare it with its checksum; exit code 1 if anything is damaged",
+    )
+    gc = _command(commands, "gc", _gc, "remove what was used longest ago")
+    gc.add_argument("--keep", required=True, metavar="SIZE", help="how much may stay, e.g. 5GiB")
+    rm = _command(commands, "rm", _rm, "remove one artifact")
+    rm.add_argument("key", metavar="KEY", help="as `ls` shows it, or how it starts")
+    for parser_of in (ls, verify, gc, rm):
+        parser_of.add_argument("overrides", nargs="*", metavar="setting=value", help="e.g. paths.outputs=FOLDER")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Command, text: str) -> argparse.ArgumentParser:
+    """Add a command that calls `run`."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
     return parser
 
 
@@ -148,15 +157,8 @@ def main() -> None:
     settings = compose_settings([*arguments.overrides, "data=digits"])
     store = Store(Path(settings.paths.outputs).absolute() / "store")
     with storage_errors("the store's locks", store.root):
-        match arguments.command:
-            case "ls":
-                code = _ls(store, console)
-            case "verify":
-                code = _verify(store, console)
-            case "gc":
-                code = _gc(store, console, size_in_bytes(arguments.keep))
-            case _:
-                code = _rm(store, console, arguments.key)
+        run: Command = arguments.run
+        code = run(store, console, arguments)
     sys.exit(code)
 
 

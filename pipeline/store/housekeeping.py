@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.store.description import DamagedError, Description
-from pipeline.store.files import Store
 from pipeline.store.locks import free, unused
+from pipeline.store.store import Store
 
 
 @dataclass(frozen=True)

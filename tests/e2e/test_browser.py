@@ -16,11 +16,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from pipeline.tracking.report import ReportWriter
 from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 
 from pipeline.runner import run
-from pipeline.sources.digits import scans
-from pipeline.tracking.report import ReportWriter
+from pipeline.sources.sklearn_digits import scans
 from pipeline.ui import START_SECONDS
 from tests.conftest import ROOT, SMALL, Compose, in_ci
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.networks.removal import Removal
 from torch import nn
 
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.networks import removal
 from pipeline.networks.digits import digits_cnn
 from pipeline.networks.maps import Channels, as_maps
-from pipeline.networks.removal import Removal
 
 N_IMAGES = 5
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pipeline.networks.layers import canonical_name, layout
 from torch import nn
 
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
-from pipeline.networks.layers import canonical_name, layout
 from pipeline.settings import ModelSettings
 
 

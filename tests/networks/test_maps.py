@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pipeline.networks.layers import layout
 from torch import nn
 
 from pipeline.artifacts import Activations
 from pipeline.errors import NetworkError
-from pipeline.networks.layers import layout
 from pipeline.networks.load import load
 from pipeline.networks.maps import as_maps
 from pipeline.resolve import resolve
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
-from pipeline.sources.digits import scans
+from pipeline.sources.sklearn_digits import scans
 from tests.conftest import Compose
 
 

@@ -11,7 +11,7 @@ from pipeline.networks.inputs import load_batch, normalization, to_input, to_pix
 from pipeline.networks.load import load
 from pipeline.networks.maximization import Maximized, _colour_mix, maximize
 from pipeline.settings import Settings
-from pipeline.sources.digits import scans
+from pipeline.sources.sklearn_digits import scans
 from tests.conftest import Compose
 
 

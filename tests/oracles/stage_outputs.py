@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from pipeline.artifacts import Workspace
 from pipeline.config import compose_settings
 from pipeline.digests import digest_bytes, digest_file
 from pipeline.resolve import resolve
@@ -138,12 +139,11 @@ def run_stages(folder: Path) -> None:
     )  # fmt: skip
     made: dict[str, Any] = {}
     for stage in STAGES:
-        (folder / stage.name).mkdir()
-        upstream = [made[name] for name in stage.upstream]
-        stage.module.run(
-            stage.module.select(settings), *upstream, folder=folder / stage.name, progress=lambda done, total: None
-        )
-        made[stage.name] = exact(stage.artifact.load(folder / stage.name))
+        own = folder / stage.name
+        own.mkdir()
+        upstream = {name: made[name] for name in stage.upstream}
+        stage.compute(settings, upstream, Workspace(own), lambda done, total: None).save(own)
+        made[stage.artifact.name] = exact(stage.artifact.load(own))
 
 
 def files(folder: Path) -> list[Path]:
@@ -160,7 +160,7 @@ def described_outputs(folder: Path) -> Outputs:
         }
         images = "".join(outputs.pop(name) for name in sorted(outputs) if name.endswith(".bmp"))
         found[stage.name] = {
-            "version": stage.module.VERSION,
+            "version": stage.version,
             "outputs": outputs | ({"images": digest_bytes(images.encode())} if images else {}),
         }
     return found

@@ -12,8 +12,8 @@ from pipeline.artifacts import ImageSet
 from pipeline.errors import InputError
 from pipeline.sources import ImageRequest
 from pipeline.sources.base import Source
-from pipeline.sources.digits import DigitsSource, scans
 from pipeline.sources.folder import FolderSource
+from pipeline.sources.sklearn_digits import DigitsSource, scans
 
 
 def request(class_name: str | None, n_images: int = 5, select: str = "first", seed: int = 0) -> ImageRequest:

@@ -22,7 +22,7 @@ from pipeline.resolve import resolve
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
 from pipeline.sources import source_for
-from pipeline.sources.digits import scans
+from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import download
 from tests.conftest import SMALL
 from tests.sources.servers import photograph

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
 from pipeline.settings import Settings
-from pipeline.sources.digits import scans
+from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import activate, download
 from tests.conftest import Compose
 

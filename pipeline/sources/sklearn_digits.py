@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from pipeline.images import png
+from pipeline.decoding import png
 from pipeline.sources.base import Candidate, LocalSource
 
 GREY_STEP = 15  # the scans have 17 levels of grey, 0 to 16; a whole step a level keeps them exact in 8 bits

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.images import ImageError, Limits, decode
+from pipeline.decoding import ImageError, Limits, decode
 from tests.sources.servers import bomb
 
 RED, GREEN = (250, 10, 10), (10, 240, 10)
