@@ -1,49 +1,49 @@
-# Two commands are all it takes: `make run` and `make test`. Both set up .venv first; nothing needs to be done before.
-# Another Python: make run PYTHON=python3.12
+# The main commands are `make run` and `make test`. Both set up .venv first, so no other step is needed.
+# To use another Python interpreter: make run PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
-# pip says nothing but what matters; PIP_* settings of your own are respected.
+# pip prints only warnings and errors; the user's PIP_* environment variables are respected.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .PHONY: help setup run test lint repro sweep ui bench clean
 
-help:  ## what there is
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/installed  ## .venv with the package and what it needs (about 5 GB, minutes)
+setup: .venv/installed  ## install the package and its dependencies into .venv (about 5 GB, takes minutes)
 
-run: setup  ## the main job on the embedded default: rank the channels of a small network
+run: setup  ## rank the channels of the embedded default network
 	@$(BIN)/python -m pipeline
 
-test: .venv/installed-dev  ## all tests
+test: .venv/installed-dev  ## run all tests (ARGS=... passes arguments to pytest)
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-lint: .venv/installed-dev  ## what CI checks besides the tests
+lint: .venv/installed-dev  ## run the checks that CI runs besides the tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-repro: .venv/installed-dev  ## the same pipeline through DVC
+repro: .venv/installed-dev  ## run the same pipeline with DVC
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-sweep: setup  ## the three layers of the embedded default, one run each
+sweep: setup  ## rank the three layers of the embedded default network, one run per layer
 	@$(BIN)/python -m pipeline --multirun layer=conv1,conv2,conv3
 
-ui: setup  ## MLflow's pages over the runs made here
+ui: setup  ## open MLflow with the runs on this machine
 	@$(BIN)/python -m pipeline.ui
 
-bench: .venv/installed-dev  ## speed, side by side in one run
+bench: .venv/installed-dev  ## run the benchmarks
 	@$(BIN)/python -m benchmarks
 
-clean:  ## remove what runs and tools have made; .venv and the weights shipped stay
+clean:  ## delete the outputs of runs and tools, but not .venv and the included weights
 	find outputs -mindepth 1 ! -name README.md -delete
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python must be 3.11 or newer; got $$($(PYTHON) --version 2>&1). Set PYTHON=python3.11 (or newer)." >&2; exit 1; }
-	@echo "Setting up .venv: torch, MLflow and the rest, about 5 GB. This is done once and takes some minutes."
+	@echo "Setting up .venv with torch, MLflow and other packages (about 5 GB). This is done once and takes a few minutes."
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
