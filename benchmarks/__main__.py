@@ -2,11 +2,11 @@
 
 import sys
 
-from benchmarks import components, end_to_end, null, one_pass, removal, solver
+from benchmarks import ablation, components, end_to_end, null, one_pass, solver
 
 ALL = {
     "solver": solver, "null": null, "components": components, "end_to_end": end_to_end, "one_pass": one_pass,
-    "removal": removal,
+    "ablation": ablation,
 }  # fmt: skip
 
 for name in sys.argv[1:] or ALL:

@@ -12,12 +12,12 @@ from PIL import Image
 
 from benchmarks.timing import report, seconds
 from pipeline.config import compose_settings
-from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.inputs import FileInputs, Preprocessing, batches
 from pipeline.networks.load import load
+from pipeline.observer import RunResult
 from pipeline.resolve import resolve
-from pipeline.runner import RunResult, run
+from pipeline.runner import run
 from pipeline.settings import Settings
-from pipeline.stages.activate import batches
 
 N_IMAGES, SIDE, N_ROUNDS = 300, 224, 3
 RANKING = ("download", "activate", "reduce", "score", "rank")
@@ -34,10 +34,11 @@ def photographs(folder: Path) -> None:
 
 def bare_loop(settings: Settings, paths: list[Path]) -> None:
     """Decode the images and run the network over them; keep nothing."""
-    network, transform = load(settings.model, settings.seed), to_input(settings.model)
+    network = load(settings.model, settings.seed)
+    inputs = FileInputs(paths, Preprocessing(settings.model), torch.device("cpu"))
     with torch.inference_mode():
-        for batch in batches(len(paths), settings.model.batch_size):
-            network(load_batch(paths[batch], settings.model, transform))
+        for _, images in batches(inputs, settings.model.batch_size):
+            network(images)
 
 
 NO_EVIDENCE = ("score.permutations=0", "score.folds=0", "score.bootstrap=0")

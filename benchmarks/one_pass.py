@@ -14,9 +14,10 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.timing import report, seconds
+from pipeline.artifacts import Workspace
 from pipeline.config import compose_settings
 from pipeline.networks.capture import capture
-from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
 from pipeline.stages import activate, download
@@ -27,23 +28,21 @@ N_ROUNDS = 3
 def main() -> None:
     """Time one channel the original's way and the whole layer ours, print and write the table."""
     settings = resolve(compose_settings([]))
-    network, transform = load(settings.model, settings.seed), to_input(settings.model)
+    network, preprocessing = load(settings.model, settings.seed), Preprocessing(settings.model)
     with TemporaryDirectory() as scratch:
         (Path(scratch) / "images").mkdir()
-        images = download.run(
-            download.select(settings), folder=Path(scratch) / "images", progress=lambda done, total: None
-        )
+        images = download.STAGE.compute(settings, {}, Workspace(Path(scratch) / "images"), lambda done, total: None)
 
         def one_channel_as_the_original() -> None:
             with torch.inference_mode(), capture(network, settings.layer) as captured:
                 for path in images.paths:
                     for _ in range(2):
-                        network(load_batch([path], settings.model, transform))
+                        network(preprocessing.load([path]))
                         captured.take()
 
         def whole_layer() -> None:
             with TemporaryDirectory() as folder:
-                activate.run(activate.select(settings), images, folder=Path(folder), progress=lambda done, total: None)
+                activate.STAGE.compute(settings, {"images": images}, Workspace(Path(folder)), lambda done, total: None)
 
         whole_layer()  # warm
         rows = [(seconds(one_channel_as_the_original), seconds(whole_layer)) for _ in range(N_ROUNDS)]

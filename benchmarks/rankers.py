@@ -1,11 +1,12 @@
-"""Which ranking to trust: every ranker and every `rank.by` on a CIFAR-10 ResNet-20, held against removal and itself.
+"""Every ranker and every `rank.by` on a CIFAR-10 ResNet-20: faithfulness, split-half correlation, seconds.
 
 ``python -m benchmarks.rankers PHOTOS WEIGHTS`` (about an hour on two cores) writes ``results/rankers.csv``, a row for
 each question and ranking, and from it ``rankers.md`` and ``rankers.png`` (these alone without the two arguments):
 
-- ``removal``: Spearman over the channels with the mean |change of the class score| when the channel is set to zero;
-- ``split_half``: mean Spearman of the rankings by two random halves of the images, over `N_PAIRS` pairs;
-- ``seconds``: the score alone, on all images, one at a time.
+- ``faithfulness``: Spearman correlation over the channels with the mean |change of the class score| when the channel is
+  set to zero;
+- ``split_half``: mean Spearman correlation of the rankings by two random halves of the images, over `N_PAIRS` pairs;
+- ``seconds``: of the scores by all images alone, without halves.
 """
 
 from __future__ import annotations
@@ -20,26 +21,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from pipeline.networks.layers import layout
 from rich.console import Console
 
 from benchmarks.timing import RESULTS
+from pipeline.artifacts import Activations, ImageSet, Projections
 from pipeline.config import compose_settings
 from pipeline.figures.style import BLUE, GREY, ORANGE, SERIES, new_figure, paper_style, save_png
-from pipeline.networks.contributions import contributions, weight_norms
-from pipeline.networks.inputs import load_batch, to_input
-from pipeline.networks.load import load
-from pipeline.networks.targets import target_scores
+from pipeline.networks.examined import NetworkRequest
 from pipeline.numerics.ace import both_correlations
-from pipeline.numerics.association import distance_correlation, multiple_correlation, mutual_information, pearson
 from pipeline.numerics.evidence import cross_fitted, permutation_null
 from pipeline.numerics.faithfulness import rank_correlation
 from pipeline.numerics.pca import reduce_channels
+from pipeline.rankers import RANKERS, RankerInputs
+from pipeline.rankers.ranker import Scorer
 from pipeline.resolve import resolve
-from pipeline.runner import STAGES, advance, plan, store_of
+from pipeline.runner import Execution, store_of
 from pipeline.settings import Settings
+from pipeline.stages import load_stage
 
 CLASSES = ("cat", "dog", "ship")
 LAYERS = ("layer3.2.conv2", "layer2.2.conv1", "layer3.0.conv1")
@@ -48,8 +47,9 @@ COMPONENTS = {"class": (1, 2, 3, 5, 10), "all": (1, 3, 10), "balanced": (1, 3, 1
 BASSES = (0.0, 5.0, 10.0)
 N_PAIRS = 20
 N_PAIRS_OF_NULLS = 5  # each is 200 times the work
+WITH_COMPONENTS = ("multiple_correlation", "distance_correlation")  # the other rankers do not use the components
 ATTRIBUTIONS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
-N_STEPS = 20
+PAIRS = {"mutual_information": N_PAIRS // 4, "distance_correlation": N_PAIRS // 4, "weight_norm": 1}
 COLOURS = {
     "ace": ORANGE, "pearson": BLUE, "multiple_correlation": BLUE, "distance_correlation": BLUE,
     "mutual_information": BLUE, "weight_norm": GREY, "mean_activation": GREY, "gradient_x_activation": SERIES[2],
@@ -58,64 +58,64 @@ COLOURS = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 OURS = ("1 component", "3 components", "10 components")
 
-Scorer = Callable[[np.ndarray], np.ndarray]  # from images to a score for each channel
-
 
 class Question:
-    """One layer, class and set of images, and what it takes to rank by anything."""
+    """One layer, class and set of images, and what it takes to rank its channels by anything."""
 
     def __init__(self, settings: Settings) -> None:
-        settings = resolve(settings)
-        keys, artifacts = plan(settings), {}
+        self.settings = settings = resolve(settings)
         with store_of(settings) as store:
-            for stage in STAGES[:2]:
-                folder, _ = advance(stage, settings, store, keys[stage.name], artifacts)
-                artifacts[stage.name] = stage.artifact.load(folder)
-        self.settings, self.images, self.activations = settings, artifacts["download"], artifacts["activate"]
-        self.score, self.means = self.activations.class_score, self.activations.means()
-        self.network = load(settings.model, 0).requires_grad_(False)
-        self.layer = layout(settings.model).find(settings.layer)
+            execution = Execution(settings, store)
+            execution.obtain(load_stage("activate"))
+            images, self.activations = execution.artifacts[ImageSet], execution.artifacts[Activations]
+        self.score = self.activations.class_score
+        request = NetworkRequest.of(settings)
+        self.examined, self.images = request.open(), request.inputs(images)
 
-    def contributions(self, kind: str) -> np.ndarray:
-        """Return what each channel adds to each image's class score, (n_channels, n_images)."""
-        transform = to_input(self.settings.model)
-        score = partial(target_scores, target=self.settings.target, target_class=self.settings.target_class)
-        paths = self.images.paths
-        of = contributions(
-            kind, self.network, self.layer, score, load_batch(paths[:3], self.settings.model, transform), N_STEPS
+    def inputs(self, kind: str, values: np.ndarray) -> RankerInputs:
+        """Return what a ranker can use, with principal components of shape (n_channels, n_images, n_components)."""
+        dead = ~self.activations.varying()
+        return RankerInputs(
+            settings=compose_settings([f"score={kind}"]).score,
+            seed=0,
+            activations=self.activations,
+            projections=Projections(values, np.ones((len(dead), values.shape[2])), dead),
+            open_network=lambda: self.examined,
+            images=self.images,
+            batch_size=50,
+            progress=lambda done, total: None,
         )
-        batches = [load_batch(paths[i : i + 50], self.settings.model, transform) for i in range(0, len(paths), 50)]
-        return torch.cat([of(batch) for batch in batches]).T.numpy()
 
-    def rankers(self) -> Iterator[tuple[dict[str, Any], Scorer, int]]:
-        """Give every way to score channels: what it is, how it is done, and how many pairs of halves it is tried on."""
-        y, means = self.score, self.means
-        yield {"score": "pearson"}, lambda i: pearson(means[:, i], y[i]), N_PAIRS
-        yield {"score": "mutual_information"}, lambda i: mutual_information(means[:, i], y[i], 0), N_PAIRS // 4
-        yield {"score": "mean_activation"}, lambda i: means[:, i].mean(axis=1), N_PAIRS
-        norms = weight_norms(self.network.get_submodule(self.layer.name), self.layer.maps[0])
-        yield {"score": "weight_norm"}, lambda i: norms, 1
-        for n_components in COMPONENTS[self.settings.data.images_from]:
-            values, _, _ = reduce_channels(self.activations.maps, n_components, lambda done, total: None)
+    def scorer(self, kind: str, values: np.ndarray) -> Scorer:
+        """Return the function that scores the channels by some of the images."""
+        scorer = RANKERS[kind].scorer
+        assert scorer is not None
+        return scorer(self.inputs(kind, values))
+
+    def rankers(self) -> Iterator[tuple[dict[str, Any], Callable[[], Scorer], int]]:
+        """Yield every way to score channels: its description, a function that returns its scorer, and how many pairs
+        of halves it is run on.
+        """
+        y, counts = self.score, COMPONENTS[self.settings.data.images_from]
+        components = {n: reduce_channels(self.activations.maps, n, lambda done, total: None)[0] for n in counts}
+        n_images = len(y)
+        for kind, ranker in RANKERS.items():
+            if ranker.scorer is not None and kind not in WITH_COMPONENTS:
+                if kind in ATTRIBUTIONS and n_images != 300:
+                    continue
+                yield {"score": kind}, partial(self.scorer, kind, components[counts[0]]), PAIRS.get(kind, N_PAIRS)
+        for n_components, values in components.items():
             of = {"n_components": n_components}
-            yield {"score": "multiple_correlation", **of}, partial(_linear, values, y), N_PAIRS
-            if n_components in (1, 3) and len(y) <= 300:
-                yield {"score": "distance_correlation", **of}, partial(_distance, values, y), N_PAIRS // 4
+            for kind in WITH_COMPONENTS:
+                if kind == "multiple_correlation" or (n_components in (1, 3) and n_images <= 300):
+                    yield {"score": kind, **of}, partial(self.scorer, kind, values), PAIRS.get(kind, N_PAIRS)
             for bass in BASSES:
                 ace = {"score": "ace", "bass": bass, **of}
                 for by in ("maximal", "first") if n_components > 1 else ("maximal",):
-                    yield {**ace, "by": by}, partial(_ace, values, y, by, bass), N_PAIRS
-                yield {**ace, "by": "cross_fitted"}, partial(_held_out, values, y, bass), N_PAIRS
-                if bass == 0 and len(y) <= 300 and n_components in (1, 3, 10):
-                    yield {**ace, "by": "excess"}, partial(_excess, values, y), N_PAIRS_OF_NULLS
-
-
-def _linear(values: np.ndarray, y: np.ndarray, i: np.ndarray) -> np.ndarray:
-    return multiple_correlation(values[:, i], y[i])
-
-
-def _distance(values: np.ndarray, y: np.ndarray, i: np.ndarray) -> np.ndarray:
-    return distance_correlation(values[:, i], y[i])
+                    yield {**ace, "by": by}, partial(partial, _ace, values, y, by, bass), N_PAIRS
+                yield {**ace, "by": "cross_fitted"}, partial(partial, _held_out, values, y, bass), N_PAIRS
+                if bass == 0 and n_images <= 300 and n_components in (1, 3, 10):
+                    yield {**ace, "by": "excess"}, partial(partial, _excess, values, y), N_PAIRS_OF_NULLS
 
 
 def _ace(values: np.ndarray, y: np.ndarray, by: str, bass: float, i: np.ndarray) -> np.ndarray:
@@ -143,27 +143,17 @@ def split_half(scorer: Scorer, n_images: int, n_pairs: int) -> float:
 
 
 def measure(question: Question) -> Iterator[dict[str, Any]]:
-    """Give a row for each ranking."""
+    """Yield a row for each ranking."""
     n_images = len(question.score)
     everything = np.arange(n_images)
-    start = time.perf_counter()
-    effect = np.abs(question.contributions("ablation")).mean(axis=1)
-    took = {"ablation": time.perf_counter() - start}
-    magnitudes = {}
-    for kind in ATTRIBUTIONS if n_images == 300 else ():
+    effect = question.scorer("ablation", np.zeros((question.examined.n_channels, n_images, 1)))(everything)
+    for what, scorer_of, n_pairs in question.rankers():
         start = time.perf_counter()
-        magnitudes[kind] = np.abs(question.contributions(kind))
-        took[kind] = time.perf_counter() - start
-    by_attribution = (
-        ({"score": kind}, lambda i, values=values: values[:, i].mean(axis=1), N_PAIRS)
-        for kind, values in magnitudes.items()
-    )
-    for what, scorer, n_pairs in itertools.chain(by_attribution, question.rankers()):
-        start = time.perf_counter()
+        scorer = scorer_of()
         scores = scorer(everything)
-        seconds = took.get(what["score"], time.perf_counter() - start)
+        seconds = time.perf_counter() - start
         half = split_half(scorer, n_images, n_pairs)
-        yield {**what, "removal": rank_correlation(scores, effect), "split_half": half, "seconds": seconds}
+        yield {**what, "faithfulness": rank_correlation(scores, effect), "split_half": half, "seconds": seconds}
 
 
 def name_of(row: pd.Series) -> str:
@@ -179,18 +169,18 @@ def write_tables(table: pd.DataFrame) -> None:
     table = table.assign(ranking=table.apply(name_of, axis=1).str.replace("1 components", "1 component"))
     own = table[table.images_from == "class"]
     first = own[(own.layer == LAYERS[0]) & (own.n_images == 300)]
-    one = first.pivot_table(index="ranking", columns="class_name", values=["removal", "split_half"], sort=False)
-    one = one.swaplevel(axis=1)[[(name, each) for name in CLASSES for each in ("removal", "split_half")]]
+    one = first.pivot_table(index="ranking", columns="class_name", values=["faithfulness", "split_half"], sort=False)
+    one = one.swaplevel(axis=1)[[(name, each) for name in CLASSES for each in ("faithfulness", "split_half")]]
     one[("seconds", "")] = first[first.class_name == CLASSES[0]].set_index("ranking").seconds
     by_size = own.pivot_table(
-        index="ranking", columns=["layer", "n_images"], values=["removal", "split_half"], sort=False
+        index="ranking", columns=["layer", "n_images"], values=["faithfulness", "split_half"], sort=False
     )
     mixed = table[(table.n_images == 300) | (table.images_from == "all")]
     by_source = mixed.pivot_table(
-        index="ranking", columns=["layer", "images_from", "n_images"], values=["removal", "split_half"], sort=False
+        index="ranking", columns=["layer", "images_from", "n_images"], values=["faithfulness", "split_half"], sort=False
     ).dropna()
     parts = [(f"{LAYERS[0]}, 300 images of the class", one)]
-    for value in ("removal", "split_half"):
+    for value in ("faithfulness", "split_half"):
         parts.append((f"{value}, mean of {', '.join(CLASSES)}: layer and images", by_size[value]))
         parts.append((f"{value}, by which images: layer, images", by_source[value]))
     text = "".join(f"## {title}\n\n{_markdown(part)}\n" for title, part in parts)
@@ -210,7 +200,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Return every ranking as a point, stability across and agreement with removal up, a panel for each layer."""
+    """Return every ranking as a point, split-half correlation across and faithfulness up, a panel for each layer."""
     own = table[(table.images_from == "class") & (table.n_images == 300)]
     shown = own[(own.score != "ace") | ((own.by == "maximal") & own.n_components.isin([1, 3, 10]))]
     shown = shown[(shown.score == "ace") | shown.n_components.isna() | (shown.n_components == 3)]
@@ -219,20 +209,21 @@ def draw(table: pd.DataFrame) -> Figure:
         panels = figure.subplots(1, len(LAYERS), sharex=True, sharey=True)
         for axes, layer in zip(panels, LAYERS, strict=True):
             of = shown[shown.layer == layer].fillna({"n_components": 0, "bass": 0})
-            means = of.groupby(["score", "n_components", "bass"])[["split_half", "removal"]].mean()
+            means = of.groupby(["score", "n_components", "bass"])[["split_half", "faithfulness"]].mean()
             for place, (score, colour) in enumerate(COLOURS.items()):
                 points = means.loc[[score]]
                 is_ours = score == "ace"
                 for number, (_, line) in enumerate(points.groupby("n_components")):
                     axes.plot(
-                        line.split_half, line.removal, linestyle="-" if is_ours else "none", color=colour, linewidth=1,
+                        line.split_half, line.faithfulness, linestyle="-" if is_ours else "none", color=colour,
+                        linewidth=1,
                         marker=MARKERS[number if is_ours else place % len(MARKERS)], markersize=4.5,
                         label=f"PCACE, {OURS[number]}" if is_ours else score.replace("_", " "),
                     )  # fmt: skip
             axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
             axes.set_title(layer, loc="left")
-        panels[1].set_xlabel("stability: Spearman of two halves of 300 images")
-        panels[0].set_ylabel("Spearman with removal")
+        panels[1].set_xlabel("split-half correlation, 300 images")
+        panels[0].set_ylabel("faithfulness")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         figure.suptitle("Rankers on a CIFAR-10 ResNet-20; PCACE at bass 0, 5, 10 along its lines")
     return figure

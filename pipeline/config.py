@@ -182,10 +182,12 @@ class SweepCallback(Callback):
 def register_resolvers() -> None:
     """Teach the configs what depends on the composed model, as a sweep's list.
 
-    ``${convolutions:}``: its convolutions; ``${randomizations:}``: some numbers of modules to draw anew, from 0 to all.
+    ``${convolutions:}``: its convolutions. ``${randomizations:}``: some numbers of modules whose weights are
+    randomised, from 0 to all. ``${rankers:}``: all rankers.
     """
     OmegaConf.register_new_resolver("convolutions", _convolutions, replace=True)
     OmegaConf.register_new_resolver("randomizations", _randomizations, replace=True)
+    OmegaConf.register_new_resolver("rankers", _rankers, replace=True)
 
 
 def _convolutions(_root_: DictConfig) -> str:
@@ -201,6 +203,12 @@ def _randomizations(_root_: DictConfig) -> str:
     n_modules = len(weighted_modules(_typed(ModelSettings, _root_.model)))
     steps = [round(n_modules * step / (N_RANDOMIZATIONS - 2)) for step in range(N_RANDOMIZATIONS - 1)]
     return ",".join(map(str, sorted({*steps, 1})))
+
+
+def _rankers() -> str:
+    from pipeline.rankers import RANKERS
+
+    return ",".join(RANKERS)
 
 
 def _typed(schema: type[_Schema], config: DictConfig) -> _Schema:

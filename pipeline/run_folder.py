@@ -17,7 +17,7 @@ FIGURES = "figures"
 
 
 def publish(result: RunResult) -> None:
-    """Put the ranking, the effects, the figures and the settings into the run's folder, each file whole or not at all."""
+    """Put ranking, effects, figures and settings into the run's folder, each file whole or not at all."""
     folders, run_dir = result.artifacts.folders, result.run_dir
     sources: dict[str, Path] = {name: folders[Ranking] / name for name in (Ranking.CSV, Ranking.PARQUET)}
     if result.effects.is_measured:

@@ -28,7 +28,7 @@ class Announcer:
     def stage_started(self, stage: Any) -> None:
         self._connection.send(("started", stage.name))
 
-    def stage_finished(self, report: Any, artifact: Any) -> None:
+    def stage_finished(self, report: Any) -> None:
         self._connection.send(("finished", report.stage.name))
 
     def __getattr__(self, name: str) -> Any:

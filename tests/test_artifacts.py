@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.artifacts import AceFit, Activations, ChannelScores, Figures, Projections, Ranking, Trust, create_maps
+from pipeline.artifacts import AceFit, Activations, ChannelScores, Figures, Projections, Ranking, Trust, Workspace
 
 RNG = np.random.default_rng(0)
 
@@ -45,10 +45,9 @@ def test_scores_come_back_with_their_types(tmp_path: Path) -> None:
 
 
 def test_maps_are_mapped_not_read(tmp_path: Path) -> None:
-    maps = create_maps(tmp_path, (2, 3, 4, 5))
+    maps = Workspace(tmp_path).empty(Activations.MAPS, (2, 3, 4, 5))
     maps[:] = RNG.normal(size=maps.shape)
-    maps.flush()  # type: ignore[attr-defined]
-    np.save(tmp_path / Activations.CLASS_SCORE, np.arange(3.0))
+    Activations(maps, np.arange(3.0)).save(tmp_path)
     loaded = Activations.load(tmp_path)
     assert isinstance(loaded.maps, np.memmap)
     assert loaded.maps.dtype == np.float32
@@ -69,7 +68,7 @@ def test_a_ranking_in_csv_and_parquet_is_the_same_to_the_last_digit(tmp_path: Pa
 def test_figures_are_listed_with_their_notes(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"")
     (tmp_path / "a.png").write_bytes(b"")
-    Figures(tmp_path, ("no CAM: reason",)).save()
+    Figures(tmp_path, ("no CAM: reason",)).save(tmp_path)
     loaded = Figures.load(tmp_path)
     assert [path.name for path in loaded.paths] == ["a.png", "b.png"]
     assert loaded.notes == ("no CAM: reason",)

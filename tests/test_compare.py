@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from pipeline import compare, ui
 from pipeline.config import compose_settings
 from pipeline.errors import InputError
+from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.tracking.comparison import labelled, ranks_by_channel
 from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
-from pipeline.tracking.report import ReportWriter
 from pipeline.tracking.runs import LoggedRun
 from tests.conftest import Compose
 

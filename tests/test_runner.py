@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline import runner
+from pipeline.artifacts import ChannelScores, Projections
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, NetworkError, PipelineError
+from pipeline.observer import Observer, RunResult, StageReport
 from pipeline.resolve import resolve
-from pipeline.runner import STAGES, RunResult, Stage, StageReport, run
+from pipeline.runner import STAGES, plan, run
 from pipeline.settings import Settings
+from pipeline.stages.stage import Stage
 from pipeline.store import Store
 from pipeline.store.housekeeping import entries
 from tests.conftest import SMALL, Compose
@@ -23,7 +25,7 @@ from tests.conftest import SMALL, Compose
 NAMES = [stage.name for stage in STAGES]
 
 
-class Recorder:
+class Recorder(Observer):
     """Notes what it is told."""
 
     def __init__(self) -> None:
@@ -42,10 +44,10 @@ class Recorder:
     def noted(self, text: str) -> None:
         self.notes.append(text)
 
-    def stage_started(self, stage: Stage) -> Callable[[int, int], None]:
+    def stage_started(self, stage: Stage[Any, Any]) -> Callable[[int, int], None]:
         return lambda done, total: self.progress.__setitem__(stage.name, (done, total))
 
-    def stage_finished(self, report: StageReport, artifact: Any) -> None:
+    def stage_finished(self, report: StageReport) -> None:
         (self.cached if report.is_cached else self.computed).append(report.stage.name)
 
     def finished(self, result: RunResult) -> None:
@@ -73,8 +75,8 @@ def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_pat
     first = go(compose(), tmp_path / "first")
     assert first.computed == NAMES
     assert first.progress == {
-        "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16), "rank": (16, 16),
-        "ablate": (7780, 7780), "remove": (680, 680), "visualize": (9, 9),
+        "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16),
+        "ablate": (7780, 7780), "evaluate": (680, 680), "visualize": (9, 9),
     }  # fmt: skip
     again = go(compose(), tmp_path / "again")
     assert (again.computed, again.cached) == ([], NAMES)
@@ -105,18 +107,24 @@ def test_the_run_folder_holds_what_people_look_for(compose: Compose, tmp_path: P
 
 def test_only_what_depends_on_a_change_is_computed_again(compose: Compose, tmp_path: Path) -> None:
     go(compose(), tmp_path / "0")
-    assert go(compose("n_components=2"), tmp_path / "1").computed == ["reduce", "score", "rank", "remove", "visualize"]
+    assert go(compose("n_components=2"), tmp_path / "1").computed == [
+        "reduce",
+        "score",
+        "rank",
+        "evaluate",
+        "visualize",
+    ]
     assert go(compose("layer=conv2"), tmp_path / "2").cached == ["download"]
-    assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "remove", "visualize"]
-    assert go(compose("score=pearson"), tmp_path / "7").computed == ["score", "rank", "remove", "visualize"]
-    assert go(compose("remove.mode=mean"), tmp_path / "6").computed == ["ablate", "remove", "visualize"]
+    assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "evaluate", "visualize"]
+    assert go(compose("score=pearson"), tmp_path / "7").computed == ["score", "rank", "evaluate", "visualize"]
+    assert go(compose("ablate.mode=mean"), tmp_path / "6").computed == ["ablate", "evaluate", "visualize"]
     assert go(compose("visualize.dpi=60"), tmp_path / "4").computed == ["visualize"]
     assert go(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
 
 
 def test_an_artifact_that_lost_a_file_is_computed_again(compose: Compose, tmp_path: Path) -> None:
     first = go(compose(), tmp_path / "first")
-    (first.ended.folders["reduce"] / "values.npy").unlink()
+    (first.ended.artifacts.folders[Projections] / "values.npy").unlink()
     again = go(compose(), tmp_path / "again")
     assert again.computed == ["reduce"]
     assert again.notes == [
@@ -131,7 +139,7 @@ def test_a_byte_flipped_in_any_file_of_any_artifact_is_noticed(
 ) -> None:
     shutil.copytree(undisturbed, tmp_path / "outputs")
     (folder,) = (tmp_path / "outputs" / "store" / stage).iterdir()
-    (key,) = (key for name, key in runner.plan(resolve(compose())).items() if name == stage)
+    (key,) = (key for name, key in plan(resolve(compose())).items() if name == stage)
     draw = random.Random(stage)
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size):
         data = path.read_bytes()
@@ -158,12 +166,12 @@ def test_a_refused_question_leaves_nothing_behind(compose: Compose, tmp_path: Pa
 def test_a_stage_that_fails_keeps_what_was_finished(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object, folder: Path, **kwargs: object) -> None:
+    def fail(self: ChannelScores, folder: Path) -> None:
         (folder / "half").write_text("written")
         raise InputError("scores must be; got none.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(runner.score, "run", fail)
+        patched.setattr(ChannelScores, "save", fail)
         with pytest.raises(PipelineError, match=r"^scores must be; got none\.$"):
             go(compose(), tmp_path / "run")
     assert not list(tmp_path.rglob("half"))

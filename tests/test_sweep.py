@@ -12,7 +12,7 @@ from pipeline.console import print_sweep
 from pipeline.records import Record
 from pipeline.sweep import Job, lines, summary, with_first
 
-STAGES = ("download", "activate", "reduce", "score", "rank", "ablate", "remove", "visualize")
+STAGES = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
 
 
 def ranking(scores: list[float], layer: str = "conv3", model: str = "net", dead: tuple[int, ...] = ()) -> pd.DataFrame:

@@ -7,18 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray
 from pipeline.artifacts import ChannelScores
 from pipeline.networks.contributions import Contributions
 from pipeline.networks.inputs import batches
 from pipeline.numerics.evidence import halves
 from pipeline.progress import ticker
-from pipeline.rankers.ranker import RankerInputs
+from pipeline.rankers.ranker import RankerInputs, Scorer
 from pipeline.settings import has_halves
-
-Scorer = Callable[[NDArray[np.int64]], FloatArray]  # from indices of images to every channel's score
 
 
 def score_by_images(kind: str, scorer: Callable[[RankerInputs], Scorer], inputs: RankerInputs) -> ChannelScores:

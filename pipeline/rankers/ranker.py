@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, ChannelScores, Projections
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import Inputs
@@ -49,6 +52,9 @@ class RankerInputs:
     progress: Progress
 
 
+Scorer = Callable[[NDArray[np.int64]], FloatArray]  # from indices of images to every channel's score
+
+
 @dataclass(frozen=True)
 class Statistic:
     """A number that channels can be ranked by.
@@ -86,6 +92,9 @@ class Ranker:
         What it computes of each channel; the first is what it ranks by unless the settings say otherwise.
     score : callable
         From `RankerInputs` to the scores of all channels.
+    scorer : callable or None
+        From `RankerInputs` to the function that scores the channels by any subset of the images; None for a ranker that
+        does not score channels so.
     check : callable
         Called with the network (its weights may be missing) and the layer before any work; raises `NetworkError` if the
         ranker needs something that they do not have.
@@ -95,4 +104,5 @@ class Ranker:
     settings: type[Any]
     statistics: tuple[Statistic, ...]
     score: Callable[[RankerInputs], ChannelScores]
+    scorer: Callable[[RankerInputs], Scorer] | None = None
     check: Callable[[nn.Module, LayerInfo], None] = nothing_needed

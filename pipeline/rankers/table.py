@@ -13,8 +13,8 @@ from pipeline.networks import contributions
 from pipeline.networks.layout import LayerInfo
 from pipeline.numerics import association
 from pipeline.rankers.ace import score_by_ace
-from pipeline.rankers.images import Scorer, mean_magnitude, score_by_images
-from pipeline.rankers.ranker import Ranker, RankerInputs, Statistic, nothing_needed
+from pipeline.rankers.images import mean_magnitude, score_by_images
+from pipeline.rankers.ranker import Ranker, RankerInputs, Scorer, Statistic, nothing_needed
 from pipeline.settings import AceSettings, PathRankerSettings, RankerSettings
 
 ACE = Ranker(
@@ -96,7 +96,9 @@ def _by_images(
 ) -> Ranker:
     """Return the entry of a ranker whose scores can be computed from any subset of the images."""
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(kind, settings, (statistic,), lambda inputs: score_by_images(kind, scorer, inputs), check)
+    return Ranker(
+        kind, settings, (statistic,), lambda inputs: score_by_images(kind, scorer, inputs), scorer=scorer, check=check
+    )
 
 
 _ENTRIES = (

@@ -16,9 +16,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from pipeline.tracking.report import ReportWriter
 from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 
+from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.sources.sklearn_digits import scans
 from pipeline.ui import START_SECONDS

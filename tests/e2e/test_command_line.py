@@ -63,7 +63,7 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     assert out[0] == (
         "Which channels of conv1 (digits_cnn) matter for class 8? 20 images, 1 component, statistic maximal."
     )
-    stages = ["download", "activate", "reduce", "score", "rank", "ablate", "remove", "visualize"]
+    stages = ["download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize"]
     assert [line.split()[0] for line in out[1:9]] == stages
     table = pd.read_csv(run_dir / "ranking.csv")
     assert out[10].startswith("This ranking is not to be trusted: its reliability is ")
@@ -203,7 +203,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
     assert len(records) == 5
     computed = Counter(name for record in records for name, had in record.from_store.items() if not had)
     once = dict.fromkeys(("download", "activate", "ablate"), 1)
-    assert computed == once | dict.fromkeys(("reduce", "score", "rank", "remove", "visualize"), 5)
+    assert computed == once | dict.fromkeys(("reduce", "score", "rank", "evaluate", "visualize"), 5)
     store = tmp_path / "outputs" / "store"
     assert {name: len(list((store / name).iterdir())) for name in computed} == computed
 

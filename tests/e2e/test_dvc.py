@@ -79,7 +79,7 @@ def test_dvc_runs_all_then_nothing_then_what_depends_on_a_change_and_queues_a_sw
     if shutil.which("git") is None:
         pytest.skip("git is not here")
     checkout = Checkout(tmp_path / "checkout")
-    behind = ["reduce", "score", "rank", "remove", "visualize"]
+    behind = ["reduce", "score", "rank", "evaluate", "visualize"]
     assert sorted(checkout.repro()) == sorted(["compose", "download", "activate", "ablate", *behind])
     ranking = checkout.folder / "outputs" / "dvc" / "rank" / "ranking.csv"
     assert ranking.read_bytes() == by_runner(compose, tmp_path, "conv1")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
 from pipeline.runner import run
 from tests.conftest import Compose
@@ -24,13 +24,13 @@ def cifar(photographs: Path, weights: Path) -> list[str]:
 
 def test_the_resnet20_recognises_the_photographs(compose: Compose, photographs: Path, resnet20_weights: Path) -> None:
     settings = compose(*cifar(photographs, resnet20_weights), "class_name=cat", "layer=conv1")
-    network, transform = load(settings.model, seed=0), to_input(settings.model)
+    network, preprocessing = load(settings.model, seed=0), Preprocessing(settings.model)
     n_right = n_seen = 0
     for index, name in ((3, "cat"), (5, "dog"), (8, "ship")):
         paths = sorted((photographs / name).glob("*.jpg"))
         for start in range(0, len(paths), 250):
             with torch.inference_mode():
-                guesses = network(load_batch(paths[start : start + 250], settings.model, transform)).argmax(dim=1)
+                guesses = network(preprocessing.load(paths[start : start + 250])).argmax(dim=1)
             n_right += int((guesses == index).sum())
             n_seen += len(guesses)
     assert n_seen == 3000
@@ -84,7 +84,7 @@ def test_removal_bears_the_ranking_out_as_measured(
     settings = compose(
         *cifar(photographs, resnet20_weights), "class_name=cat", "layer=layer3.2.conv2", "n_images=300",
         f"n_components={n_components}", "score.permutations=0", "score.folds=0", "score.bootstrap=0",
-        "remove.n_draws=2",
+        "ablate.n_draws=2",
     )  # fmt: skip
     found = run(settings, tmp_path / "run").effects.faithfulness
     assert found.spearman == pytest.approx(spearman, abs=0.02)

@@ -12,19 +12,19 @@ from PIL import Image
 
 from pipeline.artifacts import Trust
 from pipeline.figures.activation_maps import ChannelMaps, draw_activation_maps
-from pipeline.figures.cam import SeenImage, channel_weighted, draw_cam, draw_channel_weighted, overlay_image
+from pipeline.figures.cam import SizedImage, channel_weighted, draw_cam, draw_channel_weighted, overlay_image
 from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
 from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.style import paper_style, save_png
 from pipeline.figures.sweep import Line, draw_with_first
-from pipeline.networks.attribution import Look
+from pipeline.networks.attribution import ClassActivation
 from pipeline.networks.maximization import Maximized
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(3)]
 NAMES = ["a", "b", "c"]
-SEEN = [SeenImage(picture, name, (0, 0, 8, 8)) for picture, name in zip(PICTURES, NAMES, strict=True)]
+SEEN = [SizedImage(picture, name, (0, 0, 8, 8)) for picture, name in zip(PICTURES, NAMES, strict=True)]
 
 
 def texts(figure) -> set[str]:
@@ -124,9 +124,9 @@ def test_the_reliability_curve_goes_through_what_was_measured_at_half_the_images
 
 def test_transforms_have_a_panel_per_component_and_one_for_theta() -> None:
     projections = RNG.normal(size=(20, 14))
-    figure = draw_transforms(projections, projections**2, np.arange(20.0), RNG.normal(size=20), "question")
+    figure = draw_transforms(projections, projections**2, np.arange(20.0), RNG.normal(size=20), "output 0", "question")
     found = texts(figure)
-    assert {rf"$\phi_{{{index}}}$" for index in range(1, 12)} | {r"$\theta$", "class score (logit)"} <= found
+    assert {rf"$\phi_{{{index}}}$" for index in range(1, 12)} | {r"$\theta$", "output 0"} <= found
     assert r"$\phi_{12}$" not in found
     offsets = figure.axes[0].collections[0].get_offsets()
     np.testing.assert_array_equal(offsets[:, 1], projections[:, 0] ** 2)
@@ -137,8 +137,8 @@ def test_predictions_show_the_five_best_with_and_without_maps() -> None:
     names = ["zero", "one", "two", "three", "four", "five", "six"]
     maps = RNG.normal(size=(3, 4, 4))
     predicted = np.array([1, 1, 1])
-    with_maps = draw_cam(SEEN, Look(probabilities, predicted, "CAM", maps, maps * 2), names, 2, "question")
-    without = draw_cam(SEEN, Look(probabilities, predicted, None, None, None), names, 2, "question")
+    with_maps = draw_cam(SEEN, ClassActivation(probabilities, predicted, "CAM", maps, maps * 2), names, 2, "question")
+    without = draw_cam(SEEN, ClassActivation(probabilities, predicted, None, None, None), names, 2, "question")
     wanted = {"one", "two", "three", "four", "five", "40.0%", "CAM, target", "CAM, predicted"}
     assert wanted <= texts(with_maps)
     assert not {"zero", "six"} & texts(with_maps)
@@ -148,7 +148,7 @@ def test_predictions_show_the_five_best_with_and_without_maps() -> None:
 
 def test_an_overlay_has_the_images_own_size_and_covers_what_was_seen() -> None:
     picture = np.full((30, 50, 3), 100, dtype=np.uint8)
-    image = SeenImage(picture, "wide", (10, 0, 40, 30))
+    image = SizedImage(picture, "wide", (10, 0, 40, 30))
     laid = overlay_image(image, np.full((7, 7), 2.0), high=2.0)
     assert laid.size == (50, 30)
     pixels = np.asarray(laid)

@@ -11,15 +11,26 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import AceFit, Activations, ChannelScores, Figures, ImageRecord, ImageSet, Projections, Ranking
+from pipeline.artifacts import (
+    AceFit,
+    Activations,
+    ChannelScores,
+    Effects,
+    Figures,
+    ImageRecord,
+    ImageSet,
+    Projections,
+    Ranking,
+)  # fmt: skip
 from pipeline.errors import InputError
 from pipeline.figures.columns import cell_text, shown_columns
 from pipeline.figures.gallery import gallery
-from pipeline.figures.report import ReportContent, render_report
-from pipeline.figures.scene import Scene
+from pipeline.figures.ranked_layer import RankedLayer
+from pipeline.figures.report_page import ReportContent, render_report
+from pipeline.networks.inputs import Preprocessing
+from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import ModelSettings, VisualizeSettings
-from pipeline.tracking.report import ReportWriter
 from tests.conftest import Compose
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
@@ -47,7 +58,7 @@ def parsed(page: str) -> Elements:
 @pytest.fixture
 def content(compose: Compose, tmp_path: Path) -> ReportContent:
     result = run(compose(), tmp_path / "run")
-    figures: Figures = result.artifacts["visualize"]
+    figures: Figures = result.artifacts[Figures]
     return ReportContent(
         result.ranking.table, json.loads((figures.folder / Figures.GALLERY).read_text()), figures.paths, ["a note"],
         {"layer": "conv1"}, {"python": "3"}, [("download", 1.0, False, "abc")], "python -m pipeline layer=conv1",
@@ -110,7 +121,7 @@ def blurred(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     return Image.fromarray(np.clip(smooth + rng.normal(scale=4, size=smooth.shape), 0, 255).astype(np.uint8))
 
 
-def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings) -> Scene:
+def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings) -> RankedLayer:
     """512 channels, 300 photographs, 10 components."""
     rng = np.random.default_rng(0)
     n_channels, n_images, n_components = 512, 300, 10
@@ -125,8 +136,9 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
     table = table.assign(
         dead=False, statistic="maximal", by="maximal", model="m", layer="l", class_name="c", target_class=0
     )
-    return Scene(
-        visualize, model, "l", "question", ImageSet(folder, tuple(records)),
+    return RankedLayer(
+        visualize, Preprocessing(model), "l", "question", "class score (logit)", 0, None,
+        ImageSet(folder, tuple(records)),
         Activations(rng.normal(size=(n_channels, n_images, 14, 14)).astype(np.float32), rng.normal(size=n_images)),
         Projections(rng.normal(size=shape), np.ones((n_channels, n_components)), none_dead),
         ChannelScores(
@@ -134,18 +146,19 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
             AceFit(zeros, zeros.astype(int), rng.normal(size=shape), rng.normal(size=shape[:2])),
         ),
         Ranking(table.assign(n_images=n_images, n_components=n_components, seed=0)),
+        Effects(),
     )  # fmt: skip
 
 
 def test_a_layer_of_512_channels_stays_below_8_mebibytes(compose: Compose, tmp_path: Path) -> None:
     settings = compose("model=resnet18", "model.weights=random", "class_name=tabby", "model.transform.kind=none")
-    scene = large_layer(tmp_path, settings.model, settings.visualize)
+    ranked = large_layer(tmp_path, settings.model, settings.visualize)
     figures = []
     for name in ("activation_maps", "activation_overlays", "transforms", "cam", "channel_weighted", "maximization"):
         figures.append(tmp_path / f"{name}.png")
         blurred(np.random.default_rng(1), 1600, 1000).save(figures[-1])  # all of each figure a photograph
-    shown = json.loads(json.dumps(gallery(scene, None)))
-    page = render_report(ReportContent(scene.ranking.table, shown, figures, [], {}, {}, [], ""))
+    shown = json.loads(json.dumps(gallery(ranked, None)))
+    page = render_report(ReportContent(ranked.ranking.table, shown, figures, [], {}, {}, [], ""))
     assert page.count("<tr data-channel=") == 512
     assert 2 * 2**20 < len(page.encode()) < 8 * 2**20
 
@@ -164,18 +177,21 @@ def test_named_channels_and_images_are_drawn_and_missing_ones_refused(compose: C
 def test_driving_images_are_those_of_the_largest_mean(compose: Compose, tmp_path: Path) -> None:
     settings = compose("visualize.images=driving", "visualize.n_images=3", "visualize.scale=shared")
     result = run(settings, tmp_path / "run")
-    upstream = [result.artifacts[name] for name in ("download", "activate", "reduce", "score", "rank")]
-    scene = Scene(settings.visualize, settings.model, "conv1", "q", *upstream)
-    for channel, drawn in zip(scene.channels[0], scene.channel_maps, strict=True):
-        means = upstream[1].maps[channel].mean(axis=(1, 2))
+    images, activations = result.artifacts[ImageSet], result.artifacts[Activations]
+    ranked = RankedLayer(
+        settings.visualize, Preprocessing(settings.model), "conv1", "question", "class score (logit)", 8, None, images,
+        activations, result.artifacts[Projections], result.artifacts[ChannelScores], result.ranking, result.effects,
+    )  # fmt: skip
+    for channel, drawn in zip(ranked.channels[0], ranked.channel_maps, strict=True):
+        means = activations.maps[channel].mean(axis=(1, 2))
         np.testing.assert_allclose(drawn.maps.mean(axis=(1, 2)), np.sort(means)[::-1][:3], rtol=1e-5)
-        assert drawn.names[0] == upstream[0].records[int(means.argmax())].id
-    assert len({(drawn.low, drawn.high) for drawn in scene.channel_maps}) == 1
+        assert drawn.names[0] == images.records[int(means.argmax())].id
+    assert len({(drawn.low, drawn.high) for drawn in ranked.channel_maps}) == 1
 
 
 def test_maps_of_one_pixel_are_laid_over_nothing(compose: Compose, tmp_path: Path) -> None:
     result = run(compose("layer=pool"), tmp_path / "run", [ReportWriter("x")])
-    names = {path.stem for path in result.artifacts["visualize"].paths}
+    names = {path.stem for path in result.artifacts[Figures].paths}
     assert names == {
         "activation_maps", "association_effect", "cam", "faithfulness", "ranking_curve", "reliability", "transforms",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Two ways to remove channels: behind a cut, and by a hook in whole passes."""
+"""Two ways to ablate channels: behind a cut, and by a hook in whole passes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.networks.removal import Removal
 from torch import nn
 
 from examples.cifar10_resnet20.network import resnet20
-from pipeline.networks import removal
+from pipeline.networks import ablation
+from pipeline.networks.ablation import Ablation
 from pipeline.networks.digits import digits_cnn
+from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.maps import Channels, as_maps
+from pipeline.networks.targets import Score
 
 N_IMAGES = 5
 
@@ -104,6 +106,10 @@ def prepared(name: str) -> tuple[nn.Module, str, torch.Tensor, Channels, bool]:
     return network, layer, torch.rand(N_IMAGES, *shape), channels, is_cut
 
 
+def examined(network: nn.Module, layer: str, channels: Channels, inputs: torch.Tensor, score: Score) -> ExaminedNetwork:
+    return ExaminedNetwork.of_module(network, layer, score, inputs, channels)
+
+
 def by_hand(network: nn.Module, layer: str, inputs: torch.Tensor, change: Callable[[torch.Tensor], None]) -> Any:
     """One whole pass, the layer's output changed in place."""
 
@@ -123,41 +129,43 @@ def by_hand(network: nn.Module, layer: str, inputs: torch.Tensor, change: Callab
 def test_both_ways_give_what_one_whole_pass_per_channel_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, layer, inputs, channels, is_cut = prepared(name)
     score = lambda outputs: outputs[:, 1].double()  # noqa: E731
-    ours = Removal(network, layer, channels, score, inputs)
+    ours = Ablation(examined(network, layer, channels, inputs, score), inputs)
     assert (ours.cut is not None) == is_cut
     seen: list[torch.Tensor] = []
     by_hand(network, layer, inputs, lambda output: seen.append(output.clone()))
     maps = as_maps(seen[0], channels)
     n_channels = maps.shape[1]
-    removed = torch.eye(n_channels, dtype=torch.bool)[:5]
-    removed[0, -1] = True  # two at once
+    ablated = torch.eye(n_channels, dtype=torch.bool)[:5]
+    ablated[0, -1] = True  # two at once
     for fills in (torch.zeros(1, n_channels, 1, 1), torch.rand(1, n_channels, 1, 1), maps.roll(1, dims=0)):
         told: list[int] = []
-        found = ours.at(inputs).scores(removed, fills, told.append)
-        assert sum(told) == len(removed)
-        monkeypatch.setattr(removal, "VALUES_AT_ONCE", 3 * maps.numel())  # in several passes
-        again = ours.at(inputs).scores(removed, fills)
+        found = ours.at(inputs).scores(ablated, fills, told.append)
+        assert sum(told) == len(ablated)
+        monkeypatch.setattr(ablation, "VALUES_AT_ONCE", 3 * maps.numel())  # in several passes
+        again = ours.at(inputs).scores(ablated, fills)
         with monkeypatch.context() as patch:
-            patch.setattr(removal, "_cut", lambda network, layer: None)
-            whole = Removal(network, layer, channels, score, inputs).at(inputs).scores(removed, fills)
+            patch.setattr(ablation, "_cut", lambda network, layer: None)
+            whole = (
+                Ablation(examined(network, layer, channels, inputs, score), inputs).at(inputs).scores(ablated, fills)
+            )
         tolerance = 1e-5 * max(1.0, float(found.abs().max()))
         torch.testing.assert_close(found, again, rtol=0, atol=tolerance)
         torch.testing.assert_close(found, whole, rtol=0, atol=tolerance)
-        for place in (0, len(removed) - 1):
+        for place in (0, len(ablated) - 1):
 
             def change(output: torch.Tensor, place: int = place, fills: torch.Tensor = fills) -> None:
                 view = as_maps(output, channels)
-                view[:, removed[place]] = fills.expand_as(view)[:, removed[place]]
+                view[:, ablated[place]] = fills.expand_as(view)[:, ablated[place]]
 
             expected = by_hand(network, layer, inputs, change)
             torch.testing.assert_close(found[place], expected, rtol=0, atol=tolerance)
 
 
-def test_removing_nothing_changes_nothing_and_the_network_stays_as_it_was() -> None:
+def test_ablating_nothing_changes_nothing_and_the_network_stays_as_it_was() -> None:
     network, layer, inputs, channels, _ = prepared("in place")
     with torch.inference_mode():
         before = network(inputs)
-    ours = Removal(network, layer, channels, lambda outputs: outputs[:, 0], inputs)
+    ours = Ablation(examined(network, layer, channels, inputs, lambda outputs: outputs[:, 0]), inputs)
     for _ in range(2):  # in-place work behind the layer reaches nothing that is kept
         found = ours.at(inputs).scores(torch.zeros((3, 6), dtype=torch.bool), torch.zeros(1, 6, 1, 1))
         torch.testing.assert_close(found, before[:, 0].double().expand(3, -1), rtol=0, atol=1e-6)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchvision.models import densenet121, resnet18, squeezenet1_1, vgg11
 
-from pipeline.networks.attribution import grad_cam, look
+from pipeline.networks.attribution import class_activation, grad_cam
 from pipeline.networks.digits import digits_cnn
 
 
@@ -23,7 +23,7 @@ def test_the_maps_mean_is_the_class_score_less_its_bias(network, shape: tuple[in
     torch.manual_seed(0)
     built: nn.Module = network().eval()
     inputs = torch.randn(shape)
-    seen = look(built, inputs, target_class=3)
+    seen = class_activation(built, inputs, target_class=3)
     assert seen.method == "CAM"
     assert seen.target_maps is not None
     assert seen.predicted_maps is not None
@@ -48,7 +48,7 @@ def test_cam_is_weights_times_features_and_grad_cam_up_to_scale_on_resnet18() ->
         maps = network.maxpool(network.relu(network.bn1(maps)))
         features = network.layer4(network.layer3(network.layer2(network.layer1(maps))))
         expected = (network.fc.weight[7].view(1, -1, 1, 1) * features).sum(dim=1).numpy()
-    cam = look(network, inputs, target_class=7).target_maps
+    cam = class_activation(network, inputs, target_class=7).target_maps
     assert cam is not None
     assert np.abs(cam - expected).max() <= 1e-5 * np.abs(expected).max()
     gradient_based = grad_cam(network, network.layer4, inputs, torch.tensor([7, 7, 7]))
@@ -61,7 +61,7 @@ def test_cam_is_weights_times_features_and_grad_cam_up_to_scale_on_resnet18() ->
 def test_networks_of_another_form_have_grad_cam(network, side: int) -> None:
     torch.manual_seed(0)
     built = network(num_classes=5).eval().requires_grad_(False)
-    seen = look(built, torch.randn(2, 3, 64, 64), target_class=3)
+    seen = class_activation(built, torch.randn(2, 3, 64, 64), target_class=3)
     assert seen.method == "Grad-CAM"
     assert seen.target_maps is not None
     assert seen.target_maps.shape == (2, side, side)
@@ -73,5 +73,5 @@ def test_networks_of_another_form_have_grad_cam(network, side: int) -> None:
 def test_a_network_without_maps_has_none() -> None:
     torch.manual_seed(0)
     built = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
-    seen = look(built, torch.randn(2, 1, 8, 8), target_class=0)
+    seen = class_activation(built, torch.randn(2, 1, 8, 8), target_class=0)
     assert (seen.method, seen.target_maps, seen.predicted_maps) == (None, None, None)

@@ -1,6 +1,8 @@
-"""What a channel adds to the class score, against what is known of it: sums, gradients by hand, removal."""
+"""What a channel adds to the class score, against what is known of it: sums, gradients by hand, ablation."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,10 +11,12 @@ from torch.nn import functional
 
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.errors import NetworkError
-from pipeline.networks.contributions import contributions, weight_norms
-from pipeline.networks.layers import LayerInfo
+from pipeline.networks import contributions
+from pipeline.networks.contributions import Contributions
+from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.layout import LayerInfo
 from pipeline.networks.tracing import with_separate_activations
-from tests.networks.test_removal import Deciding, Token
+from tests.networks.test_ablation import Deciding, Token
 
 N_IMAGES = 4
 KINDS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
@@ -53,8 +57,20 @@ def score(outputs: torch.Tensor) -> torch.Tensor:
     return outputs.double()[:, 2]
 
 
+def examined(network: nn.Module, layer: LayerInfo) -> ExaminedNetwork:
+    return ExaminedNetwork(network, layer, score, torch.device("cpu"))
+
+
 def found(kind: str, network: nn.Module, layer: LayerInfo, inputs: torch.Tensor, n_steps: int = 100) -> torch.Tensor:
-    return contributions(kind, network, layer, score, inputs[:3], n_steps)(inputs)
+    given = examined(network, layer)
+    by_kind: dict[str, Callable[[], Contributions]] = {
+        "gradient_x_activation": lambda: contributions.gradient_x_activation(given),
+        "conductance": lambda: contributions.conductance(given, n_steps),
+        "integrated_gradients": lambda: contributions.integrated_gradients(given, n_steps),
+        "deeplift": lambda: contributions.deeplift(given),
+        "ablation": lambda: contributions.ablation(given, inputs[:3]),
+    }
+    return by_kind[kind]()(inputs)
 
 
 def conv(channels: int = 5) -> LayerInfo:
@@ -160,7 +176,7 @@ def test_every_use_of_an_activation_gets_a_module_and_the_rest_is_shared() -> No
     ],
 )  # fmt: skip
 def test_weight_norms_are_those_of_each_channels_own_weights(module: nn.Module, n_channels: int, by_hand) -> None:
-    norms = weight_norms(module, n_channels)
+    norms = contributions.weight_norms(examined(nn.Sequential(module), LayerInfo("0", "", (n_channels,), 1, "first")))
     assert norms.shape == (n_channels,)
     assert norms[-1] == pytest.approx(float(by_hand(module).detach()))
 
@@ -171,4 +187,4 @@ def test_a_layer_without_weights_of_its_own_is_refused() -> None:
         match=r"^layer must have weights for each of its 4 channels with score=weight_norm; got a ReLU\. "
         r"Choose a convolution or a linear layer\.$",
     ):
-        weight_norms(nn.ReLU(), 4)
+        contributions.weight_norms(examined(nn.Sequential(nn.ReLU()), LayerInfo("0", "ReLU", (4,), 1, "first")))

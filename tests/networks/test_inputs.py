@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from torchvision.models import ResNet18_Weights
 
 from pipeline.config import compose_settings
-from pipeline.networks.inputs import load_batch, open_image, to_input
+from pipeline.networks.inputs import Preprocessing
 from pipeline.settings import ModelSettings
 from tests.conftest import Compose
 
@@ -35,16 +36,17 @@ def normalised(image: Image.Image) -> torch.Tensor:
 
 def test_the_weights_own_transform_is_torchvisions(photograph: Image.Image) -> None:
     expected = ResNet18_Weights.IMAGENET1K_V1.transforms()(photograph)
-    assert torch.equal(to_input(model())(photograph), expected)
+    assert torch.equal(Preprocessing(model()).transform(photograph), expected)
 
 
 def test_resize_is_the_originals_straight_to_224(photograph: Image.Image) -> None:
-    found = to_input(model("model.transform.kind=resize"))(photograph)
+    found = Preprocessing(model("model.transform.kind=resize")).transform(photograph)
     torch.testing.assert_close(found, normalised(photograph.resize((224, 224), Image.Resampling.BILINEAR)))
 
 
 def test_none_leaves_the_pixels_alone(photograph: Image.Image) -> None:
-    torch.testing.assert_close(to_input(model("model.transform.kind=none"))(photograph), normalised(photograph))
+    found = Preprocessing(model("model.transform.kind=none")).transform(photograph)
+    torch.testing.assert_close(found, normalised(photograph))
 
 
 def test_a_photograph_reaches_the_network_upright(photograph: Image.Image, tmp_path: Path) -> None:
@@ -52,9 +54,9 @@ def test_a_photograph_reaches_the_network_upright(photograph: Image.Image, tmp_p
     exif[0x0112] = 6
     photograph.save(tmp_path / "phone.jpg", exif=exif, quality=95)
     settings = model("model.transform.kind=none")
-    batch = load_batch([tmp_path / "phone.jpg"], settings, to_input(settings))
+    batch = Preprocessing(settings).load([tmp_path / "phone.jpg"])
     assert batch.shape == (1, 3, 300, 260)
-    assert open_image(tmp_path / "phone.jpg", 1).mode == "L"
+    assert Preprocessing(replace(settings, input_size=(1, 8, 8))).open(tmp_path / "phone.jpg").mode == "L"
 
 
 @pytest.mark.parametrize(

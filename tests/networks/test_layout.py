@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pipeline.networks.layers import canonical_name, layout
 from torch import nn
 
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
+from pipeline.networks.layout import canonical_name
+from pipeline.networks.load import layout_of
 from pipeline.settings import ModelSettings
 
 
@@ -15,7 +16,7 @@ def model(*overrides: str) -> ModelSettings:
 
 
 def own(factory: str) -> ModelSettings:
-    return model(f"model.factory=tests.networks.test_layers:{factory}", "model.weights=random")
+    return model(f"model.factory=tests.networks.test_layout:{factory}", "model.weights=random")
 
 
 class Awkward(nn.Module):
@@ -68,11 +69,11 @@ def test_both_spellings_are_one_layer() -> None:
 
 
 def test_the_digits_network_has_three_convolutions() -> None:
-    found = {layer.name: (layer.type, layer.shape) for layer in layout(model()).rankable()}
+    found = {layer.name: (layer.type, layer.shape) for layer in layout_of(model()).rankable()}
     assert found["conv1"] == ("Conv2d", (16, 8, 8))
     assert found["conv2"] == ("Conv2d", (32, 8, 8))
     assert found["conv3"] == ("Conv2d", (64, 8, 8))
-    assert layout(model()).n_outputs == 10
+    assert layout_of(model()).n_outputs == 10
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,13 @@ def test_the_digits_network_has_three_convolutions() -> None:
     ],
 )
 def test_shapes_are_read_from_the_originals_networks(name: str, layer: str, shape: tuple[int, ...]) -> None:
-    found = layout(model(f"model={name}"))
+    found = layout_of(model(f"model={name}"))
     assert (found.find(layer).shape, found.n_outputs) == (shape, 1000)
 
 
 def test_an_unknown_layer_lists_the_nearest() -> None:
     with pytest.raises(NetworkError) as caught:
-        layout(model()).find("conv4")
+        layout_of(model()).find("conv4")
     assert str(caught.value) == (
         "layer must be one of the network's layers; got 'conv4'. Nearest: conv3, conv2, conv1. "
         "`python -m pipeline.layers` lists all."
@@ -111,7 +112,7 @@ def test_an_unknown_layer_lists_the_nearest() -> None:
 )
 def test_a_layer_without_maps_is_refused(layer: str, what: str) -> None:
     with pytest.raises(NetworkError) as caught:
-        layout(own("Awkward")).find(layer)
+        layout_of(own("Awkward")).find(layer)
     assert str(caught.value) == (
         "layer must put out (n, channels, height, width), (n, tokens, channels) or (n, features), once a pass; "
         f"{what}. `python -m pipeline.layers` lists others."
@@ -119,7 +120,7 @@ def test_a_layer_without_maps_is_refused(layer: str, what: str) -> None:
 
 
 def test_a_network_that_needs_values_is_run_on_the_cpu() -> None:
-    assert layout(own("NeedsValues")).find("conv").shape == (4, 6, 6)
+    assert layout_of(own("NeedsValues")).find("conv").shape == (4, 6, 6)
 
 
 def test_a_network_without_class_scores_is_refused() -> None:
@@ -127,4 +128,4 @@ def test_a_network_without_class_scores_is_refused() -> None:
         NetworkError,
         match=r"^the network must put out one row of scores per image, .+; got tuple",
     ):
-        layout(own("TwoOutputs"))
+        layout_of(own("TwoOutputs"))

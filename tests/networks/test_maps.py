@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline.networks.layers import layout
 from torch import nn
 
 from pipeline.artifacts import Activations
 from pipeline.errors import NetworkError
-from pipeline.networks.load import load
+from pipeline.networks.load import layout_of, load
 from pipeline.networks.maps import as_maps
 from pipeline.resolve import resolve
 from pipeline.runner import run as run_pipeline
@@ -116,7 +115,7 @@ EXPECTED = {
 def test_every_kind_of_layer_is_ranked_rightly(compose: Compose, tmp_path: Path, layer: str) -> None:
     asked = settings(compose, layer)
     result = run_pipeline(asked, tmp_path / "run")
-    found: Activations = result.artifacts["activate"]
+    found: Activations = result.artifacts[Activations]
     n_channels, height, width = EXPECTED[layer]
     assert found.maps.shape == (n_channels, 20, height, width)
     assert sorted(result.ranking.table.channel) == list(range(n_channels))
@@ -136,25 +135,25 @@ def test_every_kind_of_layer_is_ranked_rightly(compose: Compose, tmp_path: Path,
 
 
 def test_the_list_of_layers_and_the_run_agree(compose: Compose) -> None:
-    found = layout(settings(compose, "conv").model)
+    found = layout_of(settings(compose, "conv").model)
     assert {layer.name: layer.maps for layer in found.rankable() if layer.name in EXPECTED} == EXPECTED
 
 
 def test_a_norm_over_axis_one_is_known_by_its_name_where_sizes_do_not_tell(compose: Compose) -> None:
-    found = layout(settings(compose, "norm", factory="Normed").model)
+    found = layout_of(settings(compose, "norm", factory="Normed").model)
     assert found.find("norm").channels == "first"
 
 
 def test_an_order_that_nothing_tells_is_asked_for(compose: Compose) -> None:
     with pytest.raises(NetworkError) as caught:
-        layout(settings(compose, "own", factory="Untold").model).find("own")
+        layout_of(settings(compose, "own", factory="Untold").model).find("own")
     assert str(caught.value) == (
         "layer must put out (n, channels, height, width), (n, tokens, channels) or (n, features), once a pass; "
         "got shape (n, 4, 6, 6) with no telling which axis the channels are (layer 'own', OwnConvolution). "
         "Set model.channels=first or last."
     )
     told = settings(compose, "own", "model.channels=first", factory="Untold")
-    assert layout(told.model).find("own").maps == (4, 6, 6)
+    assert layout_of(told.model).find("own").maps == (4, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_torchvisions_transformers_are_understood(
     compose: Compose, name: str, layer: str, maps: tuple[int, ...]
 ) -> None:
     model = compose("model=torchvision", f"model.name={name}", "model.weights=random").model
-    assert layout(model).find(layer).maps == maps
+    assert layout_of(model).find(layer).maps == maps
 
 
 def test_as_maps_puts_channels_first() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.networks.capture import capture
-from pipeline.networks.inputs import load_batch, normalization, to_input, to_pixels
+from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
 from pipeline.networks.maximization import Maximized, _colour_mix, maximize
 from pipeline.settings import Settings
@@ -19,7 +19,7 @@ def best_inputs(
     settings: Settings, real: torch.Tensor, channels: list[int], seed: int = 0, steps: int = 256
 ) -> Maximized:
     network = load(settings.model, seed=0).requires_grad_(False)
-    mean, std = normalization(settings.model)
+    mean, std = Preprocessing(settings.model).normalization
     with torch.inference_mode(), capture(network, settings.layer) as captured:
         network((real - mean) / std)
         means = captured.take().mean(dim=(2, 3)).T.double().numpy()
@@ -56,7 +56,8 @@ def test_it_beats_every_real_image_on_photographs(compose: Compose, photographs:
         "layer=layer3.2.conv2",
     )  # fmt: skip
     paths = [path for name in ("cat", "ship") for path in sorted((photographs / name).glob("*.jpg"))[:200]]
-    real = to_pixels(load_batch(paths, settings.model, to_input(settings.model)), settings.model)
+    preprocessing = Preprocessing(settings.model)
+    real = preprocessing.to_pixels(preprocessing.load(paths))
     found = best_inputs(settings, real, [59, 30, 57, 17])
     assert found.pictures.shape == (4, 32, 32, 3)
     assert (found.reached > found.best_real).all()

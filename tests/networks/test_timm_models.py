@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from pipeline.artifacts import Activations
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
-from pipeline.networks.inputs import to_input
-from pipeline.networks.layers import layout
-from pipeline.networks.load import check_weights, class_names, identity, load, preset
+from pipeline.networks.inputs import Preprocessing
+from pipeline.networks.load import check_weights, class_names, identity, layout_of, load, preset
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import ModelSettings
 from tests.conftest import SMALL, in_ci
@@ -37,7 +37,7 @@ def test_names_classes_and_the_weights_own_transform_are_timms() -> None:
     own = preset(settings)
     assert (own.crop_size, own.resize_size) == ([224], [235])
     image = Image.effect_noise((300, 260), 60).convert("RGB")
-    found = to_input(settings)(image)
+    found = Preprocessing(settings).transform(image)
     short = image.resize((271, 235), Image.Resampling.BICUBIC)
     expected = to_tensor(short.crop((24, 6, 248, 230)))
     mean, std = torch.tensor(own.mean).view(3, 1, 1), torch.tensor(own.std).view(3, 1, 1)
@@ -77,7 +77,7 @@ def test_random_weights_are_seeded_and_their_key_names_timm() -> None:
 def test_what_timm_does_not_have_is_refused(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(NetworkError) as caught:
         check_weights(model(*overrides))
-        layout(model(*overrides))
+        layout_of(model(*overrides))
     assert str(caught.value) == message
 
 
@@ -100,11 +100,11 @@ def test_without_timm_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_vision_transformers_layers_are_found(layer: str, maps: tuple[int, ...]) -> None:
-    assert layout(model("vit_tiny_patch16_224")).find(layer).maps == maps
+    assert layout_of(model("vit_tiny_patch16_224")).find(layer).maps == maps
 
 
 def test_swins_windows_are_refused_and_its_blocks_are_channels_last() -> None:
-    found = layout(model("swin_tiny_patch4_window7_224"))
+    found = layout_of(model("swin_tiny_patch4_window7_224"))
     assert found.find("layers.1.blocks.0").maps == (192, 28, 28)
     with pytest.raises(NetworkError, match=r"got something other than one tensor with a row an image \(layer 'layers"):
         found.find("layers.0.blocks.0.attn.qkv")
@@ -123,4 +123,4 @@ def test_a_timm_network_is_ranked(tmp_path: Path) -> None:
     )  # fmt: skip
     result = run_pipeline(settings, tmp_path / "run")
     assert sorted(result.ranking.table.channel) == list(range(64))
-    assert result.artifacts["activate"].maps.shape == (64, 8, 101, 1)
+    assert result.artifacts[Activations].maps.shape == (64, 8, 101, 1)

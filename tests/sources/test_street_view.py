@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.artifacts import ImageSet
+from pipeline.artifacts import Activations, ImageSet
 from pipeline.config import compose_settings
 from pipeline.console import ConsoleObserver
 from pipeline.errors import InputError
@@ -156,14 +156,14 @@ def test_the_originals_300_rows_are_ranked_by_a_regression_network(
     table = result.ranking.table
     assert sorted(table.channel) == list(range(12))
     assert table.score.is_monotonic_decreasing
-    images: ImageSet = result.artifacts["download"]
+    images: ImageSet = result.artifacts[ImageSet]
     with file.open(newline="") as lines:
         panoramas = [row["gsv_panoid"] for row in csv.DictReader(lines)]
     assert [record.source for record in images.records] == [f"street_view:{name}" for name in panoramas]
     assert {(record.width, record.height) for record in images.records} == {(64, 48)}
     kinds = [urlsplit(path).path.rpartition("/")[2] for path in server.asked]
     assert (kinds.count("metadata"), kinds.count("streetview")) == (300, 300)
-    assert np.ptp(result.artifacts["activate"].class_score) > 0
+    assert np.ptp(result.artifacts[Activations].class_score) > 0
     assert (tracked / "mlartifacts").is_dir()  # MLflow has it all, and none of what follows
     said = capfd.readouterr()
     assert said.out.startswith("Which channels of conv2 (depth) matter for output 0? 300 images, ")

@@ -91,7 +91,7 @@ def test_mnists_files_are_ranked_for_a_digit_on_a_network_of_the_readers_own(tmp
     result = run_pipeline(wanted, tmp_path / "run")
     assert (result.settings.class_name, result.settings.target_class) == ("3", 3)
     assert sorted(result.ranking.table.channel) == list(range(10))
-    images: ImageSet = result.artifacts["download"]
+    images: ImageSet = result.artifacts[ImageSet]
     places = np.flatnonzero(labels[:500] == 3)[:40]
     assert [record.id for record in images.records] == [f"MNIST/train/{index}" for index in places]
     for found, index in zip(pixels_of(images), places, strict=True):

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pipeline.artifacts import Activations, ImageSet
+from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import InputError
+from pipeline.networks import examined
+from pipeline.networks.inputs import batch_slices
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
 from pipeline.settings import Settings
@@ -33,18 +35,18 @@ class Constant(nn.Module):
 
 def images(settings: Settings, folder: Path) -> ImageSet:
     folder.mkdir()
-    return download.run(download.select(settings), folder=folder, progress=lambda done, total: None)
+    return download.STAGE.compute(settings, {}, Workspace(folder), lambda done, total: None)
 
 
 def activations(settings: Settings, folder: Path) -> Activations:
     found = images(settings, folder / "images")
     (folder / "maps").mkdir()
-    return activate.run(activate.select(settings), found, folder=folder / "maps", progress=lambda done, total: None)
+    return activate.STAGE.compute(settings, {"images": found}, Workspace(folder / "maps"), lambda done, total: None)
 
 
 @given(st.integers(1, 2000), st.integers(1, 256))
 def test_batches_cover_all_images_in_nearly_one_size(n_images: int, batch_size: int) -> None:
-    found = activate.batches(n_images, batch_size)
+    found = batch_slices(n_images, batch_size)
     assert [index for batch in found for index in range(batch.start, batch.stop)] == list(range(n_images))
     sizes = [batch.stop - batch.start for batch in found]
     assert max(sizes) <= batch_size
@@ -68,7 +70,7 @@ def test_maps_and_scores_are_what_the_network_computes(compose: Compose, tmp_pat
 
 def test_the_network_keeps_no_hook(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks: list[nn.Module] = []
-    monkeypatch.setattr(activate, "load", lambda *args: networks.append(load(*args)) or networks[0])
+    monkeypatch.setattr(examined, "load", lambda *args: networks.append(load(*args)) or networks[0])
     activations(resolve(compose()), tmp_path)
     assert [len(module._forward_hooks) for network in networks for module in network.modules()].count(0) >= 5
     assert sum(len(module._forward_hooks) for module in networks[0].modules()) == 0

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,8 +30,7 @@ def scores(
 def ranked(found: ChannelScores, by: str = "maximal") -> Ranking:
     statistic = "first" if by == "first" else "maximal"
     reads = rank.RankReads(by, statistic, "m", "conv", "8", 8, 5, 1, 0)
-    with TemporaryDirectory() as folder:
-        return rank.run(reads, found, folder=Path(folder), progress=lambda done, total: None)
+    return rank.run(reads, scores=found)
 
 
 def test_largest_first_ties_by_index_dead_last() -> None:
@@ -60,8 +56,7 @@ def test_another_ranker_has_one_score_which_may_be_negative_and_no_columns_of_ac
         {"mean_activation": pd.DataFrame({"rank_low": [3.0, 1, np.nan, 2]})}, {"mean_activation": np.empty((0, 2))},
     )  # fmt: skip
     reads = rank.RankReads("mean_activation", "mean_activation", "m", "conv", "8", 8, 5, 1, 0)
-    with TemporaryDirectory() as folder:
-        table = rank.run(reads, found, folder=Path(folder), progress=lambda done, total: None).table
+    table = rank.run(reads, scores=found).table
     assert table.channel.tolist() == [1, 3, 0, 2]
     assert table.score.tolist() == [2.0, -0.1, -0.5, 0.0]
     assert table.columns.tolist()[:6] == ["rank", "channel", "score", "rank_low", "dead", "by"]

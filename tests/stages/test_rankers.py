@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from pipeline.artifacts import Activations, Figures
 from pipeline.errors import NetworkError, SettingsError
-from pipeline.figures.columns import SCORE_NAMES
-from pipeline.runner import RunResult, run
-from pipeline.tracking.report import ReportWriter
+from pipeline.observer import RunResult
+from pipeline.rankers import RANKERS, ranking_statistic
+from pipeline.report_writer import ReportWriter
+from pipeline.runner import run
+from pipeline.settings import RankSettings
 from tests.conftest import ROOT, Compose
 
-RANKERS = sorted(path.stem for path in (ROOT / "conf" / "score").glob("*.yaml") if path.stem != "ace")
+OTHERS = sorted(kind for kind in RANKERS if kind != "ace")
 FEW = ("score.bootstrap=20", "layer=conv2", "n_images=60", "n_components=2")
 
 
@@ -30,7 +34,7 @@ def answered(compose: Compose, outputs: Path, kind: str, *overrides: str) -> Run
     return run(settings, outputs / kind, [ReportWriter("x")])
 
 
-@pytest.mark.parametrize("kind", RANKERS)
+@pytest.mark.parametrize("kind", OTHERS)
 def test_a_ranker_ranks_says_how_sure_it_is_and_is_drawn(kind: str, compose: Compose, outputs: Path) -> None:
     result = answered(compose, outputs, kind)
     table = result.ranking.table
@@ -45,8 +49,31 @@ def test_a_ranker_ranks_says_how_sure_it_is_and_is_drawn(kind: str, compose: Com
     assert not {"iterations", "score_maximal"} & set(table.columns)
     page = (outputs / kind / "report.html").read_text()
     assert "a ranker that PCACE is held against, not PCACE" in page
-    assert kind in SCORE_NAMES
-    assert "transforms" not in {path.stem for path in result.artifacts["visualize"].paths}
+    assert ranking_statistic(kind) is RANKERS[kind].statistics[0]
+    assert "transforms" not in {path.stem for path in result.artifacts[Figures].paths}
+
+
+@pytest.mark.parametrize("kind", RANKERS)
+def test_an_entry_of_the_table_is_complete(kind: str, compose: Compose) -> None:
+    """The settings know the ranker, a config file selects it, and figures and reports can name its scores."""
+    ranker = RANKERS[kind]
+    assert ranker.kind == kind
+    assert type(compose(f"score={kind}").score) is ranker.settings
+    assert kind in get_args(get_type_hints(ranker.settings)["kind"])
+    for statistic in ranker.statistics:
+        assert ranking_statistic(statistic.name) is statistic
+        assert statistic.label
+    if kind != "ace":
+        assert ranker.scorer is not None
+        assert [statistic.name for statistic in ranker.statistics] == [kind]
+
+
+def test_settings_files_and_the_table_name_the_same_rankers(compose: Compose) -> None:
+    kinds = [get_args(get_type_hints(each)["kind"]) for each in {ranker.settings for ranker in RANKERS.values()}]
+    assert sorted(kind for each in kinds for kind in each) == sorted(RANKERS)
+    assert [path.stem for path in sorted((ROOT / "conf" / "score").glob("*.yaml"))] == sorted(RANKERS)
+    for by in get_args(get_args(get_type_hints(RankSettings)["by"])[0]):
+        assert ranking_statistic(by).name == by
 
 
 def test_ablation_is_what_removal_measures(compose: Compose, outputs: Path) -> None:
@@ -66,7 +93,7 @@ def test_attributions_foretell_removal_better_than_what_never_sees_the_class(com
 
 def test_what_the_scores_are_is_what_they_say(compose: Compose, outputs: Path) -> None:
     result = answered(compose, outputs, "pearson")
-    means, class_score = result.artifacts["activate"].means(), result.artifacts["activate"].class_score
+    means, class_score = result.artifacts[Activations].means(), result.artifacts[Activations].class_score
     by_hand = [abs(np.corrcoef(values, class_score)[0, 1]) for values in means]
     table = result.ranking.table.set_index("channel").sort_index()
     np.testing.assert_allclose(table.score[~table.dead], np.array(by_hand)[~table.dead], rtol=1e-9)
@@ -81,7 +108,7 @@ def test_what_belongs_to_ace_alone_is_refused_elsewhere(compose: Compose) -> Non
     with pytest.raises(SettingsError) as refused:
         compose("score=pearson", "rank.by=excess", "score.permutations=100", "score.bootstrap=5")
     assert str(refused.value).splitlines() == [
-        "score.permutations must be a known setting; got 100. Known here: score.kind, score.bootstrap, score.top_k.",
+        "score.permutations must be a known setting; got 100. Known here: score.bootstrap, score.top_k, score.kind.",
     ]
     with pytest.raises(SettingsError) as refused:
         compose("score=pearson", "rank.by=excess", "score.bootstrap=5")

@@ -60,7 +60,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 HARM = {
     "truncate": (lambda folder: os.truncate(folder / "values.txt", 2), "values.txt has 2 bytes where 6 were written"),
     "grow": (lambda folder: os.truncate(folder / "values.txt", 9), "values.txt has 9 bytes where 6 were written"),
-    "remove": (
+    "evaluate": (
         lambda folder: (folder / "values.txt").unlink(),
         "values.txt cannot be read (No such file or directory)",
     ),
@@ -185,10 +185,10 @@ def test_a_store_that_is_a_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_maps_that_do_not_fit_the_disk_are_refused_not_fatal(small_disk: Path) -> None:
-    from pipeline.artifacts import create_maps
+    from pipeline.artifacts import Workspace
 
     def fill(folder: Path) -> None:
-        create_maps(folder, (8, 8, 200, 200))[:] = 1.0
+        Workspace(folder).empty("maps.npy", (8, 8, 200, 200))[:] = 1.0
 
     store = Store(small_disk)
     # Without taking the space first, writing into the map would kill this process with SIGBUS.

@@ -9,9 +9,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.artifacts import Figures
+from pipeline.environment import git_state
 from pipeline.errors import NetworkError, StorageError
 from pipeline.runner import STAGES, run
-from pipeline.tracking.environment import git_state
 from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
 from tests.conftest import Compose
 
@@ -71,7 +72,7 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     assert ranking["columns"][:3] == ["rank", "channel", "score"]
     assert [row[1] for row in ranking["data"]] == table.channel.tolist()
     figures = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}
-    drawn = result.artifacts["visualize"]
+    drawn = result.artifacts[Figures]
     assert figures == {f"figures/{name}" for name in ("channels", "overlays", *(path.name for path in drawn.paths))}
 
     pictured = downloaded(client, found, "channels.json", tmp_path)

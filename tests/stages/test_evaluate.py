@@ -1,4 +1,4 @@
-"""Channels removed: what the stage leaves, and what it says."""
+"""Channels are ablated: the effects that the stages measure, and what is said of them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.artifacts import Effects, Faithfulness
+from pipeline.artifacts import Activations, Effects, Faithfulness, Figures, ImageSet
 from pipeline.networks.digits import digits_cnn
-from pipeline.networks.inputs import load_batch, to_input
+from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
+from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
-from pipeline.settings import RemoveSettings
-from pipeline.tracking.report import ReportWriter
+from pipeline.settings import AblateSettings
 from tests.conftest import Compose
 
 RESNET18 = ("model=resnet18", "model.weights=random", "target_class=8", "layer=layer4.1.conv2", "model.device=cpu")
 
 
-def test_the_effects_are_those_of_removal_by_hand(compose: Compose, tmp_path: Path) -> None:
+def test_the_effects_are_those_of_ablation_by_hand(compose: Compose, tmp_path: Path) -> None:
     settings = compose("layer=conv2", "n_images=8")
     result = run(settings, tmp_path / "run")
     network = load(settings.model, 0).requires_grad_(False)
-    inputs = load_batch(result.artifacts["download"].paths, settings.model, to_input(settings.model))
-    maps = torch.from_numpy(np.array(result.artifacts["activate"].maps)).transpose(0, 1)
+    inputs = Preprocessing(settings.model).load(result.artifacts[ImageSet].paths)
+    maps = torch.from_numpy(np.array(result.artifacts[Activations].maps)).transpose(0, 1)
     assert isinstance(network, type(digits_cnn()))
 
     def score(maps: torch.Tensor) -> np.ndarray:
@@ -51,24 +51,24 @@ def test_the_effects_are_those_of_removal_by_hand(compose: Compose, tmp_path: Pa
 def test_a_run_leaves_a_table_pictures_and_a_sentence(compose: Compose, tmp_path: Path) -> None:
     result = run(compose(), tmp_path / "run", [ReportWriter("x")])
     assert (tmp_path / "run" / "effects.csv").read_text().startswith("rank,channel,score,zero,zero_signed,mean,")
-    assert {"association_effect", "faithfulness"} <= {path.stem for path in result.artifacts["visualize"].paths}
+    assert {"association_effect", "faithfulness"} <= {path.stem for path in result.artifacts[Figures].paths}
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Association against effect" in page
     assert result.effects.faithfulness.sentence in result.sentences
-    loaded = Effects.load(result.folders["remove"])
+    loaded = Effects.load(result.artifacts.folders[Effects])
     assert loaded.faithfulness == result.effects.faithfulness
-    assert json.loads((result.folders["remove"] / "faithfulness.json").read_text())["mode"] == "zero"
-    assert set(RemoveSettings.MODES) <= set(loaded.table.columns)
+    assert json.loads((result.artifacts.folders[Effects] / "faithfulness.json").read_text())["mode"] == "zero"
+    assert set(AblateSettings.MODES) <= set(loaded.table.columns)
 
 
 @pytest.mark.parametrize(
     ("overrides", "note"),
     [
-        (("remove.when=never",), ""),
-        ((*RESNET18, "n_images=5"), "no channel removed: inputs are larger than 32 x 32 pixels; remove.when=always "),
+        (("ablate.when=never",), ""),
+        ((*RESNET18, "n_images=5"), "no channel ablated: inputs are larger than 32 x 32 pixels; ablate.when=always "),
     ],
 )
-def test_where_nothing_is_removed_nothing_is_shown(
+def test_without_ablation_no_effects_are_shown(
     compose: Compose, tmp_path: Path, overrides: tuple[str, ...], note: str
 ) -> None:
     result = run(compose(*overrides), tmp_path / "run")
@@ -77,7 +77,7 @@ def test_where_nothing_is_removed_nothing_is_shown(
     assert bool(result.effects.note) == bool(note)
     assert result.effects.faithfulness.sentence is None
     assert not (tmp_path / "run" / "effects.csv").exists()
-    assert not {"association_effect", "faithfulness"} & {path.stem for path in result.artifacts["visualize"].paths}
+    assert not {"association_effect", "faithfulness"} & {path.stem for path in result.artifacts[Figures].paths}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every channel of a layer removed, against what that must cost: the time of what lies behind the layer, a channel."""
+"""Every channel of a layer ablated, compared with the lowest possible cost: one pass behind the layer for each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from functools import partial
 
 import torch
 from captum.attr import LayerFeatureAblation
-from pipeline.networks.removal import Removal
 from torch import nn
 from torchvision.models import resnet18
 
 from benchmarks.timing import best_in_turns, report, seconds
 from examples.cifar10_resnet20.network import resnet20
+from pipeline.networks.ablation import Ablation
 from pipeline.networks.digits import digits_cnn
+from pipeline.networks.examined import ExaminedNetwork
 
 CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...], int]] = {
     "digits_cnn conv2": (digits_cnn, "conv2", (1, 8, 8), 50),
@@ -34,19 +35,19 @@ def first(outputs: torch.Tensor) -> torch.Tensor:
 def by_captum(network: nn.Module, layer: str, inputs: torch.Tensor, n_channels: int) -> torch.Tensor:
     """Return the same by whole passes of several channels each."""
     mask = torch.arange(n_channels)[None, :, None, None]
-    ablation = LayerFeatureAblation(network, network.get_submodule(layer))
-    return ablation.attribute(inputs, target=0, layer_baselines=0, layer_mask=mask, perturbations_per_eval=8)
+    theirs = LayerFeatureAblation(network, network.get_submodule(layer))
+    return theirs.attribute(inputs, target=0, layer_baselines=0, layer_mask=mask, perturbations_per_eval=8)
 
 
 def measure(build: Callable[[], nn.Module], layer: str, shape: tuple[int, ...], n_images: int) -> list[str]:
     """Return one layer's row."""
     torch.manual_seed(0)
     network, inputs = build().eval().requires_grad_(False), torch.rand(n_images, *shape)
-    removal = Removal(network, layer, "first", first, inputs)
-    assert removal.cut is not None
-    behind = removal.cut.behind
+    ablation = Ablation(ExaminedNetwork.of_module(network, layer, first, inputs, "first"), inputs)
+    assert ablation.cut is not None
+    behind = ablation.cut.behind
     with torch.inference_mode():
-        output, around = removal.cut.before(inputs)
+        output, around = ablation.cut.before(inputs)
     n_channels = output.shape[1]
 
     @torch.inference_mode()
@@ -56,10 +57,10 @@ def measure(build: Callable[[], nn.Module], layer: str, shape: tuple[int, ...], 
 
     each = torch.eye(n_channels, dtype=torch.bool)
     zero = torch.zeros(1, n_channels, 1, 1)
-    at_inputs = removal.at(inputs)
+    at_inputs = ablation.at(inputs)
     works = {
         "ours": lambda: seconds(partial(at_inputs.scores, each, zero)),
-        "with before": lambda: seconds(lambda: removal.at(inputs).scores(each, zero)),
+        "with before": lambda: seconds(lambda: ablation.at(inputs).scores(each, zero)),
         "behind": lambda: seconds(alone) / N_REPEATS,
     }
     found = best_in_turns(works, N_ROUNDS)
@@ -82,7 +83,7 @@ def main() -> None:
         "Captum, s",
         "ratio",
     ]
-    report("removal", "Every channel set to zero", headings, rows,
+    report("ablation", "Every channel set to zero", headings, rows,
            "Captum's LayerFeatureAblation, eight channels a pass, once; ours, with and without what lies before the "
            f"layer: the best of {N_ROUNDS} rounds.")  # fmt: skip
 
