@@ -21,8 +21,8 @@ class Server:
     """A server at ``http://127.0.0.1:<port>/`` that counts the requests of each path."""
 
     def __init__(self, answer: Callable[[Server, Handler, str], None]) -> None:
-        self.asked: Counter[str] = Counter()
-        self.n_asked = 0
+        self.requests: Counter[str] = Counter()
+        self.n_requests = 0
         self.times: list[float] = []
         self.agents: set[str] = set()
         self.n_active = self.max_active = 0
@@ -41,8 +41,8 @@ class Server:
 
     def handle(self, handler: Handler, path: str) -> None:
         with self._lock:
-            self.asked[path] += 1
-            self.n_asked += 1
+            self.requests[path] += 1
+            self.n_requests += 1
             self.times.append(time.monotonic())
             self.agents.add(handler.headers.get("User-Agent", ""))
             self.n_active += 1

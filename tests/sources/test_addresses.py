@@ -80,7 +80,7 @@ ALLOW = "data.web.allow_networks=[127.0.0.1/32]"
 def test_every_spelling_of_loopback_is_refused(server: Server, url: str) -> None:
     with pytest.raises(FetchError, match=r"^refused: "):
         fetch(url.format(port=server.http.server_address[1]))
-    assert not server.asked
+    assert not server.requests
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a.jpg", "gopher://example.org/", "a.jpg", ""])

@@ -16,28 +16,28 @@ from tests.sources.servers import photograph
 ITEMS = {"a": ["a1", "a2", "a3", "a4"], "b": ["b1"], "c": ["c1", "c2", "c3"]}
 
 
-def asked(images_from: str, n: int, select: str = "first", seed: int = 0) -> ImageRequest:
+def request(images_from: str, n: int, select: str = "first", seed: int = 0) -> ImageRequest:
     return ImageRequest("a", n, select, seed, images_from)  # type: ignore[arg-type]
 
 
 def test_class_takes_the_images_of_the_class_in_order() -> None:
-    assert choose(asked("class", 3), ITEMS) == ["a1", "a2", "a3"]
+    assert choose(request("class", 3), ITEMS) == ["a1", "a2", "a3"]
 
 
 def test_all_takes_one_image_of_each_class_in_turn() -> None:
-    assert choose(asked("all", 8), ITEMS) == ["a1", "b1", "c1", "a2", "c2", "a3", "c3", "a4"]
+    assert choose(request("all", 8), ITEMS) == ["a1", "b1", "c1", "a2", "c2", "a3", "c3", "a4"]
 
 
 def test_balanced_alternates_the_class_and_the_others() -> None:
-    assert choose(asked("balanced", 5), ITEMS) == ["a1", "b1", "a2", "c1", "a3"]
-    assert choose(asked("balanced", 8), ITEMS) == ["a1", "b1", "a2", "c1", "a3", "c2", "a4", "c3"]
+    assert choose(request("balanced", 5), ITEMS) == ["a1", "b1", "a2", "c1", "a3"]
+    assert choose(request("balanced", 8), ITEMS) == ["a1", "b1", "a2", "c1", "a3", "c2", "a4", "c3"]
 
 
 @pytest.mark.parametrize(("images_from", "most"), [("class", 4), ("all", 8), ("balanced", 8)])
 def test_the_error_has_the_largest_possible_number(images_from: str, most: int) -> None:
-    assert len(choose(asked(images_from, most), ITEMS)) == most
+    assert len(choose(request(images_from, most), ITEMS)) == most
     with pytest.raises(TooFewError) as caught:
-        choose(asked(images_from, most + 1), ITEMS)
+        choose(request(images_from, most + 1), ITEMS)
     assert caught.value.n_available == most
 
 
@@ -52,15 +52,15 @@ def test_a_choice_is_exact_reproducible_and_without_duplicates(
     sizes: list[int], images_from: str, select: str, n: int, seed: int
 ) -> None:
     items = {chr(97 + k): [f"{chr(97 + k)}{index}" for index in range(size)] for k, size in enumerate(sizes)}
-    request = asked(images_from, n, select, seed)
+    wanted = request(images_from, n, select, seed)
     n_rest = sum(sizes[1:])
     most = {"class": sizes[0], "all": sum(sizes), "balanced": min(2 * sizes[0], 2 * n_rest + 1)}[images_from]
     if n > most:
         with pytest.raises(TooFewError):
-            choose(request, items)
+            choose(wanted, items)
         return
-    chosen = choose(request, items)
-    assert chosen == choose(request, items)
+    chosen = choose(wanted, items)
+    assert chosen == choose(wanted, items)
     assert len(set(chosen)) == len(chosen) == n
     n_own = sum(name.startswith("a") for name in chosen)
     assert {"class": n_own == n, "all": True, "balanced": n_own == (n + 1) // 2}[images_from]

@@ -61,16 +61,16 @@ def google(server: Server, handler: Handler, path: str) -> None:
         else:
             handler.send(b"The Google Maps Platform server rejected your request.", 403, kind="text/plain")
         return
-    asked = query.get("pano") or query.get("location") or ""
-    case = CASES.get(asked, "OK")
+    requested = query.get("pano") or query.get("location") or ""
+    case = CASES.get(requested, "OK")
     if parts.path.endswith("/metadata"):
-        if case == "500once" and server.asked[path] == 1:
+        if case == "500once" and server.requests[path] == 1:
             handler.send(b"", 500)
             return
         status = case if case.isupper() else "OK"
         answer: dict[str, Any] = {"status": status}
         if status == "OK":
-            found = asked if "pano" in query else f"pano-at-{asked}"
+            found = requested if "pano" in query else f"pano-at-{requested}"
             answer |= {"pano_id": found, "copyright": "© Google", "location": {"lat": 51.5, "lng": -0.1}}
         handler.send(json.dumps(answer).encode(), kind="application/json")
     elif case == "gone":
@@ -82,7 +82,7 @@ def google(server: Server, handler: Handler, path: str) -> None:
         handler.send(b"You have exceeded your rate-limit for this API.", 429, kind="text/plain")
     else:
         width, height = map(int, query["size"].split("x"))
-        handler.send(photograph(abs(hash_of(asked)), (width, height)))
+        handler.send(photograph(abs(hash_of(requested)), (width, height)))
 
 
 def hash_of(text: str) -> int:
@@ -161,7 +161,7 @@ def test_the_300_rows_of_the_original_scripts_are_ranked_for_a_regression_networ
         panoramas = [row["gsv_panoid"] for row in csv.DictReader(lines)]
     assert [record.source for record in images.records] == [f"street_view:{name}" for name in panoramas]
     assert {(record.width, record.height) for record in images.records} == {(64, 48)}
-    kinds = [urlsplit(path).path.rpartition("/")[2] for path in server.asked]
+    kinds = [urlsplit(path).path.rpartition("/")[2] for path in server.requests]
     assert (kinds.count("metadata"), kinds.count("streetview")) == (300, 300)
     assert np.ptp(result.artifacts["activate"].class_score) > 0
     assert (tracked / "mlartifacts").is_dir()  # so MLflow's files are among those that are searched
@@ -186,15 +186,15 @@ def test_a_panorama_whose_id_no_longer_exists_is_requested_by_location(
     ]  # fmt: skip
     reasons = report(images)
     assert (reasons["pano002"], reasons["pano004"]) == ("no image (ZERO_RESULTS)", "no image (HTTP 404)")
-    asked = [urlsplit(path) for path in server.asked]
-    pictures = [parse_qs(parts.query) for parts in asked if not parts.path.endswith("/metadata")]
+    requested = [urlsplit(path) for path in server.requests]
+    pictures = [parse_qs(parts.query) for parts in requested if not parts.path.endswith("/metadata")]
     assert ["pano-at-51.001,-0.1"] in [query["pano"] for query in pictures]
     assert not any("pano002" in query["pano"] for query in pictures)  # only the free metadata were requested
 
 
 def test_the_view_is_requested_as_configured(server: Server, ask: Ask, tmp_path: Path) -> None:
     fetch(ask(rows(5), "data.heading=90", "data.pitch=-10.5", "data.fov=60"), tmp_path / "set")
-    query = next(parse_qs(urlsplit(path).query) for path in server.asked if "/metadata" not in path)
+    query = next(parse_qs(urlsplit(path).query) for path in server.requests if "/metadata" not in path)
     assert {name: query[name] for name in ("size", "heading", "pitch", "fov", "return_error_code")} == {
         "size": ["64x48"], "heading": ["90"], "pitch": ["-10.5"], "fov": ["60"], "return_error_code": ["true"],
     }  # fmt: skip
@@ -231,10 +231,10 @@ def test_a_final_error_ends_the_run_and_downloaded_images_are_kept(
     with pytest.raises(InputError) as caught:
         fetch(settings, tmp_path / "set")
     assert str(caught.value).startswith(start)
-    before = server.n_asked
+    before = server.n_requests
     CASES.clear()
     assert len(fetch(settings, tmp_path / "again")) == 6
-    assert server.n_asked - before == 4  # two requests for each of the two missing images
+    assert server.n_requests - before == 4  # two requests for each of the two missing images
 
 
 def test_messages_about_a_wrong_key_or_secret_do_not_contain_it(

@@ -85,7 +85,7 @@ BAD = {
 def misbehave(server: Server, handler: Handler, path: str) -> None:
     _, kind, number = path.split("/")
     seed = int(number.partition(".")[0])
-    n_asked = server.asked[path]
+    n_requests = server.requests[path]
     if kind == "good":
         handler.send(photograph(seed))
     elif kind == "slow":
@@ -96,11 +96,11 @@ def misbehave(server: Server, handler: Handler, path: str) -> None:
     elif kind == "moved":
         handler.send(b"", 302, Location=f"/good/{seed}.jpg")
     elif kind == "500twice":
-        handler.send(b"", 500) if n_asked <= 2 else handler.send(photograph(seed))
+        handler.send(b"", 500) if n_requests <= 2 else handler.send(photograph(seed))
     elif kind == "429once":
-        handler.send(b"", 429, Retry_After="1") if n_asked == 1 else handler.send(photograph(seed))
+        handler.send(b"", 429, Retry_After="1") if n_requests == 1 else handler.send(photograph(seed))
     elif kind == "hanguponce":
-        half_a_body(handler, photograph(seed)) if n_asked == 1 else handler.send(photograph(seed))
+        half_a_body(handler, photograph(seed)) if n_requests == 1 else handler.send(photograph(seed))
     elif kind in ("404", "410", "500"):
         handler.send(b"", int(kind))
     elif kind == "429forever":
@@ -215,7 +215,7 @@ def test_the_speed_of_the_servers_does_not_change_the_image_set(tmp_path: Path) 
             images = fetch(settings, tmp_path / name / "set")
             sets.append([record.sha256 for record in images.records])
             # No more requests than necessary: 20 images and the failures before the last of them.
-            assert server.n_asked == 27
+            assert server.n_requests == 27
             assert server.max_active <= per_host
     assert sets[0] == sets[1]
 
@@ -229,8 +229,8 @@ def in_a_process(tmp_path: Path, name: str, *overrides: str) -> list[str]:
         "download.run(download.select(settings), folder=folder, progress=lambda done, total: None);"
         "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
-    asked = [f"paths.outputs={tmp_path / 'outputs'}", "data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK]
-    return [sys.executable, "-c", code, str(tmp_path / name), *asked, "class_name=8", *overrides]
+    settings = [f"paths.outputs={tmp_path / 'outputs'}", "data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK]
+    return [sys.executable, "-c", code, str(tmp_path / name), *settings, "class_name=8", *overrides]
 
 
 def test_images_that_a_killed_run_has_downloaded_are_not_requested_again(server: Server, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_images_that_a_killed_run_has_downloaded_are_not_requested_again(server:
     command = in_a_process(tmp_path, "killed", "data.web.per_host=2", "n_images=60")
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
-        while server.n_asked < 30:
+        while server.n_requests < 30:
             assert process.poll() is None
             time.sleep(0.01)
     finally:
@@ -247,10 +247,10 @@ def test_images_that_a_killed_run_has_downloaded_are_not_requested_again(server:
     parts = tmp_path / "outputs" / "downloads" / "parts"
     finished = [path for path in parts.parent.glob("??/*") if path.is_file()]
     assert 20 <= len(finished) <= 40
-    before = server.asked.copy()
+    before = server.requests.copy()
     images = fetch(settings, tmp_path / "again")
     assert len(images) == 60
-    n_requests = sum((server.asked - before).values())
+    n_requests = sum((server.requests - before).values())
     assert n_requests == 60 - len(finished)
 
 
@@ -273,7 +273,7 @@ def test_a_damaged_file_is_downloaded_again(server: Server, tmp_path: Path) -> N
     kept = sorted(path for path in (tmp_path / "outputs" / "downloads").glob("??/*"))
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     images = fetch(settings, tmp_path / "second")
-    assert sorted(server.asked.values()) == [1, 1, 1, 1, 2]
+    assert sorted(server.requests.values()) == [1, 1, 1, 1, 2]
     assert [path.read_bytes() for path in images.paths] == [photograph(index) for index in range(5)]
 
 
@@ -293,7 +293,7 @@ def test_the_message_for_too_few_images_summarizes_the_reasons(server: Server, t
 def test_only_transient_failures_are_retried(server: Server, tmp_path: Path) -> None:
     listed = ["/500/0.jpg", "/404/1.jpg", "/page/2.jpg", "/hangup/3.jpg", *(f"/good/{k}.jpg" for k in range(4, 9))]
     fetch(wanted(server, tmp_path, "n_images=5", listed=listed), tmp_path / "set")
-    assert [server.asked[path] for path in listed[:5]] == [4, 1, 1, 4, 1]
+    assert [server.requests[path] for path in listed[:5]] == [4, 1, 1, 4, 1]
 
 
 def test_a_slow_body_is_cut_off_after_the_time_limit(server: Server, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_loopback_is_refused_unless_it_is_allowed(server: Server, tmp_path: Path
     settings = wanted(server, tmp_path, "n_images=5", "data.web.allow_networks=[]", listed=listed)
     with pytest.raises(InputError, match=r"5 entries, of which failed: 5 x refused: 127\.0\.0\.1 is not a public addr"):
         fetch(settings, tmp_path / "set")
-    assert not server.asked
+    assert not server.requests
 
 
 def test_a_csv_has_a_column_of_urls_and_passwords_are_not_written(server: Server, tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_the_key_depends_on_the_requests_and_the_rules_for_images(server: Server
     for change in ("data.web.snapshot=2026-11", "data.web.min_side=64", "n_images=6", "data.select=random"):
         assert identity(wanted(server, tmp_path, "n_images=5", change)) != before
     assert identity(wanted(server, tmp_path, "n_images=5", listed=paths()[1:])) != before
-    assert not server.asked
+    assert not server.requests
     with pytest.raises(InputError) as caught:
         identity(wanted(server, tmp_path, "data.images_from=balanced"))
     assert str(caught.value) == (
@@ -360,7 +360,7 @@ def test_another_snapshot_downloads_the_images_again(server: Server, tmp_path: P
     listed = [f"/good/{index}.jpg" for index in range(5)]
     fetch(wanted(server, tmp_path, "n_images=5", listed=listed), tmp_path / "first")
     fetch(wanted(server, tmp_path, "n_images=5", "data.web.snapshot=again", listed=listed), tmp_path / "second")
-    assert set(server.asked.values()) == {2}
+    assert set(server.requests.values()) == {2}
 
 
 def test_a_random_choice_depends_on_the_seed_and_keeps_the_order_of_the_list(server: Server, tmp_path: Path) -> None:
