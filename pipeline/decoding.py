@@ -1,14 +1,15 @@
-"""From an image file's bytes to pixels: one place that says what is an image, and what its pixels mean.
+"""Decodes image files: which files are accepted as images, and how their pixels are interpreted.
 
-Formats are told by their bytes, never by a name or a header. What comes out is upright, 8 bits deep, grey or RGB:
+The format is detected from the bytes, never from a file name or an HTTP header. The result is upright, has 8 bits per
+channel, and is grey or RGB:
 
-- turned as its EXIF orientation says (phones store the sensor's view);
-- a palette becomes colours; what is transparent is laid on white;
-- CMYK and YCbCr become RGB by Pillow's formulas, as torchvision does (ICC profiles are not applied);
-- 16-bit grey is scaled from 0..65535 to 0..255, its whole declared range.
+- The EXIF orientation is applied (phones store the image as the sensor sees it).
+- Palettes are converted to colours, and transparent pixels are placed on a white background.
+- CMYK and YCbCr are converted to RGB by the formulas of Pillow, as in torchvision. ICC profiles are not applied.
+- 16-bit grey is scaled from its whole range, 0 to 65535, to 0 to 255.
 
-Refused: moving pictures and files of several pages, depths without a declared range (32-bit, float), what is truncated,
-and more pixels than asked for, which is told from the header before anything is decoded.
+Not accepted are animations and files with several pages, pixels without a defined range of values (32-bit, float),
+truncated files, and images with too many pixels. The number of pixels is read from the header, before decoding.
 """
 
 from __future__ import annotations
@@ -29,20 +30,30 @@ SUFFIXES = {
     "BMP": ".bmp", "GIF": ".gif", "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "PPM": ".ppm", "TIFF": ".tif",
     "WEBP": ".webp",
 }  # fmt: skip
-READ = tuple(name for name in SUFFIXES if name != "MPO")  # to Pillow, MPO is a JPEG that turns out to hold several
+FORMATS = tuple(name for name in SUFFIXES if name != "MPO")  # Pillow opens MPO files (several images) as JPEG
 PLAIN = ("L", "RGB")
 WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-# What Pillow raises at broken or hostile bytes; its plug-ins are not of one mind.
-BROKEN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
+# Errors that the plug-ins of Pillow raise for damaged or malicious files.
+DECODING_ERRORS = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 class ImageError(Exception):
-    """Why some bytes are not taken for an image, in a few words."""
+    """Some bytes are not accepted as an image. The message is the reason, in a few words."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is still an image: pixels on its shorter side, pixels in all."""
+    """Sizes of accepted images.
+
+    Attributes
+    ----------
+    min_side : int
+        Smallest length of the shorter side, in pixels.
+    max_pixels : int
+        Largest number of pixels.
+    """
 
     min_side: int = 1
     max_pixels: int = MAX_PIXELS
@@ -50,85 +61,104 @@ class Limits:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright image, 8 bits deep, of mode L or RGB, and the file name's suffix that suits its format."""
+    """A decoded image.
+
+    Attributes
+    ----------
+    image : PIL.Image.Image
+        Upright image of mode L or RGB.
+    suffix : str
+        Suffix for a file name that suits the format, such as ``.jpg``.
+    """
 
     image: Image.Image
     suffix: str
 
 
 def decode(data: bytes, limits: Limits | None = None) -> Decoded:
-    """Return the image in `data`, decoded to its last row.
+    """Decode a whole image.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of an image file.
+    limits : Limits, optional
+        Sizes to accept; by default all that Pillow considers safe.
 
     Raises
     ------
     ImageError
-        If it is no image, broken, moving, too small, too large, or of a depth without a declared range.
+        If `data` is not an image of a supported format, is damaged, is animated, has a size outside of `limits`, or
+        has pixels without a defined range of values.
     """
     limits = limits or Limits()
     if not data:
         raise ImageError("empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd EXIF and palettes, which the rules above settle
+            warnings.simplefilter("ignore")  # about unusual EXIF data and palettes, which are handled
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data), formats=READ) as opened:
+            with Image.open(BytesIO(data), formats=FORMATS) as opened:
                 return Decoded(_pixels(opened, limits), SUFFIXES[opened.format or ""])
     except UnidentifiedImageError as error:
-        raise ImageError(f"not an image ({_looks_like(data)})") from error
+        raise ImageError(f"not an image ({_apparent_kind(data)})") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageError(f"more than {limits.max_pixels} pixels") from error
-    except BROKEN as error:
-        raise ImageError(f"broken ({' '.join(str(error).split()) or type(error).__name__})") from error
+        raise ImageError(f"too large (more than {limits.max_pixels} pixels)") from error
+    except DECODING_ERRORS as error:
+        raise ImageError(f"damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return (height, width) or (height, width, 3) pixels as the bytes of a PNG."""
+    """Encode pixels of shape (height, width) or (height, width, 3) as PNG."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def _pixels(opened: Image.Image, limits: Limits) -> Image.Image:
+    """Decode an opened image if its size is accepted."""
     width, height = opened.size
     if width * height > limits.max_pixels:
-        raise ImageError(f"{width} x {height}, more than {limits.max_pixels} pixels")
+        raise ImageError(f"too large ({width} x {height} pixels, at most {limits.max_pixels} in all)")
     if min(width, height) < limits.min_side:
-        raise ImageError(f"too small ({width} x {height} pixels, at least {limits.min_side} a side)")
-    n_frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)  # an MPO's first is the photograph
+        raise ImageError(f"too small ({width} x {height} pixels, at least {limits.min_side} per side)")
+    # The first image of an MPO file is the photograph; the others are previews or a second view.
+    n_frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
     if n_frames > 1:
-        raise ImageError(f"{n_frames} frames or pages, not one picture")
+        raise ImageError(f"not a single image ({n_frames} frames or pages)")
     opened.load()
     return _plain(ImageOps.exif_transpose(opened))
 
 
 def _plain(image: Image.Image) -> Image.Image:
+    """Convert an image to mode L or RGB, without transparency."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in PLAIN and "transparency" not in image.info:
         return image
-    if image.mode in PLAIN:  # one colour stands for "transparent"
+    if image.mode in PLAIN:  # one colour means "transparent"
         image = image.convert("LA" if image.mode == "L" else "RGBA")
     if image.mode.startswith("I;16"):
         return Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in WITH_ALPHA:
         is_grey = image.mode in ("LA", "La")
-        paper = Image.new("RGBA", image.size, "white")
-        paper.alpha_composite(image.convert("RGBA"))
-        return paper.convert("L" if is_grey else "RGB")
+        background = Image.new("RGBA", image.size, "white")
+        background.alpha_composite(image.convert("RGBA"))
+        return background.convert("L" if is_grey else "RGB")
     if image.mode == "1":
         return image.convert("L")
     if image.mode in ("P", "CMYK", "YCbCr", "RGBX"):
         return image.convert("RGB")
-    raise ImageError(f"pixels of mode {image.mode}, which have no declared range")
+    raise ImageError(f"pixels without a defined range (mode {image.mode})")
 
 
-def _looks_like(data: bytes) -> str:
-    """Say what the bytes seem to be instead: a web page is the common case."""
+def _apparent_kind(data: bytes) -> str:
+    """Return what the bytes seem to be instead of an image. The most frequent case is a web page."""
     start = data[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
         return "a web page"
     if b"<svg" in start:
         return "a vector drawing"
     if b"ftypavif" in start[:32] or b"ftypheic" in start[:32]:
-        return "AVIF or HEIC, which are not read"
-    return f"{len(data)} bytes of something else"
+        return "AVIF or HEIC, which are not supported"
+    return f"{len(data)} bytes in an unknown format"

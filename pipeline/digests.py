@@ -1,4 +1,4 @@
-"""SHA-256 digests, in hexadecimal: what makes inputs comparable across machines."""
+"""SHA-256 digests, in hexadecimal. They identify inputs and artifacts independently of paths and machines."""
 
 import hashlib
 from pathlib import Path
@@ -13,15 +13,16 @@ def digest_bytes(data: bytes) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    """Return the SHA-256 of the content of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_sample(path: Path) -> str:
-    """Return the SHA-256 of a file's first and last block and of others spread evenly between: quick at any size.
+    """Return the SHA-256 of a sample of a file: its first and last block and evenly spaced blocks between them.
 
-    It notices what crashes leave behind (ends cut off or zeroed, pages never written), not every single byte.
+    The time does not depend on the size of the file. The sample reveals the usual damage after a crash (a file that is
+    cut off, zeros at its end, pages that were never written), but not every changed byte.
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -1,31 +1,31 @@
-"""What can go wrong in a way that the person who asked can mend.
+"""Errors that the user can correct.
 
-Every message is one line: ``<setting or artifact> must <rule>; got <value> (<context>). <What to do>.``
-The command line prints it after ``error:`` and exits with 1; nobody needs a traceback to act on it.
+Each message is one line: ``<setting or artifact> must <rule>; got <value> (<context>). <What to do>.``
+The command line prints it after ``error:``, without a traceback, and exits with code 1.
 """
 
 
 class PipelineError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all errors that this package raises deliberately."""
 
 
 class SettingsError(PipelineError):
-    """What was asked for cannot be: an unknown setting, a wrong type, an impossible value."""
+    """A setting is unknown, has the wrong type, or has a value that is not possible."""
 
 
 class InputError(PipelineError, ValueError):
-    """The images, their number or their values do not allow what was asked for."""
+    """The images, their number or the values computed from them do not allow the requested analysis."""
 
 
 class NetworkError(PipelineError):
-    """The network, its weights or its layer do not allow what was asked for."""
+    """The network, its weights or its layer do not allow the requested analysis."""
 
 
 class StorageError(PipelineError):
-    """The disk or the artifact store would not take, or no longer holds, what it should."""
+    """Files cannot be written to the disk or the artifact store, or no longer exist there."""
 
 
 def listed(names: list[str] | tuple[str, ...], most: int = 8) -> str:
-    """Join `names` for an error message, the first `most` of them, then how many are left."""
+    """Return the first `most` names for a message, separated by commas, and the number of the others."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

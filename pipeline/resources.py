@@ -1,4 +1,4 @@
-"""Where the files that travel with the package lie: in the checkout, or inside the installed wheel."""
+"""Paths of the data files of the package: in the checkout or, if it is installed from a wheel, inside the package."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ def _resource_dir(name: str) -> Path:
 
 
 def conf_dir() -> Path:
-    """Return the folder of Hydra's YAML files."""
+    """Return the folder of the YAML files for Hydra."""
     return _resource_dir("conf")
 
 
 def shipped_weights(name: str) -> Path:
-    """Return the path of the weights shipped for the model `name`, whether or not there are any."""
+    """Return the path of the weights that are shipped for the model `name`. The file need not exist."""
     return _resource_dir("data") / f"{name}.safetensors"

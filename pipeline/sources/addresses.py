@@ -1,8 +1,9 @@
-"""Which hosts may be asked: what a name resolves to is checked, and what was checked is what is connected to.
+"""Which IP addresses the web client may connect to.
 
-A list of addresses can come from anywhere, and so can a redirect. Without this, ``http://169.254.169.254/...`` in a
-list would make this machine ask its own cloud for credentials, and a name that resolves to a public address when it is
-checked and to a private one when it is connected to (DNS rebinding) would pass.
+A list of URLs can come from anyone, and a server can redirect to any URL. Without this check, a list with
+``http://169.254.169.254/...`` would make this machine request credentials from the metadata service of its own cloud
+(server-side request forgery). The client connects to the address that passed the check, not to the host name again: a
+name that resolves to a public address at first and to a private one later (DNS rebinding) cannot get around it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class RefusedAddressError(Exception):
-    """An address that is not asked, and why."""
+    """A URL must not be requested; the message says why."""
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Say whether an address is one of the public internet's; one that embeds an IPv4 address is what that one is."""
+    """Return whether an address belongs to the public internet.
+
+    An IPv6 address that embeds an IPv4 address (IPv4-mapped, 6to4, Teredo, NAT64) is public if the embedded one is.
+    """
     if isinstance(address, IPv6Address):
         embedded = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if address in NAT64:
@@ -34,22 +38,37 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
-    """Connect to public addresses alone, and to those in `allow_networks`; redirects come through here as well.
+    """Transport of httpx that connects only to public addresses and to allowed networks, also after a redirect.
 
-    One inner transport a host: with connections to bare addresses in one pool, two hosts behind one address would
-    share a connection whose certificate was checked for the first of them only.
+    There is one inner transport per host. If connections to bare addresses shared one pool, two hosts at the same
+    address would share a connection whose certificate was checked for the first of them only.
+
+    Parameters
+    ----------
+    allow_networks : sequence of str
+        Networks, such as ``10.1.2.0/24``, that may be connected to although they are not public.
     """
 
     def __init__(self, allow_networks: Sequence[str]) -> None:
         self._allowed = [ipaddress.ip_network(network) for network in allow_networks]
-        self._context = httpx.create_ssl_context()  # SSL_CERT_FILE is heeded
+        self._context = httpx.create_ssl_context()  # respects SSL_CERT_FILE
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send `request` to the first of its host's addresses that may be asked and can be connected to."""
+        """Send `request` to the first allowed address of its host that accepts a connection.
+
+        Raises
+        ------
+        RefusedAddressError
+            If the scheme is not http or https, the host is missing or unknown, or none of its addresses is allowed.
+        httpx.ConnectError, httpx.ConnectTimeout
+            If no allowed address accepts a connection, or the host name cannot be resolved at the moment.
+        """
         scheme, host = request.url.scheme, request.url.host
-        if scheme not in ("http", "https") or not host:
-            raise RefusedAddressError(f"only http and https are asked, not {scheme or 'nothing'}")
+        if scheme not in ("http", "https"):
+            raise RefusedAddressError(f"only http and https are supported, not {scheme or 'a URL without a scheme'}")
+        if not host:
+            raise RefusedAddressError("the URL has no host")
         addresses = await self._addresses(host, request.url.port or (443 if scheme == "https" else 80))
         transport = self._transports.setdefault(host, httpx.AsyncHTTPTransport(verify=self._context, trust_env=False))
         failure: httpx.HTTPError | None = None
@@ -57,7 +76,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
             pinned = httpx.Request(
                 request.method,
                 request.url.copy_with(host=str(address)),
-                headers=request.headers,  # the Host header among them
+                headers=request.headers,  # includes the Host header
                 stream=request.stream,
                 extensions={**request.extensions, "sni_hostname": host},
             )
@@ -72,21 +91,22 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         raise failure
 
     async def _addresses(self, host: str, port: int) -> list[IPv4Address | IPv6Address]:
+        """Resolve a host name and return its allowed addresses, at least one."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
             if error.errno == socket.EAI_AGAIN:
-                raise httpx.ConnectError("the name could not be looked up") from error
-            raise RefusedAddressError("there is no such host") from error
+                raise httpx.ConnectError("the host name cannot be resolved at the moment") from error
+            raise RefusedAddressError("the host does not exist") from error
         except UnicodeError as error:
-            raise RefusedAddressError("there can be no such host") from error
+            raise RefusedAddressError("the host name is not valid") from error
         addresses = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
-        passed = [address for address in dict.fromkeys(addresses) if self._may_be_asked(address)]
-        if not passed:
+        allowed = [address for address in dict.fromkeys(addresses) if self._is_allowed(address)]
+        if not allowed:
             raise RefusedAddressError(f"{addresses[0]} is not a public address (data.web.allow_networks)")
-        return passed
+        return allowed
 
-    def _may_be_asked(self, address: IPv4Address | IPv6Address) -> bool:
+    def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
         return is_public(address) or any(address in network for network in self._allowed)
 
     async def aclose(self) -> None:

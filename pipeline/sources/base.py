@@ -1,4 +1,4 @@
-"""What every source does: say which images would be taken, then take them, decoded and checked."""
+"""Base classes of the image sources, and the checks that they share."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from pipeline.sources.choose import ImageRequest, TooFewError, choose
 
 
 class Source(ABC):
-    """A place with images, by class or not."""
+    """A collection of images, with or without classes."""
 
     name: str
 
     @abstractmethod
     def class_names(self) -> tuple[str, ...] | None:
-        """Return the classes in the order of their index, or None where there are none."""
+        """Return the classes in the order of their indices, or None if the source has no classes."""
 
     @abstractmethod
     def identity(self, request: ImageRequest) -> dict[str, object]:
-        """Return what decides the image set, for its key: digests, no paths."""
+        """Return all that determines the image set, for its key: digests and settings, no paths."""
 
     @abstractmethod
     def fetch(self, request: ImageRequest, folder: Path, progress: Progress) -> ImageSet:
-        """Bring exactly `n_images` images into `folder`, each decoded once to see that it can be."""
+        """Write exactly ``request.n_images`` images to `folder`; each of them has been decoded once as a check."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that could be taken: its name, and how to get its bytes."""
+    """An image that can be chosen: its id, and a function that returns the bytes of its file."""
 
     id: str
     read: Callable[[], bytes]
 
 
 class LocalSource(Source):
-    """A source whose images are on this machine already: its identity is their very bytes."""
+    """A source whose images are on this machine. The bytes of the images are part of the key of the image set."""
 
     @abstractmethod
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:
-        """Return every class's images in the source's order; one nameless class where there are no classes."""
+        """Return the images of each class in the order of the source; without classes, all under the empty name."""
 
     def class_names(self) -> tuple[str, ...] | None:
-        """Return the classes in the order of their index, or None where there are none."""
+        """Return the classes in the order of their indices, or None if the source has no classes."""
         names = tuple(self.by_class())
         return None if names == ("",) else names
 
     def identity(self, request: ImageRequest) -> dict[str, object]:
-        """Return what decides the image set, for its key: names and digests of the images' bytes, no paths."""
+        """Return all that determines the image set, for its key: ids and digests of the images, no paths."""
         digest = hashlib.sha256()
         for _, candidate in self._chosen(request):
             digest.update(f"{candidate.id}\0{digest_bytes(self._read(candidate))}\n".encode())
@@ -68,12 +68,12 @@ class LocalSource(Source):
         }
 
     def fetch(self, request: ImageRequest, folder: Path, progress: Progress) -> ImageSet:
-        """Copy the images into `folder`, each decoded once to see that it can be.
+        """Copy the images to `folder`; each of them is decoded once as a check.
 
         Raises
         ------
         InputError
-            If there are fewer than `n_images`, or one of them cannot be decoded (it is named).
+            If there are fewer than ``request.n_images`` images, or one of them cannot be read or decoded.
         """
         (folder / "images").mkdir()
         records = []
@@ -83,7 +83,8 @@ class LocalSource(Source):
                 decoded = decode(data)
             except ImageError as error:
                 raise InputError(
-                    f"every image must decode; got '{candidate.id}' ({error}). Mend or remove it, and run again."
+                    f"every image must be decodable; got '{candidate.id}' ({error}). "
+                    "Repair or remove it, and run again."
                 ) from error
             source = f"{self.name}:{candidate.id}"
             records.append(write_image(folder, index, data, decoded, candidate.id, source, class_name))
@@ -91,9 +92,9 @@ class LocalSource(Source):
         return ImageSet(folder, tuple(records))
 
     def _chosen(self, request: ImageRequest) -> list[tuple[str, Candidate]]:
-        """Return the chosen images with their classes."""
+        """Return the chosen images, each with its class."""
         classes = self.by_class()
-        if tuple(classes) == ("",):  # one class, which bears whatever name it is asked by
+        if tuple(classes) == ("",):  # no classes: the images count as those of the class that was asked for
             require_one_class(request, self)
             classes = {request.class_name or "": classes[""]}
         elif request.images_from != "all" and request.class_name not in classes:
@@ -114,10 +115,10 @@ class LocalSource(Source):
 
     def _no_such_class(self, class_name: str | None, classes: tuple[str, ...]) -> InputError:
         near = difflib.get_close_matches(class_name or "", classes, n=3, cutoff=0.4) or classes
-        got = "nothing" if class_name is None else f"'{class_name}'"
+        got = "none" if class_name is None else f"'{class_name}'"
         return InputError(
             f"class_name must be one of the data's {len(classes)} classes; got {got} ({self}). "
-            f"{'They are' if near is classes else 'Nearest'}: {listed(near, 10)}. "
+            f"{'The classes are' if near is classes else 'Nearest'}: {listed(near, 10)}. "
             "For images of every class, set data.images_from=all."
         )
 
@@ -128,23 +129,26 @@ class LocalSource(Source):
         except OSError as error:
             raise InputError(
                 f"every image must be readable; got '{candidate.id}' ({error.strerror or error}). "
-                "Mend or remove it, and run again."
+                "Repair or remove it, and run again."
             ) from error
 
 
 def require_one_class(request: ImageRequest, source: Source) -> None:
-    """Refuse to take images of several classes from a source that knows none."""
+    """Refuse a request for images of several classes from a source without classes."""
     if request.images_from != "class":
         raise InputError(
-            f"data.images_from must be class where the source knows no classes; got {request.images_from} ({source}). "
-            "Use a source with classes: a folder with a subfolder each, or a manifest with a class column."
+            f"data.images_from must be class for a source without classes; got {request.images_from} ({source}). "
+            "Use a source with classes: a folder with one subfolder per class, or a manifest with a class column."
         )
 
 
 def write_image(
     folder: Path, index: int, data: bytes, decoded: Decoded, image_id: str, source: str, class_name: str
 ) -> ImageRecord:
-    """Write an image's bytes, as they came, below `folder`; its file is named by its place, never by an outsider."""
+    """Write the unchanged bytes of an image below `folder`, and return its record.
+
+    The file is named after `index`: a name from outside could lead out of the folder.
+    """
     file = f"images/{index:05d}{decoded.suffix}"
     (folder / file).write_bytes(data)
     width, height = decoded.image.size

@@ -1,18 +1,17 @@
-"""Which images of a source are taken, and in which order: no files, no pixels, only names.
+"""Which images of a source are taken, and in which order. This module knows only names: no files and no pixels.
 
-The order is fixed by the data alone, so that a set of more images begins with nearly the same ones:
+The order depends on the data alone, so that a larger set begins with nearly the same images as a smaller one:
 
-- ``class``: the class's images in the source's order;
-- ``all``: the classes take turns, each in the source's order, until all of them are used up;
-- ``balanced``: one of the class, one of the rest (where the classes take turns), and so on; of an odd number the class
-  has the larger half.
+- ``class``: the images of the class, in the order of the source;
+- ``all``: one image of each class in turn (round-robin), each class in the order of the source;
+- ``balanced``: images of the class alternate with images of the other classes (these again round-robin). If the number
+  is odd, the class has one image more.
 
-``select="random"`` draws from that pool with the seed and keeps its order.
+With ``select="random"``, as many images are drawn from this pool with the seed, and keep its order.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, assert_never
@@ -24,20 +23,20 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """Which images are wanted.
+    """Which images are requested.
 
     Attributes
     ----------
     class_name : str or None
-        None where the source knows no classes, or where all of them serve.
+        Class of the images. None if the source has no classes, or if images of all classes are requested.
     n_images : int
-        Exactly as many.
+        Exact number of images.
     select : {"first", "random"}
-        The first in order, or a sample drawn with `seed`, in order.
+        Whether to take the first images, or a random sample of them, in the order of the source.
     seed : int
-        Read only by ``select="random"``.
+        Seed of the random sample. Not used by ``select="first"``.
     images_from : {"class", "all", "balanced"}
-        The class alone, all classes, or half and half.
+        Whether to take images of the class only, of all classes, or half of them of the class.
     """
 
     class_name: str | None
@@ -48,7 +47,13 @@ class ImageRequest:
 
 
 class TooFewError(Exception):
-    """There are fewer images than were asked for; at most `n_available` can be had."""
+    """There are fewer images than requested.
+
+    Attributes
+    ----------
+    n_available : int
+        Largest number of images that can be requested.
+    """
 
     def __init__(self, n_available: int) -> None:
         super().__init__(n_available)
@@ -56,19 +61,24 @@ class TooFewError(Exception):
 
 
 def choose(request: ImageRequest, by_class: Mapping[str, Sequence[Item]]) -> list[Item]:
-    """Return the items that `request` asks for.
+    """Return the items that `request` describes.
 
     Parameters
     ----------
     request : ImageRequest
         For ``class`` and ``balanced``, its class must be a key of `by_class`.
     by_class : mapping of str to sequence
-        Every class's items in the source's order; the mapping's own order is that in which classes take turns.
+        Items of each class in the order of the source. The order of the mapping is that of the round-robin.
+
+    Returns
+    -------
+    list
+        ``request.n_images`` different items.
 
     Raises
     ------
     TooFewError
-        If there are not enough.
+        If there are not enough items.
     """
     rng, n = np.random.default_rng(request.seed), request.n_images
     own = by_class.get(request.class_name or "", ())
@@ -87,13 +97,13 @@ def choose(request: ImageRequest, by_class: Mapping[str, Sequence[Item]]) -> lis
 
 
 def interleaved(groups: Sequence[Sequence[Item]]) -> list[Item]:
-    """Return all items, the groups taking turns; a group that is used up is passed over."""
-    nothing = object()
-    turns = itertools.chain.from_iterable(itertools.zip_longest(*groups, fillvalue=nothing))
-    return [item for item in turns if item is not nothing]  # type: ignore[misc]
+    """Return all items, one of each group in turn; groups without further items are skipped."""
+    n_rounds = max(map(len, groups), default=0)
+    return [group[index] for index in range(n_rounds) for group in groups if index < len(group)]
 
 
 def _draw(pool: Sequence[Item], n: int, request: ImageRequest, rng: np.random.Generator) -> list[Item]:
+    """Return the first `n` items of `pool`, or a random sample of `n` items in the order of `pool`."""
     if n > len(pool):
         raise TooFewError(len(pool))
     match request.select:

@@ -1,8 +1,8 @@
-"""A list of pictures on the web becomes exactly `n_images` checked images, in the list's order.
+"""Downloads the images of a list until exactly `n_images` of them are accepted, in the order of the list.
 
-What is finished is kept below ``outputs/downloads``, one file a picture, under a digest of what was asked: whatever
-ends a run, the next one asks only for the rest. Failures are asked for again. Why the key is made of the list, not of
-the bytes: docs/decisions/0051.
+Each downloaded image is kept in ``outputs/downloads``, in a file named after a digest of the request. If a run ends
+early, the next one downloads only what is missing; entries that failed are tried again. Why the key of the image set
+depends on the list and not on the bytes of the images: docs/decisions/0051.
 """
 
 from __future__ import annotations
@@ -32,225 +32,237 @@ from pipeline.progress import Progress
 from pipeline.settings import WebSettings
 from pipeline.sources.base import Source, require_one_class, write_image
 from pipeline.sources.choose import ImageRequest
-from pipeline.sources.tally import Outcome, Tally
-from pipeline.sources.web import FetchError, Web
+from pipeline.sources.outcomes import Outcome, Outcomes
+from pipeline.sources.web import FetchError, WebClient
 
 log = logging.getLogger(__name__)
 
-SAY_EVERY = 10.0  # seconds between lines in the log
-STALE = 3600.0  # seconds after which a half-written file is nobody's
+LOG_INTERVAL = 10.0  # seconds between messages about the progress
+STALE_AFTER = 3600.0  # age in seconds from which on a partial file no longer belongs to a run
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture that could be taken.
+    """One entry of the list: an image that can be downloaded.
 
     Attributes
     ----------
-    place : int
-        Its line in the text file, or its row in the table, from 1.
-    shown : str
-        The address as it may be written down, without passwords or keys.
-    asks : tuple
-        All that decides what comes back, in plain JSON types.
+    number : int
+        Line of the entry in a text file, or its row in a table, from 1.
+    label : str
+        URL or id that identifies the entry in reports and messages, without passwords or keys.
+    parameters : tuple
+        All that determines the response, in plain JSON types.
     """
 
-    place: int
-    shown: str
-    asks: tuple[Any, ...]
+    number: int
+    label: str
+    parameters: tuple[Any, ...]
 
 
 class WebSource(Source):
-    """Pictures that are asked for one by one, of which some are dead.
+    """A list of images on the web, some of which may no longer exist.
 
     Parameters
     ----------
     file : Path
-        The list.
+        File with the list.
     web : WebSettings
-        Bounds and manners.
+        Limits of the web client, and rules for which images are accepted.
     downloads : Path
-        Where finished pictures are kept.
+        Folder in which downloaded images are kept.
     """
 
-    look_ahead = 8  # tasks for each request that may be under way: a slow host's shall not keep the others waiting
+    # Downloads begun for each request that may be sent at a time. With more than one, the downloads that wait for a
+    # slow host do not hold back those from other hosts.
+    prefetch_factor = 8
 
     def __init__(self, file: Path, web: WebSettings, downloads: Path) -> None:
         self.file, self.web, self._downloads = file, web, downloads
 
     def __str__(self) -> str:
-        """Return how messages call this source."""
+        """Return the name of the source in messages."""
         return f"{self.name} {self.file}"
 
     def class_names(self) -> None:
-        """Return None: a list says nothing of classes."""
+        """Return None: a list has no classes."""
         return
 
     @abstractmethod
     def entries(self) -> list[Entry]:
-        """Return the list."""
+        """Return the entries of the list."""
 
     @abstractmethod
-    async def bring(self, web: Web, entry: Entry, file: BinaryIO) -> None:
-        """Write one picture's bytes into `file`; raise `FetchError` where there are none."""
+    async def download(self, client: WebClient, entry: Entry, file: BinaryIO) -> None:
+        """Write the bytes of one image to `file`.
+
+        Raises
+        ------
+        FetchError
+            If the image cannot be downloaded.
+        """
 
     def identity(self, request: ImageRequest) -> dict[str, object]:
-        """Return what decides the image set, for its key: what is asked for, and what is taken for an image."""
+        """Return all that determines the image set, for its key: the requests, and the rules for accepting images."""
         require_one_class(request, self)
-        asked = json.dumps([entry.asks for entry in self.entries()])
+        requests = json.dumps([entry.parameters for entry in self.entries()])
         rules = ("max_bytes", "max_pixels", "min_side", "placeholder_copies", "snapshot")
         return {
             "source": self.name,
             "class_name": request.class_name,
-            "list": digest_bytes(asked.encode()),
+            "list": digest_bytes(requests.encode()),
             "n_images": request.n_images,
             "seed": request.seed if request.select == "random" else None,
             **{name: getattr(self.web, name) for name in rules},
         }
 
     def fetch(self, request: ImageRequest, folder: Path, progress: Progress) -> ImageSet:
-        """Go through the list until there are `n_images` good pictures; write why the others are none.
+        """Download images until ``request.n_images`` are accepted, and report why the others are not.
 
         Raises
         ------
         InputError
-            If the list ends before.
+            If the list has fewer images than that.
         """
         entries = self.entries()
         if request.n_images > len(entries):
             raise InputError(
-                f"n_images must be at most {len(entries)}; got {request.n_images} ({self}). Lower it or add addresses."
+                f"n_images must be at most {len(entries)}; got {request.n_images} ({self}). Lower it or add entries."
             )
         if request.select == "random":
-            drawn = np.random.default_rng(request.seed).permutation(len(entries))
-            entries = [entries[index] for index in drawn]
+            order = np.random.default_rng(request.seed).permutation(len(entries))
+            entries = [entries[index] for index in order]
         (self._downloads / "parts").mkdir(parents=True, exist_ok=True)
-        self._forget_stale_parts()
-        tally = Tally(request.n_images, self.web.placeholder_copies)
+        self._remove_stale_parts()
+        outcomes = Outcomes(request.n_images, self.web.placeholder_copies)
+        report = self._downloads / f"{self.file.stem}.report.csv"
         try:
-            asyncio.run(self._collect(entries, tally, progress))
+            asyncio.run(self._collect(entries, outcomes, progress))
         finally:
-            report = self._downloads / f"{self.file.stem}.report.csv"
-            _write_report(report, entries, tally)
-        accepted = sorted(tally.accepted(), key=lambda index: entries[index].place)
+            _write_report(report, entries, outcomes)
+        accepted = sorted((entries[index] for index in outcomes.accepted()), key=lambda entry: entry.number)
         if len(accepted) < request.n_images:
-            reasons = Counter(outcome.reason.partition(" (")[0] for outcome in tally.outcomes() if not outcome.is_good)
-            most_first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-            why = listed([f"{n} {reason}" for reason, n in most_first], 6)
             raise InputError(
-                f"n_images must be at most {len(accepted)}; got {request.n_images} ({self}: {len(entries)} addresses, "
-                f"{why}). Lower it or add addresses; {report} names each."
+                f"n_images must be at most {len(accepted)}; got {request.n_images} ({self}: {len(entries)} entries, of "
+                f"which failed: {_summary(outcomes)}). Lower it or add entries; {report} lists the reasons."
             )
         (folder / "images").mkdir()
         records = []
-        for index, entry in enumerate(entries[place] for place in accepted):
-            data = self._kept(entry).read_bytes()
-            image_id = f"{entry.place}/{_plain(entry.shown)}"
-            source = f"{self.name}:{entry.shown}"
-            records.append(
-                write_image(folder, index, data, decode(data, self._limits), image_id, source, request.class_name or "")
-            )
-        _write_report(folder / ImageSet.REPORT, entries, tally)
+        for index, entry in enumerate(accepted):
+            data = self._path(entry).read_bytes()
+            image_id, source = f"{entry.number}/{_safe_name(entry.label)}", f"{self.name}:{entry.label}"
+            decoded = decode(data, self._limits)
+            records.append(write_image(folder, index, data, decoded, image_id, source, request.class_name or ""))
+        _write_report(folder / ImageSet.REPORT, entries, outcomes)
         return ImageSet(folder, tuple(records))
 
     @property
     def _limits(self) -> Limits:
         return Limits(self.web.min_side, self.web.max_pixels)
 
-    def _kept(self, entry: Entry) -> Path:
-        """Return where a finished picture is kept."""
-        digest = hashlib.sha256(json.dumps([self.name, entry.asks, self.web.snapshot]).encode()).hexdigest()
+    def _path(self, entry: Entry) -> Path:
+        """Return the path at which the image of an entry is kept once it is downloaded."""
+        digest = hashlib.sha256(json.dumps([self.name, entry.parameters, self.web.snapshot]).encode()).hexdigest()
         return self._downloads / digest[:2] / digest
 
-    async def _collect(self, entries: list[Entry], tally: Tally, progress: Progress) -> None:
-        """Ask for the pictures in order, as many at a time as could still be needed.
+    async def _collect(self, entries: list[Entry], outcomes: Outcomes, progress: Progress) -> None:
+        """Download the images in order, as many at a time as could still be needed.
 
-        Another one is begun only where those that are good and those under way would not do. So which of the list are
-        looked at, and which of them are taken, depends on what the addresses give, not on who answers first.
+        A download begins only if the accepted images and the pending downloads together are not enough. Which entries
+        are tried, and which are accepted, therefore depends on their outcomes alone, not on which server is faster.
         """
-        under_way: dict[asyncio.Task[Outcome], int] = {}
+        pending: dict[asyncio.Task[Outcome], int] = {}
         first_with: dict[tuple[Any, ...], int] = {}
-        began = said = time.monotonic()
-        async with Web(self.web) as web:
+        start = last_log = time.monotonic()
+        async with WebClient(self.web) as client:
             try:
                 n_begun = 0
                 while True:
                     while (
                         n_begun < len(entries)
-                        and tally.n_accepted + len(under_way) < tally.n_wanted
-                        and len(under_way) < self.look_ahead * self.web.concurrency
+                        and outcomes.n_accepted + len(pending) < outcomes.n_wanted
+                        and len(pending) < self.prefetch_factor * self.web.concurrency
                     ):
                         entry = entries[n_begun]
-                        same = first_with.setdefault(entry.asks, n_begun)
-                        if same == n_begun:
-                            under_way[asyncio.create_task(self._one(web, entry))] = n_begun
+                        first = first_with.setdefault(entry.parameters, n_begun)
+                        if first == n_begun:
+                            pending[asyncio.create_task(self._obtain(client, entry))] = n_begun
                         else:
-                            reason = f"the same address as number {entries[same].place}"
-                            tally.add(n_begun, Outcome(reason=reason))
+                            reason = f"duplicate entry (the same as entry {entries[first].number})"
+                            outcomes.add(n_begun, Outcome(reason=reason))
                         n_begun += 1
-                    if not under_way:
+                    if not pending:
                         return
-                    done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
-                        tally.add(under_way.pop(task), task.result())
-                    progress(tally.n_accepted, tally.n_wanted)
-                    if time.monotonic() - said > SAY_EVERY:
-                        said = time.monotonic()
-                        log.info(_pace(tally, said - began))
+                        outcomes.add(pending.pop(task), task.result())
+                    progress(outcomes.n_accepted, outcomes.n_wanted)
+                    if time.monotonic() - last_log > LOG_INTERVAL:
+                        last_log = time.monotonic()
+                        log.info(_status(outcomes, last_log - start))
             finally:
-                for task in under_way:
+                for task in pending:
                     task.cancel()
-                await asyncio.gather(*under_way, return_exceptions=True)
+                await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _one(self, web: Web, entry: Entry) -> Outcome:
-        """Bring one picture, or find it among those that were brought before."""
-        kept = self._kept(entry)
-        if kept.is_file():
+    async def _obtain(self, client: WebClient, entry: Entry) -> Outcome:
+        """Download and check the image of one entry, unless an earlier run has done so."""
+        path = self._path(entry)
+        if path.is_file():
             try:
-                return self._judged(kept)
-            except ImageError:  # damaged since, or other limits than those it was kept under
-                kept.unlink()
+                return self._checked(path)
+            except ImageError:  # damaged in the meantime, or downloaded under other limits
+                path.unlink()
         try:
-            with whole_file(kept, temporary_folder=self._downloads / "parts") as part:
+            with whole_file(path, temporary_folder=self._downloads / "parts") as part:
                 with part.open("wb") as file:
-                    await self.bring(web, entry, file)
-                outcome = self._judged(part)
+                    await self.download(client, entry, file)
+                outcome = self._checked(part)
         except (FetchError, ImageError) as error:
             return Outcome(reason=str(error))
         return outcome
 
-    def _judged(self, path: Path) -> Outcome:
+    def _checked(self, path: Path) -> Outcome:
+        """Return the outcome of a downloaded file, or raise `ImageError` if it is not an acceptable image."""
         data = path.read_bytes()
         decode(data, self._limits)
         return Outcome(sha256=digest_bytes(data))
 
-    def _forget_stale_parts(self) -> None:
-        """Remove what a killed run left half written; another run may be writing its own beside it."""
+    def _remove_stale_parts(self) -> None:
+        """Remove partial files of runs that were killed, but not those that another run may be writing now."""
         for part in (self._downloads / "parts").iterdir():
             try:
-                if time.time() - part.stat().st_mtime > STALE:
+                if time.time() - part.stat().st_mtime > STALE_AFTER:
                     part.unlink()
             except FileNotFoundError:
                 continue
 
 
-def _plain(shown: str) -> str:
-    """Return the end of an address in letters that mean nothing to a file system, a figure or a page."""
-    return re.sub(r"[^A-Za-z0-9._,-]+", "_", shown.rstrip("/").rpartition("/")[2])[-40:]
+def _safe_name(label: str) -> str:
+    """Return the last part of a URL, in characters without a meaning in paths, figures and HTML."""
+    return re.sub(r"[^A-Za-z0-9._,-]+", "_", label.rstrip("/").rpartition("/")[2])[-40:]
 
 
-def _pace(tally: Tally, seconds: float) -> str:
-    rate = tally.n_accepted / seconds
-    left = f"{(tally.n_wanted - tally.n_accepted) / rate:.0f} s left" if rate else "no telling how long"
-    n_failed = sum(not outcome.is_good for outcome in tally.outcomes())
-    return f"download: {tally.n_accepted} of {tally.n_wanted} images, {n_failed} failed, {rate:.1f} a second, {left}"
+def _status(outcomes: Outcomes, seconds: float) -> str:
+    """Return one line about the progress after `seconds`."""
+    rate = outcomes.n_accepted / seconds
+    left = f"{(outcomes.n_wanted - outcomes.n_accepted) / rate:.0f} s left" if rate else "unknown time left"
+    counts = f"{outcomes.n_accepted} of {outcomes.n_wanted} images, {len(outcomes.reasons())} failed"
+    return f"download: {counts}, {rate:.1f} images/s, {left}"
 
 
-def _write_report(path: Path, entries: list[Entry], tally: Tally) -> None:
-    """Write a row for every address that was looked at: its place, itself, whether it was taken, and why not."""
+def _summary(outcomes: Outcomes) -> str:
+    """Return how often each reason for a failure occurred, the most frequent first, without the details in brackets."""
+    counts = Counter(reason.partition(" (")[0] for reason in outcomes.reasons())
+    most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return listed([f"{n} x {reason}" for reason, n in most_first], 6)
+
+
+def _write_report(path: Path, entries: list[Entry], outcomes: Outcomes) -> None:
+    """Write a CSV with one row for each entry that was tried: number, label, whether it was accepted, why not."""
     text = StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["place", "address", "taken", "reason"])
-    for index, outcome in sorted(tally.judged().items(), key=lambda item: entries[item[0]].place):
-        writer.writerow([entries[index].place, entries[index].shown, outcome.is_good, outcome.reason])
+    for index, outcome in sorted(outcomes.by_index().items(), key=lambda item: entries[item[0]].number):
+        writer.writerow([entries[index].number, entries[index].label, outcome.is_good, outcome.reason])
     write_whole(path, text.getvalue())

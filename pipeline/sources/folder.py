@@ -1,4 +1,4 @@
-"""A folder of photographs: one subfolder a class, or one flat folder of one class."""
+"""A folder of image files: one subfolder per class, or one flat folder without classes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", "
 
 
 class FolderSource(LocalSource):
-    """Images below `root`, in the order of their paths' names; classes sorted by name, as torchvision's ImageFolder.
+    """Image files below a folder, sorted by name; classes are sorted by name as in torchvision's ImageFolder.
 
     Parameters
     ----------
     root : str
-        The folder; ``~`` is understood.
+        Path of the folder. A leading ``~`` is the home directory.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist.
     """
 
     name = "folder"
@@ -25,18 +30,21 @@ class FolderSource(LocalSource):
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
-            raise InputError(f"data.root must be a folder; got {root} (there is none). Give the photographs' folder.")
+            raise InputError(f"data.root must be an existing folder; got {root}. Set it to the folder of the images.")
 
     def __str__(self) -> str:
-        """Return how messages call this source."""
+        """Return the name of the source in messages."""
         return f"folder {self.root}"
 
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:
-        """Return the images of each subfolder or, where none holds any, all of the folder as one nameless class."""
+        """Return the images of each subfolder or, if no subfolder has any, those of the folder without classes."""
         folders = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.name)
         classes = {path.name: found for path in folders if (found := _images(path))} or {"": _images(self.root)}
         if classes == {"": []}:
-            raise InputError(f"data.root must hold images ({listed(sorted(SUFFIXES), 9)}); got {self}, which has none.")
+            raise InputError(
+                f"data.root must contain images ({listed(sorted(SUFFIXES), 9)}); got {self}, which has none. "
+                "Set it to the folder of the images."
+            )
         return {
             name: [Candidate(path.relative_to(self.root).as_posix(), path.read_bytes) for path in paths]
             for name, paths in classes.items()
@@ -44,6 +52,6 @@ class FolderSource(LocalSource):
 
 
 def _images(folder: Path) -> list[Path]:
-    """Return the image files directly in `folder`, by name; hidden files are none."""
+    """Return the image files directly in `folder`, sorted by name, without hidden files."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     return sorted((path for path in found if path.is_file()), key=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""A table of paths, CSV or Parquet, with or without a class and a split."""
+"""A table of image paths (CSV or Parquet), optionally with a class and a split for each."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ from pipeline.sources.tables import read_table, require_columns
 
 
 class ManifestSource(LocalSource):
-    """The images that a table names, in its order.
+    """The images that a table lists, in the order of its rows.
 
-    Paths are relative to `root` (the table's own folder, where none is given) and may not lead out of it: a table can
-    come from anywhere. Classes are sorted by name, or by number where all of them are numbers.
+    Paths are relative to ``data.root``, by default the folder of the table. They must not lead out of that folder,
+    because a table can come from anyone. Classes are sorted by name, or by number if all names are numbers.
+
+    Parameters
+    ----------
+    data : ManifestSettings
+        Path of the table, names of its columns, and the split.
+
+    Raises
+    ------
+    InputError
+        If ``data.root`` is not a folder.
     """
 
     name = "manifest"
@@ -27,14 +37,16 @@ class ManifestSource(LocalSource):
         self.file = Path(data.file).expanduser()
         self.root = Path(data.root).expanduser() if data.root is not None else self.file.parent
         if not self.root.is_dir():
-            raise InputError(f"data.root must be a folder; got {data.root} (there is none). Give the paths' folder.")
+            raise InputError(
+                f"data.root must be an existing folder; got {self.root}. Set it to the folder of the images."
+            )
 
     def __str__(self) -> str:
-        """Return how messages call this source."""
+        """Return the name of the source in messages."""
         return f"manifest {self.file}"
 
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:
-        """Return the rows of each class; one nameless class where the table has no class column."""
+        """Return the rows of each class; if the table has no class column, all rows without classes."""
         data, table = self._data, read_table(self.file)
         require_columns(table, [data.path_column], self, "data.path_column")
         if data.split is not None:
@@ -45,35 +57,40 @@ class ManifestSource(LocalSource):
                 known = listed(sorted(splits.dropna().unique()))
                 raise InputError(f"data.split must be one of {known}; got '{data.split}' ({self}).")
         if table.empty:
-            raise InputError(f"data.file must have rows; got {self}, which has none.")
+            raise InputError(f"data.file must have at least one row; got {self}, which has none.")
         self._check(table)
         paths = table[data.path_column]
         if data.class_column not in table:
             return {"": [self._candidate(path) for path in paths]}
         classes = table[data.class_column]
-        return {name: [self._candidate(path) for path in paths[classes == name]] for name in _in_order(classes)}
+        return {name: [self._candidate(path) for path in paths[classes == name]] for name in _sorted_names(classes)}
 
     def _check(self, table: pd.DataFrame) -> None:
-        """Refuse a row without a path or a class, and a path that is there twice."""
+        """Refuse a row without a path or a class, and a path that occurs twice."""
         columns = [column for column in (self._data.path_column, self._data.class_column) if column in table]
         for column in columns:
             empty = table.index[table[column].isna()]
             if len(empty):
-                raise InputError(f"every row must have a '{column}'; got none in row {empty[0] + 1} ({self}).")
-        twice = table[self._data.path_column].duplicated()
-        if twice.any():
-            path = table[self._data.path_column][twice].iloc[0]
-            raise InputError(f"every path must be there once; got '{path}' twice ({self}). Remove one of the rows.")
+                raise InputError(
+                    f"every row must have a '{column}'; got none in row {empty[0] + 1} ({self}). "
+                    "Complete or remove the row."
+                )
+        is_repeated = table[self._data.path_column].duplicated()
+        if is_repeated.any():
+            path = table[self._data.path_column][is_repeated].iloc[0]
+            raise InputError(f"every path must occur once; got '{path}' twice ({self}). Remove one of the rows.")
 
     def _candidate(self, path: str) -> Candidate:
         target = self.root / path
         if not target.resolve().is_relative_to(self.root.resolve()):
             raise InputError(
-                f"every path must lie below {self.root}; got '{path}' ({self}). Set data.root to a folder above it."
+                f"every path must be inside {self.root}; got '{path}' ({self}). "
+                "Set data.root to a folder that contains all images."
             )
         return Candidate(target.resolve().relative_to(self.root.resolve()).as_posix(), target.read_bytes)
 
 
-def _in_order(classes: pd.Series[str]) -> list[str]:
+def _sorted_names(classes: pd.Series[str]) -> list[str]:
+    """Return the different classes, sorted as numbers if all of them are numbers."""
     names = list(classes.unique())
     return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)

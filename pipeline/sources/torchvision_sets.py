@@ -1,4 +1,4 @@
-"""torchvision's data sets: read from a local folder, and downloaded there by torchvision if that is allowed."""
+"""torchvision's data sets, read from a local folder and downloaded to it by torchvision if that is allowed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,13 @@ class _DataSet:
 
 
 class TorchvisionSource(LocalSource):
-    """One of torchvision's data sets, each class in the order of the data set."""
+    """One of torchvision's data sets, each class in the order of the data set.
+
+    Parameters
+    ----------
+    data : TorchvisionSettings
+        Name of the data set, its folder, the split, and whether it may be downloaded.
+    """
 
     name = "torchvision"
 
@@ -49,8 +55,8 @@ class TorchvisionSource(LocalSource):
         self.root = Path(data.root).expanduser()
 
     def __str__(self) -> str:
-        """Return how messages call this source."""
-        return f"torchvision's {self._data.name}, {self._data.split}"
+        """Return the name of the source in messages."""
+        return f"torchvision's {self._data.name}, split {self._data.split}"
 
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:
         """Return the images of each class, in the order of the class indices."""
@@ -65,15 +71,15 @@ class TorchvisionSource(LocalSource):
         }
 
     def _dataset(self) -> _DataSet:
-        """Open the data set, downloading it where it is not there."""
+        """Open the data set, and download it first if it is missing."""
         is_downloadable = self._data.name not in NOT_DOWNLOADABLE
         try:
             return _open(self._data, self.root, download=False)
         except (RuntimeError, FileNotFoundError) as missing:
             if not self._data.download or not is_downloadable:
                 raise InputError(
-                    f"data.root must hold {self}; got {self.root} ({' '.join(str(missing).split())}). "
-                    f"{'Set data.download=true' if is_downloadable else 'Put it there'}, or set data.root."
+                    f"data.root must contain {self}; got {self.root} ({' '.join(str(missing).split())}). "
+                    f"{'Set data.download=true' if is_downloadable else 'Copy the data set there'}, or set data.root."
                 ) from missing
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -81,11 +87,11 @@ class TorchvisionSource(LocalSource):
         except (RuntimeError, OSError) as error:  # urllib's errors are OSErrors; a wrong checksum is a RuntimeError
             raise InputError(
                 f"{self} must be downloadable; got {' '.join(str(error).split())}. "
-                f"Put it into {self.root} by hand, or set data.root to where it is."
+                f"Copy it to {self.root}, or set data.root to its folder."
             ) from error
 
 
-@lru_cache(maxsize=1)  # a run asks three times, and listing the files of ImageNet takes a minute
+@lru_cache(maxsize=1)  # a run opens it three times, and listing the files of ImageNet takes a minute
 def _open(data: TorchvisionSettings, root: Path, *, download: bool) -> _DataSet:
     """Open the data set, downloading it first if `download` is set and torchvision can."""
     is_train = data.split == "train"

@@ -1,4 +1,4 @@
-"""A list of image addresses, as the original scripts have it: a text file, or a CSV with a column of them."""
+"""A list of image URLs, as the original scripts use it: a text file, or a table with a column of URLs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from pipeline.errors import InputError
 from pipeline.settings import UrlsSettings
 from pipeline.sources.downloads import Entry, WebSource
 from pipeline.sources.tables import read_table, require_columns, require_file
-from pipeline.sources.web import Web
+from pipeline.sources.web import WebClient
 
 
 class UrlsSource(WebSource):
-    """Pictures of one class by their addresses, in the list's order."""
+    """Images of one class, in the order of the list of URLs.
+
+    Parameters
+    ----------
+    data : UrlsSettings
+        Path of the list, the name of its column if it is a table, and the limits of the web client.
+    downloads : Path
+        Folder in which downloaded images are kept.
+    """
 
     name = "urls"
 
@@ -24,7 +32,7 @@ class UrlsSource(WebSource):
         self._column = data.column
 
     def entries(self) -> list[Entry]:
-        """Return the addresses; blank lines, empty cells and lines that begin with # are skipped."""
+        """Return the URLs; blank lines, empty cells and lines that begin with # are skipped."""
         require_file(self.file)
         if self.file.suffix.lower() in (".csv", ".parquet"):
             table = read_table(self.file)
@@ -35,20 +43,24 @@ class UrlsSource(WebSource):
             try:
                 lines = self.file.read_text(encoding="utf-8-sig").splitlines()
             except UnicodeDecodeError as error:
-                raise InputError(f"data.file must be text in UTF-8; got {self.file}, which is not.") from error
+                raise InputError(
+                    f"data.file must be a text file in UTF-8, a CSV or a Parquet file; got {self.file} "
+                    "(not valid UTF-8)."
+                ) from error
             found = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
-        entries = [Entry(place, _shown(url), (url,)) for place, url in found if url and not url.startswith("#")]
+        urls = [(number, url) for number, url in found if url and not url.startswith("#")]
+        entries = [Entry(number, _without_user(url), (url,)) for number, url in urls]
         if not entries:
-            raise InputError(f"data.file must hold addresses; got {self.file}, which has none.")
+            raise InputError(f"data.file must contain at least one URL; got {self.file}, which has none.")
         return entries
 
-    async def bring(self, web: Web, entry: Entry, file: BinaryIO) -> None:
-        """Fetch the address."""
-        await web.fetch(entry.asks[0], file)
+    async def download(self, client: WebClient, entry: Entry, file: BinaryIO) -> None:
+        """Write the response of the URL to `file`."""
+        await client.fetch(entry.parameters[0], file)
 
 
-def _shown(url: str) -> str:
-    """Return an address without the user and password that it may hold."""
+def _without_user(url: str) -> str:
+    """Return a URL without its user name and password."""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError):

@@ -1,4 +1,4 @@
-"""The artifact store: what has been computed once is found again by its key."""
+"""The artifact store: keeps the results of the stages, and finds them again by their keys."""
 
 from pipeline.store.description import DESCRIPTION
 from pipeline.store.keys import ArtifactKey, artifact_key

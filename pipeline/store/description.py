@@ -1,4 +1,4 @@
-"""``artifact.json``: what an artifact was made from, and the checksums by which damage is noticed."""
+"""The file ``artifact.json``: what an artifact was computed from, and checksums that reveal damage."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pipeline.store.keys import ArtifactKey
 
 DESCRIPTION = "artifact.json"
 
-# Reading a file of this size takes about .1 s, less than any stage that it saves. Of a larger one (activations grow to
-# many GiB) a sample is compared on every use, all of it by `python -m pipeline.store verify`.
+# Reading a file of this size takes about 0.1 s, less than any stage. Of larger files (activations can have many GiB),
+# only a sample is compared when the artifact is used; `python -m pipeline.store verify` reads them completely.
 FULLY_CHECKED_BYTES = 64 * 2**20
 
 
 class DamagedError(Exception):
-    """An artifact is not what was once written; says which file, and what of it."""
+    """The files of an artifact are not as they were written; the message names the file and the difference."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What lies beside an artifact's files.
+    """Description of an artifact.
 
     Attributes
     ----------
     stage : str
-        Name of the stage that made it.
+        Name of the stage that computed the artifact.
     digest : str
-        SHA-256 of the artifact's key.
+        SHA-256 of the key of the artifact.
     made_from : mapping
-        What the key was taken over.
+        All that the key was computed from, see `ArtifactKey.description`.
     created : str
-        When it was finished, UTC.
+        Time at which the artifact was finished (UTC, ISO 8601).
     seconds : float
-        How long its stage took.
-    files : mapping
-        For each file its size in bytes, its SHA-256, and that of a sample where the file is large.
+        Duration of the stage in seconds.
+    files : mapping of str to mapping
+        For each file its ``size`` in bytes, its ``sha256`` and, if it is large, the SHA-256 of a ``sample``.
     """
 
     stage: str
@@ -52,12 +52,12 @@ class Description:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all files in bytes."""
         return sum(int(file["size"]) for file in self.files.values())
 
     @classmethod
     def of(cls, folder: Path, key: ArtifactKey, seconds: float) -> Description:
-        """Describe what lies in `folder` now."""
+        """Return the description of the files that are in `folder` now."""
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         files = {name: _checksums(folder / name) for name in names}
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -70,7 +70,7 @@ class Description:
         Raises
         ------
         DamagedError
-            If it is not what was once written: it carries a checksum of its own, so one changed byte is noticed.
+            If it is not as it was written. The file has a checksum of its own, which reveals a single changed byte.
         """
         try:
             text = (folder / DESCRIPTION).read_bytes().decode()
@@ -79,11 +79,11 @@ class Description:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DamagedError(f"{DESCRIPTION} cannot be read") from error
         if text != description._text():
-            raise DamagedError(f"{DESCRIPTION} holds other bytes than were written")
+            raise DamagedError(f"{DESCRIPTION} does not match its checksum")
         return description
 
     def save(self, folder: Path) -> None:
-        """Write the description into `folder`."""
+        """Write the description to `folder`."""
         (folder / DESCRIPTION).write_text(self._text(), encoding="utf-8")
 
     def check(self, folder: Path, *, fully: bool = False) -> None:
@@ -92,20 +92,20 @@ class Description:
         Parameters
         ----------
         folder : Path
-            The artifact's folder.
+            Folder of the artifact.
         fully : bool
-            Whether large files are read from end to end as well.
+            Whether to read large files completely; otherwise only a sample of them is compared.
 
         Raises
         ------
         DamagedError
-            Naming the first file that is missing, cut or changed.
+            If a file is missing, has another size, or does not match its checksum.
         """
         for name, expected in self.files.items():
             try:
                 size = (folder / name).stat().st_size
                 if size != expected["size"]:
-                    raise DamagedError(f"{name} has {size} bytes where {expected['size']} were written")
+                    raise DamagedError(f"{name} has {size} bytes instead of {expected['size']}")
                 if fully or "sample" not in expected:
                     is_same = digest_file(folder / name) == expected["sha256"]
                 else:
@@ -113,9 +113,10 @@ class Description:
             except OSError as error:
                 raise DamagedError(f"{name} cannot be read ({error.strerror})") from error
             if not is_same:
-                raise DamagedError(f"{name} holds other bytes than were written")
+                raise DamagedError(f"{name} does not match its checksum")
 
     def _text(self) -> str:
+        """Return the content of the file: all attributes and a checksum over them."""
         body = vars(self)
         checksum = digest_bytes(json.dumps(body, sort_keys=True).encode())
         return json.dumps({**body, "sha256": checksum}, indent=1) + "\n"

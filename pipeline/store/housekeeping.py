@@ -1,4 +1,4 @@
-"""What a person does with a store: look, verify, make room."""
+"""Maintenance of the store: list and verify artifacts, and remove those that have not been used for longest."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pipeline.store.store import Store
 
 @dataclass(frozen=True)
 class Entry:
-    """One artifact as it lies in the store: its description, or what is wrong with it.
+    """One artifact in the store.
 
     Attributes
     ----------
     name : str
-        ``<stage>/<digest>``, as `remove` takes it.
+        ``<stage>/<first digits of the digest>``.
     folder : Path
-        Where it lies.
+        Folder of the artifact.
     used : float
-        When it was last used, seconds since 1970.
+        Time of the last use, in seconds since 1970.
     size : int
-        Bytes on the disk.
+        Size of all files in bytes.
     description : Description or None
-        None where it cannot be read.
+        Description of the artifact; None if it cannot be read.
     damage : str or None
-        What is wrong.
+        What is wrong with the artifact; None if no damage was found.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Entry:
 
 
 def entries(store: Store, *, verify: bool = False) -> Iterator[Entry]:
-    """Yield what the store holds; `verify` reads every byte of every file."""
+    """Yield all artifacts in the store; with `verify`, every byte of every file is compared with its checksum."""
     for folder in store.folders():
         description, damage = None, None
         try:
@@ -56,12 +56,21 @@ def entries(store: Store, *, verify: bool = False) -> Iterator[Entry]:
 
 
 def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
-    """Remove what was used longest ago until at most `keep` bytes are left, and what killed runs left half written.
+    """Remove the least recently used artifacts, and incomplete ones of runs that were killed.
+
+    Parameters
+    ----------
+    store : Store
+        The store to clean up.
+    keep : int
+        Total size in bytes that the remaining artifacts may have.
 
     Returns
     -------
-    removed, in_use : list of Entry
-        What is gone, and what had to go but is in use.
+    removed : list of Entry
+        The artifacts that were removed.
+    in_use : list of Entry
+        Artifacts that should have been removed as well, but are in use.
     """
     for leftover in store.root.glob("tmp/*"):
         with free(store.root / "locks" / leftover.name) as is_free:
@@ -81,17 +90,17 @@ def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
 
 
 def remove(store: Store, entry: Entry) -> bool:
-    """Remove an artifact and say whether that was possible: one that a run uses, or makes anew, stays."""
+    """Remove an artifact, unless a run uses it or computes it again, and return whether it was removed."""
     name = entry.name.replace("/", "-")
-    aside = store.root / "tmp" / name
+    temporary = store.root / "tmp" / name
     with free(store.root / "locks" / name) as is_free:
         if not is_free:
             return False
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         with unused(entry.folder) as is_unused:
             if not is_unused:
                 return False
-            aside.parent.mkdir(exist_ok=True)
-            entry.folder.rename(aside)  # gone in one step: nobody meets half an artifact
-        shutil.rmtree(aside, ignore_errors=True)
+            temporary.parent.mkdir(exist_ok=True)
+            entry.folder.rename(temporary)  # one atomic step, so that no run finds an incomplete artifact
+        shutil.rmtree(temporary, ignore_errors=True)
     return True

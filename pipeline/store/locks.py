@@ -1,4 +1,4 @@
-"""Who may write, and what must stay: locks that the system takes back when their owner dies."""
+"""Locks for writing and for using artifacts. The operating system releases them when their owner ends or is killed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ Note = Callable[[str], None]
 
 @contextmanager
 def exclusive(path: Path, what: str, note: Note) -> Iterator[None]:
-    """Let one process at a time inside; whoever has to wait for it says so once.
-
-    The lock is the system's (``flock``): a process that was killed holds it no longer.
+    """Hold a lock that only one process at a time can hold; wait for it if necessary.
 
     Parameters
     ----------
     path : Path
-        The lock's file; it stays.
+        File of the lock. It is created if it is missing, and never removed.
     what : str
-        What the lock's owner does, for the message.
+        What is computed under the lock, for the message.
     note : callable
-        Takes the message.
+        Called with a message if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -45,7 +43,7 @@ def exclusive(path: Path, what: str, note: Note) -> Iterator[None]:
 
 @contextmanager
 def free(path: Path) -> Iterator[bool]:
-    """Say whether nobody is inside `exclusive` of the same path, and keep it so inside the context."""
+    """Try to hold the lock of `exclusive` without waiting, and return whether it was free."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -60,6 +58,7 @@ def free(path: Path) -> Iterator[bool]:
 
 
 def _owner(path: Path) -> str:
+    """Return a description of the process that holds a lock, as it wrote it to the file."""
     try:
         return path.read_text(encoding="utf-8") or "another process"
     except OSError:
@@ -67,7 +66,7 @@ def _owner(path: Path) -> str:
 
 
 def hold(folder: Path) -> int | None:
-    """Mark a folder as in use until the descriptor returned is closed; return None where it is not there."""
+    """Mark a folder as in use until the returned descriptor is closed; return None if there is no such folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -78,7 +77,7 @@ def hold(folder: Path) -> int | None:
 
 @contextmanager
 def unused(folder: Path) -> Iterator[bool]:
-    """Say whether nobody uses the folder, and keep it so inside the context."""
+    """Return whether nothing marks the folder as in use, and keep others from doing so inside the context."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

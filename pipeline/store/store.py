@@ -1,8 +1,8 @@
-"""Where artifacts lie on disk: written whole or not at all, by one process at a time, checked when they are used.
+"""Artifacts on disk: each is computed by one process at a time, written whole or not at all, and checked when used.
 
-Layout: ``<root>/<stage>/<digest>/`` holds one artifact and its ``artifact.json``; ``<root>/tmp/`` holds what is
-being written, ``<root>/locks/`` a lock for each key. A folder appears under its key only by a rename, when all its
-files are on the disk.
+``<root>/<stage>/<digest>/`` contains one artifact and its ``artifact.json``, ``<root>/tmp/`` the artifacts that are
+being written, and ``<root>/locks/`` one lock file per key. The folder of a key is created by a rename after all files
+have been written to the disk.
 """
 
 from __future__ import annotations
@@ -24,114 +24,128 @@ from pipeline.store.locks import Note, exclusive, hold
 
 @contextmanager
 def storage_errors(what: str, folder: Path) -> Iterator[None]:
-    """Turn the disk's refusals inside the context into `StorageError`, which says what to do."""
+    """Convert errors of a full or read-only disk inside the context to `StorageError`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(
-                f"the disk must have room for {what}; it is full ({folder}). Free some space, or set paths.outputs "
-                "to another disk, and run again: what is finished stays."
+                f"the disk must have room for {what}; got a full disk ({folder}). Free some space or set paths.outputs "
+                "to another disk, and run again: finished stages are kept."
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise StorageError(
-                f"paths.outputs must be a folder that can be written to; got {folder} ({error.strerror}). "
+                f"paths.outputs must be a writable folder; got {folder} ({error.strerror}). "
                 "Set paths.outputs to another folder."
             ) from error
         raise
 
 
-def _say_nothing(text: str) -> None:
-    del text
+def _ignore(_message: str) -> None:
+    """Discard a message."""
 
 
 class Store:
     """Artifacts below one folder, found by `ArtifactKey`.
 
-    Used as a context: what it handed out is in use, and safe from `remove`, until the context ends.
+    A store is a context manager: artifacts that it has returned are marked as in use, and cannot be removed, until the
+    context ends.
 
     Parameters
     ----------
     root : Path
-        Created when first written to.
+        Folder of the store. It is created when the first artifact is written.
     note : callable
-        Told, in a line, that an artifact is damaged or that another process is waited for.
+        Called with a message of one line if an artifact is damaged, or if the store waits for another process.
     """
 
-    def __init__(self, root: Path, note: Note = _say_nothing) -> None:
+    def __init__(self, root: Path, note: Note = _ignore) -> None:
         self.root = root
         self._note = note
         self._in_use = ExitStack()
 
     def __enter__(self) -> Self:
-        """Begin to use artifacts."""
+        """Return the store."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Let go of what was used."""
+        """Mark all artifacts as no longer in use."""
         self._in_use.close()
 
     def find(self, key: ArtifactKey) -> Path | None:
-        """Return the folder of the artifact, or None where it is not there or not as it was written."""
+        """Return the folder of the artifact, or None if it is missing or damaged."""
         try:
             return self._checked(key)
         except DamagedError:
             return None
 
     def obtain(self, key: ArtifactKey, fill: Callable[[Path], object]) -> tuple[Path, bool]:
-        """Return the artifact's folder, and whether it was there already.
+        """Return the folder of an artifact, and compute the artifact first if it is missing or damaged.
 
-        Of many processes that want the same artifact one computes it; the others wait, and find it.
+        If several processes need the same artifact at a time, one of them computes it and the others wait.
 
         Parameters
         ----------
         key : ArtifactKey
-            Which one.
+            Key of the artifact.
         fill : callable
-            Called with an empty folder when the artifact has to be made; it becomes the artifact.
+            Called with the path of an empty folder, to which it writes the files of the artifact.
+
+        Returns
+        -------
+        folder : Path
+            Folder of the artifact.
+        is_cached : bool
+            Whether the artifact was in the store; otherwise it has been computed.
 
         Raises
         ------
         StorageError
-            If the disk is full or the store cannot be written to. Nothing half written stays behind.
+            If the disk is full or the store cannot be written to. No incomplete artifact is left.
         """
         if (folder := self.find(key)) is not None:
             return folder, True
         with storage_errors(f"the {key.stage} stage", self.root), exclusive(self._lock(key), str(key), self._note):
             try:
                 if (folder := self._checked(key)) is not None:
-                    return folder, True  # somebody else has made it while we waited
+                    return folder, True  # another process has computed it in the meantime
             except DamagedError as damage:
                 self._note(f"{key} is damaged: {damage}. It is computed again.")
             return self._create(key, fill), False
 
     def folders(self) -> list[Path]:
-        """Return the folders of all artifacts, damaged ones too, by stage and digest."""
+        """Return the folders of all artifacts, including damaged ones, sorted by stage and digest."""
         return sorted(path for path in self.root.glob("*/*/") if path.parent.name not in ("tmp", "locks"))
 
     def _checked(self, key: ArtifactKey) -> Path | None:
-        """Return the artifact's folder, in use from now on; None where it is not there."""
+        """Return the folder of the artifact and mark it as in use; return None if it is missing.
+
+        Raises
+        ------
+        DamagedError
+            If the artifact is not as it was written.
+        """
         folder = self.root / str(key)
-        descriptor = hold(folder)  # before the check: what is found whole must still be whole when it is loaded
+        descriptor = hold(folder)  # before the check, so that the artifact cannot be removed between check and use
         if descriptor is None:
             return None
         try:
             description = Description.load(folder)
             if description.digest != key.digest:
-                raise DamagedError(f"{DESCRIPTION} is that of another artifact")
+                raise DamagedError(f"{DESCRIPTION} describes another artifact")
             description.check(folder)
         except BaseException:
             os.close(descriptor)
             raise
         self._in_use.callback(os.close, descriptor)
-        with suppress(OSError):  # a store that may only be read is none the worse
-            os.utime(folder)  # when it was last used, for `gc`
+        with suppress(OSError):  # the store may be read-only
+            os.utime(folder)  # the time of the last use, for `collect`
         return folder
 
     def _create(self, key: ArtifactKey, fill: Callable[[Path], object]) -> Path:
-        """Make the artifact in a folder that only the lock's owner touches, then rename that to its place."""
+        """Compute the artifact in a temporary folder and rename that folder. The caller must hold the lock."""
         temporary, target = self.root / "tmp" / str(key).replace("/", "-"), self.root / str(key)
-        shutil.rmtree(temporary, ignore_errors=True)  # of an owner that was killed
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
         try:
             temporary.mkdir(parents=True)
             start = time.perf_counter()
@@ -145,7 +159,7 @@ class Store:
             self._in_use.callback(os.close, descriptor)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
-                shutil.rmtree(target)  # it is damaged
+                shutil.rmtree(target)  # a damaged artifact
             temporary.rename(target)
             _fsync(target.parent)
         finally:
@@ -157,6 +171,7 @@ class Store:
 
 
 def _fsync(path: Path) -> None:
+    """Write a file or folder from the cache of the operating system to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -235,7 +235,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, a run each: --multi"),
         (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
         (["model.checkpoint=none.pth"], "error: model.checkpoint must be a file; got none.pth (there is none)."),
-        (["data=folder", "data.root=nowhere"], "error: data.root must be a folder; got nowhere (there is none)."),
+        (["data=folder", "data.root=nowhere"], "error: data.root must be an existing folder; got nowhere. "),
     ],
 )
 def test_every_refusal_is_one_line_and_leaves_nothing(

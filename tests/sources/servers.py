@@ -1,4 +1,4 @@
-"""Servers of our own on loopback: pictures that are well and pictures that misbehave."""
+"""HTTP servers on the loopback interface, and images for them, valid and invalid."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LOOPBACK = "data.web.allow_networks=[127.0.0.1/32]"
 
 
 class Server:
-    """Answers below ``http://127.0.0.1:<port>/``; counts how often each path was asked for."""
+    """A server at ``http://127.0.0.1:<port>/`` that counts the requests of each path."""
 
     def __init__(self, answer: Callable[[Server, Handler, str], None]) -> None:
-        self.asked: Counter[str] = Counter()
-        self.n_asked = 0
+        self.requests: Counter[str] = Counter()
+        self.n_requests = 0
         self.times: list[float] = []
         self.agents: set[str] = set()
-        self.under_way = self.most_at_once = 0
+        self.n_active = self.max_active = 0
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._answer = answer
@@ -36,22 +36,22 @@ class Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
         self.http.daemon_threads = True
-        self.http.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients hang up on purpose
+        self.http.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients close connections deliberately
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
 
     def handle(self, handler: Handler, path: str) -> None:
         with self._lock:
-            self.asked[path] += 1
-            self.n_asked += 1
+            self.requests[path] += 1
+            self.n_requests += 1
             self.times.append(time.monotonic())
             self.agents.add(handler.headers.get("User-Agent", ""))
-            self.under_way += 1
-            self.most_at_once = max(self.most_at_once, self.under_way)
+            self.n_active += 1
+            self.max_active = max(self.max_active, self.n_active)
         try:
             self._answer(self, handler, path)
         finally:
             with self._lock:
-                self.under_way -= 1
+                self.n_active -= 1
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def serving(answer: Callable[[Server, Handler, str], None]) -> Iterator[Server]:
 
 
 def photograph(seed: int, size: tuple[int, int] = (40, 36), form: str = "JPEG") -> bytes:
-    """A picture that no other seed gives."""
+    """An image that depends on the seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 4, size[0] // 4, 3), dtype=np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels).resize(size).save(buffer, form)
@@ -97,7 +97,7 @@ def photograph(seed: int, size: tuple[int, int] = (40, 36), form: str = "JPEG") 
 
 
 def bomb(side: int = 40_000) -> bytes:
-    """A PNG of 40,000 x 40,000 pixels in two kilobytes or so: its header is honest, its data is only begun."""
+    """A PNG of about 2 kB whose header announces 40,000 x 40,000 pixels; most of the data is missing."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")

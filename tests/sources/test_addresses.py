@@ -1,4 +1,4 @@
-"""Which hosts are asked, and that the address which was checked is the one that is connected to."""
+"""The web client connects only to allowed addresses, and to the very address that has been checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from pipeline.config import compose_settings
 from pipeline.settings import UrlsSettings, WebSettings
 from pipeline.sources.addresses import is_public
-from pipeline.sources.web import FetchError, Web, _retry_after
+from pipeline.sources.web import FetchError, WebClient, _retry_after
 from tests.sources.servers import Handler, Server, serving
 
 NOT_PUBLIC = [
@@ -32,12 +32,12 @@ NOT_PUBLIC = [
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_what_is_not_the_public_internet(address: str) -> None:
+def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "2606:2800:220:1::1", "::ffff:8.8.8.8"])
-def test_what_is(address: str) -> None:
+def test_public_addresses(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
@@ -50,8 +50,8 @@ def web_settings(*overrides: str) -> WebSettings:
 def fetch(url: str, *overrides: str) -> bytes:
     async def once() -> bytes:
         buffer = BytesIO()
-        async with Web(web_settings("data.web.attempts=1", "data.web.timeout=2", *overrides)) as web:
-            await web.fetch(url, buffer)
+        async with WebClient(web_settings("data.web.attempts=1", "data.web.timeout=2", *overrides)) as client:
+            await client.fetch(url, buffer)
         return buffer.getvalue()
 
     return asyncio.run(once())
@@ -80,17 +80,17 @@ ALLOW = "data.web.allow_networks=[127.0.0.1/32]"
 def test_every_spelling_of_loopback_is_refused(server: Server, url: str) -> None:
     with pytest.raises(FetchError, match=r"^refused: "):
         fetch(url.format(port=server.http.server_address[1]))
-    assert not server.asked
+    assert not server.requests
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a.jpg", "gopher://example.org/", "a.jpg", ""])
-def test_only_http_and_https_are_asked(url: str) -> None:
-    with pytest.raises(FetchError, match=r"^(refused: only http and https|not an HTTP answer|not an address)"):
+def test_only_http_and_https_are_requested(url: str) -> None:
+    with pytest.raises(FetchError, match=r"^(refused: only http and https|not a valid HTTP response|not a valid URL)"):
         fetch(url)
 
 
-def test_a_name_cannot_point_elsewhere_once_it_was_checked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that says one address when asked first, another ever after (DNS rebinding)."""
+def test_a_host_name_is_resolved_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name server gives one address first and another one later (DNS rebinding)."""
     port, looked_up = server.http.server_address[1], []
 
     def rebinding(host: str, *_: object, **__: object) -> list[object]:
@@ -103,7 +103,7 @@ def test_a_name_cannot_point_elsewhere_once_it_was_checked(server: Server, monke
     assert looked_up == ["pictures.example"]
 
 
-def test_addresses_that_may_not_be_asked_are_passed_over(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_are_not_allowed_are_skipped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     port = server.http.server_address[1]
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("10.0.0.1", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
@@ -112,18 +112,18 @@ def test_addresses_that_may_not_be_asked_are_passed_over(server: Server, monkeyp
         fetch(f"http://pictures.example:{port}/")
 
 
-def test_a_host_that_does_not_exist_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(FetchError, match=r"^refused: there is no such host$"):
+    with pytest.raises(FetchError, match=r"^refused: the host does not exist$"):
         fetch("http://nowhere.example/a.jpg")
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for pictures.example, signed by itself, and its key, in one file."""
+    """A self-signed certificate for pictures.example and its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pictures.example")])
     now = datetime.datetime.now(datetime.UTC)
@@ -145,7 +145,7 @@ def certificate(tmp_path: Path) -> Path:
     return path
 
 
-def test_certificates_are_checked_for_the_name_not_the_address(
+def test_certificates_are_checked_for_the_host_name_not_the_address(
     server: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -154,15 +154,15 @@ def test_certificates_are_checked_for_the_name_not_the_address(
     port = server.http.server_address[1]
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    with pytest.raises(FetchError, match=r"^its certificate is not valid$"):
+    with pytest.raises(FetchError, match=r"^invalid certificate$"):
         fetch(f"https://pictures.example:{port}/", ALLOW)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     assert fetch(f"https://pictures.example:{port}/", ALLOW) == f"pictures.example:{port}".encode()
-    with pytest.raises(FetchError, match=r"^its certificate is not valid$"):
+    with pytest.raises(FetchError, match=r"^invalid certificate$"):
         fetch(f"https://other.example:{port}/", ALLOW)
 
 
-def test_no_proxy_and_no_netrc_of_the_environment_come_between(
+def test_proxies_and_netrc_of_the_environment_are_not_used(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -171,18 +171,18 @@ def test_no_proxy_and_no_netrc_of_the_environment_come_between(
 
 
 @pytest.mark.parametrize(("value", "low", "high"), [("3", 3, 3), ("0", 0, 0), (" 7 ", 7, 7), ("date", 58, 60)])
-def test_retry_after_is_seconds_or_a_date(value: str, low: float, high: float) -> None:
+def test_retry_after_is_a_number_of_seconds_or_a_date(value: str, low: float, high: float) -> None:
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
     header = format_datetime(soon, usegmt=True) if value == "date" else value
     assert low <= (_retry_after(header) or 0) <= high
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-5", "1e9999", "\x00"])
-def test_a_retry_after_that_says_nothing_is_passed_over(value: str) -> None:
+def test_an_invalid_retry_after_is_ignored(value: str) -> None:
     assert _retry_after(value) is None
 
 
-def test_a_network_that_is_none_is_refused() -> None:
+def test_an_invalid_network_is_refused() -> None:
     from pipeline.errors import SettingsError
 
     with pytest.raises(SettingsError) as caught:

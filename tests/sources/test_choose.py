@@ -16,28 +16,28 @@ from tests.sources.servers import photograph
 ITEMS = {"a": ["a1", "a2", "a3", "a4"], "b": ["b1"], "c": ["c1", "c2", "c3"]}
 
 
-def asked(images_from: str, n: int, select: str = "first", seed: int = 0) -> ImageRequest:
+def request(images_from: str, n: int, select: str = "first", seed: int = 0) -> ImageRequest:
     return ImageRequest("a", n, select, seed, images_from)  # type: ignore[arg-type]
 
 
-def test_the_class_alone_is_in_its_own_order() -> None:
-    assert choose(asked("class", 3), ITEMS) == ["a1", "a2", "a3"]
+def test_class_takes_the_images_of_the_class_in_order() -> None:
+    assert choose(request("class", 3), ITEMS) == ["a1", "a2", "a3"]
 
 
-def test_all_classes_take_turns() -> None:
-    assert choose(asked("all", 8), ITEMS) == ["a1", "b1", "c1", "a2", "c2", "a3", "c3", "a4"]
+def test_all_takes_one_image_of_each_class_in_turn() -> None:
+    assert choose(request("all", 8), ITEMS) == ["a1", "b1", "c1", "a2", "c2", "a3", "c3", "a4"]
 
 
-def test_balanced_is_half_the_class_half_the_rest() -> None:
-    assert choose(asked("balanced", 5), ITEMS) == ["a1", "b1", "a2", "c1", "a3"]
-    assert choose(asked("balanced", 8), ITEMS) == ["a1", "b1", "a2", "c1", "a3", "c2", "a4", "c3"]
+def test_balanced_alternates_the_class_and_the_others() -> None:
+    assert choose(request("balanced", 5), ITEMS) == ["a1", "b1", "a2", "c1", "a3"]
+    assert choose(request("balanced", 8), ITEMS) == ["a1", "b1", "a2", "c1", "a3", "c2", "a4", "c3"]
 
 
 @pytest.mark.parametrize(("images_from", "most"), [("class", 4), ("all", 8), ("balanced", 8)])
-def test_too_many_says_how_many_there_are(images_from: str, most: int) -> None:
-    assert len(choose(asked(images_from, most), ITEMS)) == most
+def test_the_error_has_the_largest_possible_number(images_from: str, most: int) -> None:
+    assert len(choose(request(images_from, most), ITEMS)) == most
     with pytest.raises(TooFewError) as caught:
-        choose(asked(images_from, most + 1), ITEMS)
+        choose(request(images_from, most + 1), ITEMS)
     assert caught.value.n_available == most
 
 
@@ -48,30 +48,30 @@ def test_too_many_says_how_many_there_are(images_from: str, most: int) -> None:
     st.integers(1, 20),
     st.integers(0, 99),
 )
-def test_a_choice_is_exact_repeatable_and_without_repeats(
+def test_a_choice_is_exact_reproducible_and_without_duplicates(
     sizes: list[int], images_from: str, select: str, n: int, seed: int
 ) -> None:
     items = {chr(97 + k): [f"{chr(97 + k)}{index}" for index in range(size)] for k, size in enumerate(sizes)}
-    request = asked(images_from, n, select, seed)
+    wanted = request(images_from, n, select, seed)
     n_rest = sum(sizes[1:])
     most = {"class": sizes[0], "all": sum(sizes), "balanced": min(2 * sizes[0], 2 * n_rest + 1)}[images_from]
     if n > most:
         with pytest.raises(TooFewError):
-            choose(request, items)
+            choose(wanted, items)
         return
-    chosen = choose(request, items)
-    assert chosen == choose(request, items)
+    chosen = choose(wanted, items)
+    assert chosen == choose(wanted, items)
     assert len(set(chosen)) == len(chosen) == n
     n_own = sum(name.startswith("a") for name in chosen)
     assert {"class": n_own == n, "all": True, "balanced": n_own == (n + 1) // 2}[images_from]
 
 
-def test_groups_that_are_used_up_are_passed_over() -> None:
+def test_groups_without_further_items_are_skipped() -> None:
     assert interleaved([[1], [], [2, 3]]) == [1, 2, 3]
     assert interleaved([]) == []
 
 
-def test_images_from_is_part_of_the_key_and_of_the_set(tmp_path: Path) -> None:
+def test_images_from_changes_the_key_and_the_image_set(tmp_path: Path) -> None:
     sets, keys = {}, set()
     for images_from in ("class", "all", "balanced"):
         settings = compose_settings([f"data.images_from={images_from}", "n_images=20", "class_name=3"])
@@ -86,19 +86,19 @@ def test_images_from_is_part_of_the_key_and_of_the_set(tmp_path: Path) -> None:
     assert len(keys) == 3
 
 
-def test_several_classes_are_refused_where_there_are_none(tmp_path: Path) -> None:
+def test_several_classes_are_refused_for_a_source_without_classes(tmp_path: Path) -> None:
     for index in range(5):
         (tmp_path / f"{index}.jpg").write_bytes(photograph(index))
     settings = compose_settings(["data=folder", f"data.root={tmp_path}", "data.images_from=all", "n_images=5"])
     with pytest.raises(InputError) as caught:
         download.select(settings).identity()
     assert str(caught.value) == (
-        f"data.images_from must be class where the source knows no classes; got all (folder {tmp_path}). "
-        "Use a source with classes: a folder with a subfolder each, or a manifest with a class column."
+        f"data.images_from must be class for a source without classes; got all (folder {tmp_path}). "
+        "Use a source with classes: a folder with one subfolder per class, or a manifest with a class column."
     )
 
 
-def test_too_many_of_all_or_of_half_is_one_line() -> None:
+def test_the_message_for_too_many_images_names_the_classes() -> None:
     for images_from, n, line in (
         ("all", 1800, "n_images must be at most 1797; got 1800 (all classes of scikit-learn's digits). "),
         ("balanced", 350, "n_images must be at most 348; got 350 (half of them class '8' of scikit-learn's digits). "),

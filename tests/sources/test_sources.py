@@ -36,7 +36,7 @@ def photograph(path: Path, colour: int = 100) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two classes of six and five images, and things that are none."""
+    """Two classes with six and five images, and files that are not images."""
     for index in range(6):
         photograph(tmp_path / "photos" / "cat" / f"{index}.png", index)
     for index in range(5):
@@ -47,7 +47,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_digits_are_the_scans_themselves(tmp_path: Path) -> None:
+def test_the_digits_are_the_unchanged_scans(tmp_path: Path) -> None:
     images = fetch(DigitsSource(), request("8"), tmp_path / "set")
     pixels, digits = scans()
     eights = np.flatnonzero(digits == 8)[:5]
@@ -57,7 +57,7 @@ def test_digits_are_the_scans_themselves(tmp_path: Path) -> None:
     assert pixels.max() == 240
 
 
-def test_the_manifest_tells_where_each_image_is_from(photos: Path, tmp_path: Path) -> None:
+def test_the_manifest_names_the_source_of_each_image(photos: Path, tmp_path: Path) -> None:
     images = fetch(FolderSource(str(photos)), request("dog"), tmp_path / "set")
     loaded = ImageSet.load(tmp_path / "set")
     assert loaded == images
@@ -68,7 +68,7 @@ def test_the_manifest_tells_where_each_image_is_from(photos: Path, tmp_path: Pat
     assert str(tmp_path) not in (tmp_path / "set" / "manifest.csv").read_text()
 
 
-def test_first_takes_by_name_and_random_by_seed(photos: Path, tmp_path: Path) -> None:
+def test_first_takes_images_by_name_and_random_draws_them_with_the_seed(photos: Path, tmp_path: Path) -> None:
     source = FolderSource(str(photos))
     first = fetch(source, request("cat"), tmp_path / "first")
     assert [record.id for record in first.records] == [f"cat/{index}.png" for index in range(5)]
@@ -82,7 +82,7 @@ def test_first_takes_by_name_and_random_by_seed(photos: Path, tmp_path: Path) ->
     assert tuple(record.id for record in again.records) == drawn[3]
 
 
-def test_the_identity_holds_contents_not_places(photos: Path, tmp_path: Path) -> None:
+def test_the_identity_depends_on_contents_not_on_paths(photos: Path, tmp_path: Path) -> None:
     before = FolderSource(str(photos)).identity(request("cat"))
     moved = photos.rename(tmp_path / "elsewhere")
     assert FolderSource(str(moved)).identity(request("cat")) == before
@@ -90,7 +90,7 @@ def test_the_identity_holds_contents_not_places(photos: Path, tmp_path: Path) ->
     assert FolderSource(str(moved)).identity(request("cat")) != before
 
 
-def test_a_flat_folder_is_one_class(tmp_path: Path) -> None:
+def test_a_flat_folder_has_no_classes(tmp_path: Path) -> None:
     for index in range(5):
         photograph(tmp_path / "flat" / f"{index}.png")
     source = FolderSource(str(tmp_path / "flat"))
@@ -107,7 +107,7 @@ def test_too_many_images_are_refused(photos: Path) -> None:
     )
 
 
-def test_an_unknown_class_lists_the_nearest(photos: Path) -> None:
+def test_the_message_for_an_unknown_class_lists_the_nearest(photos: Path) -> None:
     with pytest.raises(InputError) as caught:
         FolderSource(str(photos)).identity(request("cats"))
     assert str(caught.value) == (
@@ -119,21 +119,29 @@ def test_an_unknown_class_lists_the_nearest(photos: Path) -> None:
 
 
 def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^data\.root must be a folder; got .* \(there is none\)"):
+    with pytest.raises(
+        InputError, match=r"^data\.root must be an existing folder; got .*/none\. Set it to the folder of the images\.$"
+    ):
         FolderSource(str(tmp_path / "none"))
-    with pytest.raises(InputError, match=r"^data\.root must hold images "):
+    with pytest.raises(
+        InputError, match=r"^data\.root must contain images \(\.bmp, .+\); got folder .+, which has none\. "
+    ):
         FolderSource(str(tmp_path)).by_class()
 
 
-def half_a_jpeg() -> bytes:
+def truncated_jpeg() -> bytes:
     buffer = BytesIO()
     Image.effect_noise((64, 64), 50).save(buffer, "JPEG")
     return buffer.getvalue()[: buffer.tell() // 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", half_a_jpeg()], ids=["empty", "html", "half"])
-def test_an_image_that_does_not_decode_is_named(photos: Path, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", truncated_jpeg()], ids=["empty", "html", "truncated"]
+)
+def test_an_image_that_cannot_be_decoded_is_named(photos: Path, tmp_path: Path, content: bytes) -> None:
     (photos / "cat" / "3.png").write_bytes(content)
     (tmp_path / "set").mkdir()
-    with pytest.raises(InputError, match=r"^every image must decode; got 'cat/3\.png' \(.+\)\. Mend or remove it"):
+    with pytest.raises(
+        InputError, match=r"^every image must be decodable; got 'cat/3\.png' \(.+\)\. Repair or remove it"
+    ):
         FolderSource(str(photos)).fetch(request("cat"), tmp_path / "set", lambda done, total: None)

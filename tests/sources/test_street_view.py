@@ -1,4 +1,4 @@
-"""Street View against a server of ours that answers as Google documents it; the originals' 300 rows."""
+"""Street View with a local server that responds as Google's documentation describes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CASES: dict[str, Any] = {}
 
 
 class Depth(nn.Module):
-    """A small regression network: one number an image."""
+    """A small regression network with one output."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Depth(nn.Module):
 
 
 def google(server: Server, handler: Handler, path: str) -> None:
-    """Metadata and pictures as https://developers.google.com/maps/documentation/streetview says, errors included."""
+    """Respond as https://developers.google.com/maps/documentation/streetview describes, including errors."""
     parts = urlsplit(path)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     unsigned, _, signed = path.rpartition("&signature=")
@@ -61,16 +61,16 @@ def google(server: Server, handler: Handler, path: str) -> None:
         else:
             handler.send(b"The Google Maps Platform server rejected your request.", 403, kind="text/plain")
         return
-    asked = query.get("pano") or query.get("location") or ""
-    case = CASES.get(asked, "OK")
+    requested = query.get("pano") or query.get("location") or ""
+    case = CASES.get(requested, "OK")
     if parts.path.endswith("/metadata"):
-        if case == "500once" and server.asked[path] == 1:
+        if case == "500once" and server.requests[path] == 1:
             handler.send(b"", 500)
             return
         status = case if case.isupper() else "OK"
         answer: dict[str, Any] = {"status": status}
         if status == "OK":
-            found = asked if "pano" in query else f"pano-at-{asked}"
+            found = requested if "pano" in query else f"pano-at-{requested}"
             answer |= {"pano_id": found, "copyright": "© Google", "location": {"lat": 51.5, "lng": -0.1}}
         handler.send(json.dumps(answer).encode(), kind="application/json")
     elif case == "gone":
@@ -82,7 +82,7 @@ def google(server: Server, handler: Handler, path: str) -> None:
         handler.send(b"You have exceeded your rate-limit for this API.", 429, kind="text/plain")
     else:
         width, height = map(int, query["size"].split("x"))
-        handler.send(photograph(abs(hash_of(asked)), (width, height)))
+        handler.send(photograph(abs(hash_of(requested)), (width, height)))
 
 
 def hash_of(text: str) -> int:
@@ -134,14 +134,14 @@ def rows(n: int) -> list[str]:
     return [f"pano{index:03d},51.{index:03d},-0.1" for index in range(n)]
 
 
-def test_the_signature_is_googles() -> None:
-    """The example of Google's page on digital signatures."""
+def test_the_signature_is_that_of_googles_example() -> None:
+    """The example is from Google's documentation of digital signatures."""
     url = "https://maps.googleapis.com/maps/api/geocode/json?address=New+York&client=clientID"
     secret = base64.urlsafe_b64decode("vNIXE0xscrmjlyV-12Nj_BvUPaw=")
     assert signature(url, secret) == "chaRF2hTJKOScPr-RQCEhZbSzIE="
 
 
-def test_the_originals_300_rows_are_ranked_by_a_regression_network(
+def test_the_300_rows_of_the_original_scripts_are_ranked_for_a_regression_network(
     server: Server, ask: Ask, tracked: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = SHARED / "data" / "london-kdd-examples-slevel.csv"
@@ -161,10 +161,10 @@ def test_the_originals_300_rows_are_ranked_by_a_regression_network(
         panoramas = [row["gsv_panoid"] for row in csv.DictReader(lines)]
     assert [record.source for record in images.records] == [f"street_view:{name}" for name in panoramas]
     assert {(record.width, record.height) for record in images.records} == {(64, 48)}
-    kinds = [urlsplit(path).path.rpartition("/")[2] for path in server.asked]
+    kinds = [urlsplit(path).path.rpartition("/")[2] for path in server.requests]
     assert (kinds.count("metadata"), kinds.count("streetview")) == (300, 300)
     assert np.ptp(result.artifacts[Activations].class_score) > 0
-    assert (tracked / "mlartifacts").is_dir()  # MLflow has it all, and none of what follows
+    assert (tracked / "mlartifacts").is_dir()  # so MLflow's files are among those that are searched
     said = capfd.readouterr()
     assert said.out.startswith("Which channels of conv2 (depth) matter for output 0? 300 images, ")
     written = "".join(
@@ -176,36 +176,38 @@ def test_the_originals_300_rows_are_ranked_by_a_regression_network(
         assert "signature=" not in text
 
 
-def test_a_panorama_that_is_gone_is_looked_for_by_its_place(server: Server, ask: Ask, tmp_path: Path) -> None:
+def test_a_panorama_whose_id_no_longer_exists_is_requested_by_location(
+    server: Server, ask: Ask, tmp_path: Path
+) -> None:
     CASES.update({"pano001": "NOT_FOUND", "pano002": "ZERO_RESULTS", "51.002,-0.1": "ZERO_RESULTS", "pano004": "gone"})
     images = fetch(ask([*rows(7), ",51.9,-0.2", "only-an-id,,"], "n_images=7"), tmp_path / "set")
     assert [record.id for record in images.records] == [
         "1/pano000", "2/pano001", "4/pano003", "6/pano005", "7/pano006", "8/51.9,-0.2", "9/only-an-id",
     ]  # fmt: skip
     reasons = report(images)
-    assert (reasons["pano002"], reasons["pano004"]) == ("no imagery (ZERO_RESULTS)", "no imagery (HTTP 404)")
-    asked = [urlsplit(path) for path in server.asked]
-    pictures = [parse_qs(parts.query) for parts in asked if not parts.path.endswith("/metadata")]
+    assert (reasons["pano002"], reasons["pano004"]) == ("no image (ZERO_RESULTS)", "no image (HTTP 404)")
+    requested = [urlsplit(path) for path in server.requests]
+    pictures = [parse_qs(parts.query) for parts in requested if not parts.path.endswith("/metadata")]
     assert ["pano-at-51.001,-0.1"] in [query["pano"] for query in pictures]
-    assert not any("pano002" in query["pano"] for query in pictures)  # the metadata cost nothing, a picture would have
+    assert not any("pano002" in query["pano"] for query in pictures)  # only the free metadata were requested
 
 
-def test_the_view_is_asked_for_as_set(server: Server, ask: Ask, tmp_path: Path) -> None:
+def test_the_view_is_requested_as_configured(server: Server, ask: Ask, tmp_path: Path) -> None:
     fetch(ask(rows(5), "data.heading=90", "data.pitch=-10.5", "data.fov=60"), tmp_path / "set")
-    query = next(parse_qs(urlsplit(path).query) for path in server.asked if "/metadata" not in path)
+    query = next(parse_qs(urlsplit(path).query) for path in server.requests if "/metadata" not in path)
     assert {name: query[name] for name in ("size", "heading", "pitch", "fov", "return_error_code")} == {
         "size": ["64x48"], "heading": ["90"], "pitch": ["-10.5"], "fov": ["60"], "return_error_code": ["true"],
     }  # fmt: skip
 
 
-def test_the_picture_that_says_no_imagery_is_no_photograph(ask: Ask, tmp_path: Path) -> None:
+def test_the_image_that_says_no_imagery_is_a_placeholder(ask: Ask, tmp_path: Path) -> None:
     CASES.update({f"pano{index:03d}": "grey" for index in (0, 3, 5)})
     images = fetch(ask(rows(9)), tmp_path / "set")
     assert [record.id[:1] for record in images.records] == ["2", "3", "5", "7", "8"]
-    assert report(images)["pano000"] == "a placeholder (the same bytes at 3 addresses)"
+    assert report(images)["pano000"] == "placeholder image (the same bytes in 3 entries)"
 
 
-def test_an_error_that_passes_is_tried_again(ask: Ask, tmp_path: Path) -> None:
+def test_a_transient_error_is_retried(ask: Ask, tmp_path: Path) -> None:
     CASES["pano001"] = "500once"
     assert len(fetch(ask(rows(5)), tmp_path / "set")) == 5
 
@@ -213,12 +215,15 @@ def test_an_error_that_passes_is_tried_again(ask: Ask, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "start"),
     [
-        ("OVER_QUERY_LIMIT", "Google's quota must allow more requests; got OVER_QUERY_LIMIT. Run again when it does: "),
-        ("quota", "Google's quota must allow more requests; got 429. Run again when it does: what is finished stays."),
-        ("REQUEST_DENIED", "Google must accept GOOGLE_MAPS_API_KEY; got REQUEST_DENIED. Check that the key is right, "),
+        ("OVER_QUERY_LIMIT", "Google's quota must allow more requests; got OVER_QUERY_LIMIT. Run again later: downl"),
+        ("quota", "Google's quota must allow more requests; got 429. Run again later: downloaded images are kept."),
+        (
+            "REQUEST_DENIED",
+            "GOOGLE_MAPS_API_KEY must be accepted by Google; got REQUEST_DENIED. Check that the key is correct, ",
+        ),
     ],
 )
-def test_a_refusal_of_all_ends_the_run_and_what_is_finished_stays(
+def test_a_final_error_ends_the_run_and_downloaded_images_are_kept(
     server: Server, ask: Ask, tmp_path: Path, case: str, start: str
 ) -> None:
     CASES["pano004"] = case
@@ -226,20 +231,22 @@ def test_a_refusal_of_all_ends_the_run_and_what_is_finished_stays(
     with pytest.raises(InputError) as caught:
         fetch(settings, tmp_path / "set")
     assert str(caught.value).startswith(start)
-    before = server.n_asked
+    before = server.n_requests
     CASES.clear()
     assert len(fetch(settings, tmp_path / "again")) == 6
-    assert server.n_asked - before == 4  # two requests each for the two that were left
+    assert server.n_requests - before == 4  # two requests for each of the two missing images
 
 
-def test_a_wrong_key_is_said_without_saying_it(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_about_a_wrong_key_or_secret_do_not_contain_it(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GOOGLE_MAPS_API_KEY", "AIzaWrong")
     with pytest.raises(InputError) as caught:
         fetch(ask(rows(5)), tmp_path / "set")
     assert str(caught.value) == (
-        "Google must accept GOOGLE_MAPS_API_KEY; got REQUEST_DENIED. Check that the key is right, that the Street View "
-        "Static API is enabled for it, and that GOOGLE_MAPS_SIGNING_SECRET is set if it must sign. "
-        "What is finished stays."
+        "GOOGLE_MAPS_API_KEY must be accepted by Google; got REQUEST_DENIED. Check that the key is correct, that the "
+        "Street View Static API is enabled for it, and that GOOGLE_MAPS_SIGNING_SECRET is set if requests must be "
+        "signed. Downloaded images are kept."
     )
     monkeypatch.delenv("GOOGLE_MAPS_API_KEY")
     with pytest.raises(InputError, match=r"^GOOGLE_MAPS_API_KEY must be set in the environment; got nothing\. "):
@@ -251,14 +258,24 @@ def test_a_wrong_key_is_said_without_saying_it(ask: Ask, tmp_path: Path, monkeyp
     assert "no base64" not in str(caught.value)
 
 
-def test_the_key_is_in_no_log_even_at_its_loudest(ask: Ask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_not_logged_even_at_level_debug(ask: Ask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG"):
         fetch(ask(rows(5)), tmp_path / "set")
     assert KEY not in caplog.text
 
 
-def test_a_row_without_a_place_is_refused(ask: Ask) -> None:
+def test_a_row_without_id_and_location_is_refused(ask: Ask) -> None:
     with pytest.raises(
         InputError, match=r"^every row must have gsv_panoid, or gsv_lat and gsv_lng; got neither in row 2"
     ):
         download.select(ask(["pano,51.5,-0.1", ",51.5,"])).identity()
+
+
+def test_a_table_without_a_required_column_is_refused(ask: Ask, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("gsv_lat,name\n51.5,London\n")
+    with pytest.raises(InputError) as caught:
+        download.select(ask(file)).identity()
+    assert str(caught.value) == (
+        f"data.file must have a column 'gsv_lng'; got none (street_view {file}). The columns are: gsv_lat, name."
+    )

@@ -1,4 +1,4 @@
-"""torchvision's data sets, in the files that each is published in, written here and read from disk."""
+"""torchvision's data sets. The tests write files in the published formats and read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.sources.servers import photograph
 
 
 class Reader(nn.Module):
-    """A small network of the reader's own for 28 x 28 digits."""
+    """A small network for digits of 28 x 28 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,13 +43,13 @@ class Reader(nn.Module):
 
 
 def idx(array: np.ndarray) -> bytes:
-    """MNIST's own format: two zero bytes, the type (8: unsigned byte), the number of axes, their sizes, the values."""
+    """The format of MNIST: two zero bytes, the type (8: unsigned byte), the number of axes, their sizes, the values."""
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.astype(np.uint8).tobytes()
 
 
 def write_mnist(root: Path, name: str = "MNIST") -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits, enlarged to 28 x 28, as MNIST's four files."""
+    """Write scikit-learn's digits, enlarged to 28 x 28 pixels, as the four files of MNIST."""
     pixels, labels = scans()
     large = np.stack([np.asarray(Image.fromarray(scan).resize((28, 28))) for scan in pixels[:600]])
     folder = root / name / "raw"
@@ -57,7 +57,7 @@ def write_mnist(root: Path, name: str = "MNIST") -> tuple[np.ndarray, np.ndarray
     for part, taken in (("train", slice(0, 500)), ("t10k", slice(500, 600))):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(large[taken]))
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels[taken]))
-        # As published, gzipped; torchvision unpacks them beside.
+        # The published files are compressed; torchvision decompresses them.
         with gzip.open(folder / f"{part}-images-idx3-ubyte.gz", "wb") as file:
             file.write(idx(large[taken]))
     return large, labels[:600]
@@ -81,7 +81,7 @@ def pixels_of(images: ImageSet) -> list[np.ndarray]:
     return [np.asarray(Image.open(path)) for path in images.paths]
 
 
-def test_mnists_files_are_ranked_for_a_digit_on_a_network_of_the_readers_own(tmp_path: Path) -> None:
+def test_mnist_is_read_and_ranked_for_a_network_of_the_user(tmp_path: Path) -> None:
     large, labels = write_mnist(tmp_path)
     wanted = settings(
         tmp_path, "data.name=MNIST", "class_name=3", "layer=conv2", "n_images=40",
@@ -98,7 +98,7 @@ def test_mnists_files_are_ranked_for_a_digit_on_a_network_of_the_readers_own(tmp
         np.testing.assert_array_equal(found, large[index])
 
 
-def test_a_class_is_known_by_name_or_index_and_the_test_split_is_another(tmp_path: Path) -> None:
+def test_a_class_has_a_name_and_an_index_and_the_test_split_is_read(tmp_path: Path) -> None:
     large, labels = write_mnist(tmp_path, "FashionMNIST")
     overrides = ("data.name=FashionMNIST", "model.class_names=null", "n_images=5")
     by_name = resolve(settings(tmp_path, *overrides, "class_name=Trouser"))
@@ -111,8 +111,8 @@ def test_a_class_is_known_by_name_or_index_and_the_test_split_is_another(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
-def test_cifars_batches_are_read(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision takes the published files only, by checksum: here it is told those of ours."""
+def test_the_batches_of_cifar_are_read(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision accepts only files with known checksums, so the test replaces the known ones."""
     dataset = getattr(datasets, name)
     rng, n_classes = np.random.default_rng(0), 10 if name == "CIFAR10" else 100
     key, names = ("labels", "label_names") if name == "CIFAR10" else ("fine_labels", "fine_label_names")
@@ -135,9 +135,9 @@ def test_cifars_batches_are_read(tmp_path: Path, name: str, monkeypatch: pytest.
     np.testing.assert_array_equal(pixels_of(images)[0], first[3].reshape(3, 32, 32).transpose(1, 2, 0))
 
 
-def test_svhns_matrix_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 60), dtype=np.uint8)
-    labels = np.arange(60) % 10 + 1  # its own way of writing 0 is 10
+    labels = np.arange(60) % 10 + 1  # SVHN stores the digit 0 as 10
     savemat(tmp_path / "train_32x32.mat", {"X": pixels, "y": labels[:, None]})
     digest = hashlib.md5((tmp_path / "train_32x32.mat").read_bytes()).hexdigest()
     split_list = {**datasets.SVHN.split_list, "train": ["", "train_32x32.mat", digest]}
@@ -146,7 +146,7 @@ def test_svhns_matrix_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_array_equal(pixels_of(images)[1], pixels[..., 19])
 
 
-def test_imagenette_and_imagenet_are_read_where_they_lie(tmp_path: Path) -> None:
+def test_imagenet_is_read_and_names_that_occur_twice_are_replaced(tmp_path: Path) -> None:
     wnids = {"n01440764": ("tench", "Tinca tinca"), "n02012849": ("crane",), "n03126707": ("crane",)}
     for place, wnid in enumerate(wnids):
         for index in range(5):
@@ -157,13 +157,13 @@ def test_imagenette_and_imagenet_are_read_where_they_lie(tmp_path: Path) -> None
     (tmp_path / "imagenette2-160" / "train").mkdir()
     torch.save((wnids, []), tmp_path / "meta.bin")
     imagenet = settings(tmp_path, "data.name=ImageNet", "data.split=test", "n_images=5", "class_name=n02012849")
-    # Two classes are called crane: they go by their codes.
+    # Two classes are called crane: their WordNet ids are used instead.
     assert source_for(imagenet.data, tmp_path).class_names() == ("tench", "n02012849", "n03126707")
     images = fetch(imagenet, tmp_path / "set")
     assert images.paths[0].read_bytes() == photograph(10)
     with pytest.raises(InputError) as caught:
         fetch(settings(tmp_path, "data.name=ImageNet", "data.split=train", "n_images=5"), tmp_path / "none")
-    assert str(caught.value).startswith(f"data.root must hold torchvision's ImageNet, train; got {tmp_path} (")
+    assert str(caught.value).startswith(f"data.root must contain torchvision's ImageNet, split train; got {tmp_path} (")
 
 
 def test_imagenette_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_imagenette_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [path.read_bytes() for path in images.paths] == [photograph(index) for index in range(5)]
 
 
-def test_an_image_folder_is_walked_through(tmp_path: Path) -> None:
+def test_an_image_folder_is_read_recursively(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for index in range(5):
             folder = tmp_path / "photos" / name / f"batch{index % 2}"
@@ -186,18 +186,18 @@ def test_an_image_folder_is_walked_through(tmp_path: Path) -> None:
     assert {record.class_name for record in fetch(wanted, tmp_path / "outside").records} == {"dog"}
 
 
-def test_what_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
+def test_the_message_for_a_missing_data_set_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         fetch(settings(tmp_path, "data.name=MNIST", "class_name=3"), tmp_path / "set")
     assert str(caught.value) == (
-        f"data.root must hold torchvision's MNIST, train; got {tmp_path} (Dataset not found. You can use download=True "
-        "to download it). Set data.download=true, or set data.root."
+        f"data.root must contain torchvision's MNIST, split train; got {tmp_path} (Dataset not found. You can use "
+        "download=True to download it). Set data.download=true, or set data.root."
     )
 
 
-def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_for_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(InputError) as caught:
         fetch(settings(tmp_path, "data.name=MNIST", "class_name=3", "data.download=true"), tmp_path / "set")
-    assert str(caught.value).startswith("torchvision's MNIST, train must be downloadable; got ")
+    assert str(caught.value).startswith("torchvision's MNIST, split train must be downloadable; got ")
     assert "\n" not in str(caught.value)

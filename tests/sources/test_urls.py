@@ -1,4 +1,4 @@
-"""A list of 400 addresses on a server that misbehaves in every way we know."""
+"""A list of 400 URLs on a server with all kinds of failures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stall(server: Server, handler: Handler) -> None:
 
 
 def half_a_body(handler: Handler, body: bytes) -> None:
-    """Announce the whole, send half, hang up."""
+    """Announce the whole body, send half of it, and close the connection."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
@@ -57,35 +57,35 @@ def endless(server: Server, handler: Handler) -> None:
         handler.wfile.write(bytes(65536))
 
 
-# What becomes of each kind of address that gives nothing, as the report says it.
+# The reason in the report for each kind of failure.
 BAD = {
     "404": "HTTP 404",
     "410": "HTTP 410",
     "500": "HTTP 500",
-    "429forever": "HTTP 429, to be asked again in 3600 s",
-    "stall": "no answer within 1.5 s",
+    "429forever": "HTTP 429, retry after 3600 s",
+    "stall": "no response within 1.5 s",
     "hangup": "broken connection (RemoteProtocolError)",
-    "halfjpeg": "broken (image file is truncated",
+    "halfjpeg": "damaged (image file is truncated",
     "page": "not an image (a web page)",
     "empty": "empty",
-    "noise": "not an image (3000 bytes of something else)",
+    "noise": "not an image (3000 bytes in an unknown format)",
     "loop": "more than 5 redirects",
     "private": "refused: 127.0.0.2 is not a public address (data.web.allow_networks)",
     "metadata": "refused: 169.254.169.254 is not a public address (data.web.allow_networks)",
-    "file": "refused: only http and https are asked, not ftp",
-    "bomb": "more than 50000000 pixels",
+    "file": "refused: only http and https are supported, not ftp",
+    "bomb": "too large (more than 50000000 pixels)",
     "endless": "more than 300000 bytes",
-    "gzip": "a compressed body, which was not asked for",
-    "tiny": "too small (9 x 9 pixels, at least 32 a side)",
-    "moving": "2 frames or pages, not one picture",
-    "placeholder": "a placeholder (the same bytes at 5 addresses)",
+    "gzip": "compressed body, which was not requested",
+    "tiny": "too small (9 x 9 pixels, at least 32 per side)",
+    "moving": "not a single image (2 frames or pages)",
+    "placeholder": "placeholder image (the same bytes in 5 entries)",
 }  # fmt: skip
 
 
 def misbehave(server: Server, handler: Handler, path: str) -> None:
     _, kind, number = path.split("/")
     seed = int(number.partition(".")[0])
-    n_asked = server.asked[path]
+    n_requests = server.requests[path]
     if kind == "good":
         handler.send(photograph(seed))
     elif kind == "slow":
@@ -96,11 +96,11 @@ def misbehave(server: Server, handler: Handler, path: str) -> None:
     elif kind == "moved":
         handler.send(b"", 302, Location=f"/good/{seed}.jpg")
     elif kind == "500twice":
-        handler.send(b"", 500) if n_asked <= 2 else handler.send(photograph(seed))
+        handler.send(b"", 500) if n_requests <= 2 else handler.send(photograph(seed))
     elif kind == "429once":
-        handler.send(b"", 429, Retry_After="1") if n_asked == 1 else handler.send(photograph(seed))
+        handler.send(b"", 429, Retry_After="1") if n_requests == 1 else handler.send(photograph(seed))
     elif kind == "hanguponce":
-        half_a_body(handler, photograph(seed)) if n_asked == 1 else handler.send(photograph(seed))
+        half_a_body(handler, photograph(seed)) if n_requests == 1 else handler.send(photograph(seed))
     elif kind in ("404", "410", "500"):
         handler.send(b"", int(kind))
     elif kind == "429forever":
@@ -154,7 +154,7 @@ def server() -> Iterator[Server]:
 
 
 def paths() -> list[str]:
-    """300 addresses that end well, if not all at once, and 100 that do not, shuffled together."""
+    """300 paths that give an image, some only after a retry, mixed with 100 paths that do not."""
     odd = ("slow", "octets", "moved", "500twice", "429once", "hanguponce")
     good = [f"/{odd[index // 5]}/{index}.jpg" if index < 30 else f"/good/{index}.jpg" for index in range(N_GOOD)]
     kinds = list(BAD) * (N_BAD // len(BAD))
@@ -183,7 +183,7 @@ def fetch(settings: Settings, folder: Path) -> ImageSet:
     return download.run(download.select(settings), folder=folder, progress=lambda done, total: None)
 
 
-def test_the_good_ones_come_in_order_and_every_failure_is_named(server: Server, tmp_path: Path) -> None:
+def test_the_images_are_in_order_and_the_reason_of_each_failure_is_reported(server: Server, tmp_path: Path) -> None:
     settings = wanted(server, tmp_path, f"n_images={N_GOOD}", "data.web.timeout=1.5")
     images = fetch(settings, tmp_path / "set")
     expected = [path for path in paths() if path.split("/")[1] not in BAD]
@@ -204,8 +204,8 @@ def test_the_good_ones_come_in_order_and_every_failure_is_named(server: Server, 
     assert all(agent.startswith("pcace/") for agent in server.agents)
 
 
-def test_the_network_has_no_say_in_what_is_taken(tmp_path: Path) -> None:
-    """The same list from a server that answers in another order gives the same set."""
+def test_the_speed_of_the_servers_does_not_change_the_image_set(tmp_path: Path) -> None:
+    """The same list gives the same set if the responses arrive in another order."""
     listed = [f"/{'404' if index % 4 == 1 else 'slow'}/{index}.jpg" for index in range(40)]
     sets = []
     for name, per_host in (("one", 1), ("many", 16)):
@@ -214,14 +214,14 @@ def test_the_network_has_no_say_in_what_is_taken(tmp_path: Path) -> None:
             settings = wanted(server, tmp_path / name, "n_images=20", f"data.web.per_host={per_host}", listed=listed)
             images = fetch(settings, tmp_path / name / "set")
             sets.append([record.sha256 for record in images.records])
-            # Not one more was asked for than it took: 20 good ones and the dead ones among them.
-            assert server.n_asked == 27
-            assert server.most_at_once <= per_host
+            # No more requests than necessary: 20 images and the failures before the last of them.
+            assert server.n_requests == 27
+            assert server.max_active <= per_host
     assert sets[0] == sets[1]
 
 
 def in_a_process(tmp_path: Path, name: str, *overrides: str) -> list[str]:
-    """The command that brings the list's pictures and prints the process's high-water mark of memory, in KiB."""
+    """A command that downloads the images of the list and prints the peak memory of its process in KiB."""
     code = (
         "import sys; from pathlib import Path; from pipeline.config import compose_settings;"
         "from pipeline.stages import download; settings = compose_settings(sys.argv[2:]);"
@@ -229,16 +229,16 @@ def in_a_process(tmp_path: Path, name: str, *overrides: str) -> list[str]:
         "download.run(download.select(settings), folder=folder, progress=lambda done, total: None);"
         "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
-    asked = [f"paths.outputs={tmp_path / 'outputs'}", "data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK]
-    return [sys.executable, "-c", code, str(tmp_path / name), *asked, "class_name=8", *overrides]
+    settings = [f"paths.outputs={tmp_path / 'outputs'}", "data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK]
+    return [sys.executable, "-c", code, str(tmp_path / name), *settings, "class_name=8", *overrides]
 
 
-def test_what_a_killed_run_has_finished_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+def test_images_that_a_killed_run_has_downloaded_are_not_requested_again(server: Server, tmp_path: Path) -> None:
     settings = wanted(server, tmp_path, "n_images=60", listed=[f"/slow/{index}.jpg" for index in range(60)])
     command = in_a_process(tmp_path, "killed", "data.web.per_host=2", "n_images=60")
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
-        while server.n_asked < 30:
+        while server.n_requests < 30:
             assert process.poll() is None
             time.sleep(0.01)
     finally:
@@ -247,17 +247,17 @@ def test_what_a_killed_run_has_finished_is_not_asked_for_again(server: Server, t
     parts = tmp_path / "outputs" / "downloads" / "parts"
     finished = [path for path in parts.parent.glob("??/*") if path.is_file()]
     assert 20 <= len(finished) <= 40
-    before = server.asked.copy()
+    before = server.requests.copy()
     images = fetch(settings, tmp_path / "again")
     assert len(images) == 60
-    asked_again = sum((server.asked - before).values())
-    assert asked_again == 60 - len(finished)
+    n_requests = sum((server.requests - before).values())
+    assert n_requests == 60 - len(finished)
 
 
 def test_memory_stays_below_a_gigabyte(server: Server, tmp_path: Path) -> None:
-    """Endless bodies and bombs beside good pictures, in a process of their own.
+    """Download endless bodies and decompression bombs among valid images, in a separate process.
 
-    Its high-water mark is the kernel's VmHWM: `ru_maxrss` is handed down by the process that started it.
+    The peak memory is the kernel's VmHWM: `ru_maxrss` is inherited from the process that started this one.
     """
     listed = [f"/{kind}/{index}.jpg" for index in range(8) for kind in ("endless", "bomb", "good")]
     wanted(server, tmp_path, listed=listed)
@@ -267,44 +267,44 @@ def test_memory_stays_below_a_gigabyte(server: Server, tmp_path: Path) -> None:
     assert int(done.stdout) < 1024**2  # KiB
 
 
-def test_a_damaged_download_is_brought_again(server: Server, tmp_path: Path) -> None:
+def test_a_damaged_file_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     settings = wanted(server, tmp_path, "n_images=5", listed=[f"/good/{index}.jpg" for index in range(5)])
     fetch(settings, tmp_path / "first")
     kept = sorted(path for path in (tmp_path / "outputs" / "downloads").glob("??/*"))
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     images = fetch(settings, tmp_path / "second")
-    assert sorted(server.asked.values()) == [1, 1, 1, 1, 2]
+    assert sorted(server.requests.values()) == [1, 1, 1, 1, 2]
     assert [path.read_bytes() for path in images.paths] == [photograph(index) for index in range(5)]
 
 
-def test_too_few_good_ones_are_refused_with_a_summary(server: Server, tmp_path: Path) -> None:
+def test_the_message_for_too_few_images_summarizes_the_reasons(server: Server, tmp_path: Path) -> None:
     listed = [f"/good/{index}.jpg" for index in range(6)] + ["/404/6.jpg", "/404/7.jpg", "/page/8.jpg", "/good/0.jpg"]
     settings = wanted(server, tmp_path, "n_images=8", listed=listed)
     with pytest.raises(InputError) as caught:
         fetch(settings, tmp_path / "set")
     assert str(caught.value) == (
-        f"n_images must be at most 6; got 8 (urls {tmp_path / 'CLASS.txt'}: 10 addresses, 2 HTTP 404, 1 not an image, "
-        "1 the same address as number 3). Lower it or add addresses; "
-        f"{tmp_path / 'outputs' / 'downloads' / 'CLASS.report.csv'} names each."
+        f"n_images must be at most 6; got 8 (urls {tmp_path / 'CLASS.txt'}: 10 entries, of which failed: 2 x HTTP 404, "
+        "1 x duplicate entry, 1 x not an image). Lower it or add entries; "
+        f"{tmp_path / 'outputs' / 'downloads' / 'CLASS.report.csv'} lists the reasons."
     )
     assert (tmp_path / "outputs" / "downloads" / "CLASS.report.csv").read_text().count("HTTP 404") == 2
 
 
-def test_what_may_pass_is_asked_for_again_and_what_will_not_is_not(server: Server, tmp_path: Path) -> None:
+def test_only_transient_failures_are_retried(server: Server, tmp_path: Path) -> None:
     listed = ["/500/0.jpg", "/404/1.jpg", "/page/2.jpg", "/hangup/3.jpg", *(f"/good/{k}.jpg" for k in range(4, 9))]
     fetch(wanted(server, tmp_path, "n_images=5", listed=listed), tmp_path / "set")
-    assert [server.asked[path] for path in listed[:5]] == [4, 1, 1, 4, 1]
+    assert [server.requests[path] for path in listed[:5]] == [4, 1, 1, 4, 1]
 
 
-def test_a_body_that_drips_ends_with_its_time(server: Server, tmp_path: Path) -> None:
+def test_a_slow_body_is_cut_off_after_the_time_limit(server: Server, tmp_path: Path) -> None:
     listed = [f"/drip/{index}.jpg" for index in range(2)] + [f"/good/{index}.jpg" for index in range(5)]
-    began = time.monotonic()
+    start = time.monotonic()
     images = fetch(wanted(server, tmp_path, "n_images=5", "data.web.max_seconds=1", listed=listed), tmp_path / "set")
-    assert time.monotonic() - began < 10
-    assert (images.folder / "report.csv").read_text().count("not done after 1 s") == 2
+    assert time.monotonic() - start < 10
+    assert (images.folder / "report.csv").read_text().count("not finished after 1 s") == 2
 
 
-def test_a_host_that_asks_for_a_pause_is_given_it(server: Server, tmp_path: Path) -> None:
+def test_the_time_in_retry_after_is_waited_for(server: Server, tmp_path: Path) -> None:
     listed = ["/429once/0.jpg", *(f"/good/{index}.jpg" for index in range(1, 5))]
     fetch(wanted(server, tmp_path, "n_images=5", "data.web.per_host=1", listed=listed), tmp_path / "set")
     assert server.times[1] - server.times[0] >= 1
@@ -313,12 +313,12 @@ def test_a_host_that_asks_for_a_pause_is_given_it(server: Server, tmp_path: Path
 def test_loopback_is_refused_unless_it_is_allowed(server: Server, tmp_path: Path) -> None:
     listed = [f"/good/{index}.jpg" for index in range(5)]
     settings = wanted(server, tmp_path, "n_images=5", "data.web.allow_networks=[]", listed=listed)
-    with pytest.raises(InputError, match=r"5 addresses, 5 refused: 127\.0\.0\.1 is not a public address"):
+    with pytest.raises(InputError, match=r"5 entries, of which failed: 5 x refused: 127\.0\.0\.1 is not a public addr"):
         fetch(settings, tmp_path / "set")
-    assert not server.asked
+    assert not server.requests
 
 
-def test_a_csv_has_a_column_of_addresses_and_passwords_are_not_written_down(server: Server, tmp_path: Path) -> None:
+def test_a_csv_has_a_column_of_urls_and_passwords_are_not_written(server: Server, tmp_path: Path) -> None:
     with_user = server.url.replace("//", "//me:secret@")
     rows = "".join(f"{index},{with_user}/good/{index}.jpg\n" for index in range(5))
     (tmp_path / "images.csv").write_text(f"n,link\n{rows}9,\n")
@@ -330,7 +330,8 @@ def test_a_csv_has_a_column_of_addresses_and_passwords_are_not_written_down(serv
     with pytest.raises(InputError) as caught:
         fetch(wanted(server, tmp_path, f"data.file={tmp_path / 'images.csv'}"), tmp_path / "none")
     assert str(caught.value) == (
-        f"data.column must name a column of the table; got 'url' (urls {tmp_path / 'images.csv'}). There are: n, link."
+        f"data.column must name a column of the table; got 'url' (urls {tmp_path / 'images.csv'}). "
+        "The columns are: n, link."
     )
 
 
@@ -338,31 +339,31 @@ def identity(settings: Settings) -> dict[str, object]:
     return download.select(settings).identity()
 
 
-def test_the_key_holds_what_is_asked_for(server: Server, tmp_path: Path) -> None:
+def test_the_key_depends_on_the_requests_and_the_rules_for_images(server: Server, tmp_path: Path) -> None:
     before = identity(wanted(server, tmp_path, "n_images=5"))
     (tmp_path / "other").mkdir()
     assert identity(wanted(server, tmp_path / "other", "n_images=5", "data.web.concurrency=2")) == before
     for change in ("data.web.snapshot=2026-11", "data.web.min_side=64", "n_images=6", "data.select=random"):
         assert identity(wanted(server, tmp_path, "n_images=5", change)) != before
     assert identity(wanted(server, tmp_path, "n_images=5", listed=paths()[1:])) != before
-    assert not server.asked
+    assert not server.requests
     with pytest.raises(InputError) as caught:
         identity(wanted(server, tmp_path, "data.images_from=balanced"))
     assert str(caught.value) == (
-        "data.images_from must be class where the source knows no classes; got balanced "
-        f"(urls {tmp_path / 'CLASS.txt'}). Use a source with classes: a folder with a subfolder each, or a manifest "
-        "with a class column."
+        "data.images_from must be class for a source without classes; got balanced "
+        f"(urls {tmp_path / 'CLASS.txt'}). Use a source with classes: a folder with one subfolder per class, or a "
+        "manifest with a class column."
     )
 
 
-def test_another_snapshot_asks_anew(server: Server, tmp_path: Path) -> None:
+def test_another_snapshot_downloads_the_images_again(server: Server, tmp_path: Path) -> None:
     listed = [f"/good/{index}.jpg" for index in range(5)]
     fetch(wanted(server, tmp_path, "n_images=5", listed=listed), tmp_path / "first")
     fetch(wanted(server, tmp_path, "n_images=5", "data.web.snapshot=again", listed=listed), tmp_path / "second")
-    assert set(server.asked.values()) == {2}
+    assert set(server.requests.values()) == {2}
 
 
-def test_a_random_choice_is_the_seeds_and_in_the_lists_order(server: Server, tmp_path: Path) -> None:
+def test_a_random_choice_depends_on_the_seed_and_keeps_the_order_of_the_list(server: Server, tmp_path: Path) -> None:
     listed = [f"/good/{index}.jpg" for index in range(40)]
     taken = []
     for seed in (1, 1, 2):
@@ -375,11 +376,11 @@ def test_a_random_choice_is_the_seeds_and_in_the_lists_order(server: Server, tmp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("\n# nothing\n", "data.file must hold addresses; got {file}, which has none."),
-        (None, "data.file must be a file; got {file} (there is none)."),
+        ("\n# nothing\n", "data.file must contain at least one URL; got {file}, which has none."),
+        (None, "data.file must be an existing file; got {file}."),
     ],
 )
-def test_a_list_without_addresses_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+def test_a_list_without_urls_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     file = tmp_path / "list.txt"
     if text is not None:
         file.write_text(text)

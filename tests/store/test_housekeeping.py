@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import SettingsError
 from pipeline.store import ArtifactKey, Store, artifact_key
-from pipeline.store.__main__ import main, shown_size, size_in_bytes
+from pipeline.store.__main__ import formatted_size, main, size_in_bytes
 from pipeline.store.housekeeping import collect, entries
 
 READS = {"network": {"name": "digits_cnn", "weights": "f" * 64}, "layer": "conv1", "dtype": "float32"}
@@ -20,7 +20,7 @@ def key(number: int) -> ArtifactKey:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Four artifacts of 1,000 bytes, the first used longest ago."""
+    """Four artifacts of 1,000 bytes, of which the first is the least recently used."""
     store = Store(tmp_path / "store")
     with store:
         for number in range(4):
@@ -38,22 +38,22 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, st
     return end.value.code, captured.out.splitlines(), captured.err.splitlines()
 
 
-def test_what_was_used_longest_ago_goes_first(store: Store) -> None:
+def test_the_least_recently_used_artifacts_are_removed(store: Store) -> None:
     size = next(entries(store)).size
-    removed, in_use = collect(store, keep=2 * size + 100)  # descriptions differ by a digit or two
+    removed, in_use = collect(store, keep=2 * size + 100)  # the sizes of the descriptions differ by a few bytes
     assert [entry.name for entry in removed] == [str(key(0)), str(key(1))]
     assert in_use == []
     assert {entry.name for entry in entries(store)} == {str(key(2)), str(key(3))}
     assert list(store.root.glob("tmp/*")) == []
 
 
-def test_use_is_remembered(store: Store) -> None:
+def test_finding_an_artifact_counts_as_use(store: Store) -> None:
     store.find(key(0))
     removed, _ = collect(store, keep=3 * next(entries(store)).size + 100)
     assert [entry.name for entry in removed] == [str(key(1))]
 
 
-def test_what_a_run_uses_stays(store: Store) -> None:
+def test_artifacts_in_use_are_not_removed(store: Store) -> None:
     with Store(store.root) as used:
         used.find(key(1))
         removed, in_use = collect(store, keep=0)
@@ -63,7 +63,7 @@ def test_what_a_run_uses_stays(store: Store) -> None:
     assert [entry.name for entry in removed] == [str(key(1))]
 
 
-def test_what_killed_runs_left_goes_with_it(store: Store) -> None:
+def test_incomplete_artifacts_of_killed_runs_are_removed(store: Store) -> None:
     (store.root / "tmp" / "score-0123").mkdir(parents=True)
     collect(store, keep=2**40)
     assert list(store.root.glob("tmp/*")) == []
@@ -73,11 +73,11 @@ def test_what_killed_runs_left_goes_with_it(store: Store) -> None:
 def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = call(capsys, monkeypatch, store, "ls")
     assert (code, err) == (0, [])
-    assert out[0].split() == ["artifact", "size", "took", "last", "used", "made", "from"]
+    assert out[0].split() == ["artifact", "size", "duration", "last", "used", "computed", "from"]
     assert out[1].split()[0].startswith("activate/")
-    made_from = out[1].split()[7:]
-    assert made_from[:3] == ["name=digits_cnn", "weights=ffffffff", "layer=conv1"]
-    assert made_from[3].startswith("target_class=")
+    computed_from = out[1].split()[7:]
+    assert computed_from[:3] == ["name=digits_cnn", "weights=ffffffff", "layer=conv1"]
+    assert computed_from[3].startswith("target_class=")
     assert out[-1].startswith("4 artifacts, ")
 
     assert call(capsys, monkeypatch, store, "verify")[0] == 0
@@ -85,8 +85,8 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str], monkeypa
     code, out, _ = call(capsys, monkeypatch, store, "verify")
     assert code == 1
     assert out == [
-        f"{key(2)} is damaged: maps holds other bytes than were written. The next run that needs it computes it again.",
-        f"3 of 4 artifacts are as they were written ({store.root}).",
+        f"{key(2)} is damaged: maps does not match its checksum. The next run that needs it computes it again.",
+        f"3 of 4 artifacts match their checksums ({store.root}).",
     ]
 
     code, out, _ = call(capsys, monkeypatch, store, "rm", str(key(2))[:15])
@@ -95,31 +95,31 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str], monkeypa
     code, _, err = call(capsys, monkeypatch, store, "rm", "activate")
     assert code == 1
     assert err == [
-        f"error: KEY must be the name of one artifact, or how it starts; got 'activate' (3 of them in {store.root}). "
-        "`python -m pipeline.store ls` lists them."
+        f"error: KEY must be the name of exactly one artifact, or its beginning; got 'activate' (3 artifacts in "
+        f"{store.root}). `python -m pipeline.store ls` lists the names."
     ]
     with Store(store.root) as used:
         used.find(key(3))
         code, _, err = call(capsys, monkeypatch, store, "rm", str(key(3)))
     assert code == 1
-    assert err == [f"error: KEY must be an artifact that no run uses; got {key(3)}. Wait for the run to end."]
+    assert err == [f"error: KEY must be an artifact that is not in use; got {key(3)}. Wait until the run ends."]
 
     code, out, _ = call(capsys, monkeypatch, store, "gc", "--keep", "1KiB")
     assert code == 0
     assert out[-1].startswith("3 artifacts removed, 0 B left in ")
     code, _, err = call(capsys, monkeypatch, store, "gc", "--keep", "5GB")
     assert code == 1
-    assert err == ["error: --keep must be a number and one of B, KiB, MiB, GiB, TiB; got 5GB. Try --keep 5GiB."]
+    assert err == ["error: --keep must be a number with a unit (B, KiB, MiB, GiB, TiB); got 5GB. Example: --keep 5GiB."]
 
 
 @pytest.mark.parametrize(("text", "size"), [("5GiB", 5 * 2**30), ("300 MiB", 300 * 2**20), ("0B", 0), ("1.5KiB", 1536)])
-def test_sizes_are_read_and_written_as_people_do(text: str, size: int) -> None:
+def test_sizes_are_parsed_and_formatted(text: str, size: int) -> None:
     assert size_in_bytes(text) == size
-    assert shown_size(5 * 2**30) == "5.0 GiB"
-    assert shown_size(12) == "12 B"
+    assert formatted_size(5 * 2**30) == "5.0 GiB"
+    assert formatted_size(12) == "12 B"
 
 
 @pytest.mark.parametrize("text", ["5", "GiB", "-1GiB", "5 gib"])
-def test_other_sizes_are_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(SettingsError):
         size_in_bytes(text)

@@ -5,14 +5,14 @@ from pipeline.store import artifact_key
 UPSTREAM = artifact_key("activate", 1, {"layer": "conv1"}, {})
 
 
-def test_the_same_description_is_the_same_key_whatever_its_order() -> None:
+def test_the_order_of_settings_does_not_change_the_key() -> None:
     one = artifact_key("reduce", 1, {"a": 1, "b": [2.5, None]}, {"activate": UPSTREAM})
     two = artifact_key("reduce", 1, {"b": [2.5, None], "a": 1}, {"activate": UPSTREAM})
     assert one == two
     assert str(one) == f"reduce/{one.digest[:20]}"
 
 
-def test_stage_version_settings_and_upstream_each_change_the_key() -> None:
+def test_stage_version_settings_and_upstream_artifacts_change_the_key() -> None:
     other_upstream = artifact_key("activate", 1, {"layer": "conv2"}, {})
     keys = {
         artifact_key("reduce", 1, {"n_components": 3}, {"activate": UPSTREAM}).digest,

@@ -31,7 +31,7 @@ def filled(store: Store, key: ArtifactKey = KEY, text: str = "values") -> Path:
     return folder
 
 
-def test_what_is_created_is_found_and_described(tmp_path: Path) -> None:
+def test_an_artifact_is_found_and_described(tmp_path: Path) -> None:
     folder = filled(Store(tmp_path))
     description = json.loads((folder / "artifact.json").read_text())
     assert (description["stage"], description["digest"]) == ("reduce", KEY.digest)
@@ -40,11 +40,11 @@ def test_what_is_created_is_found_and_described(tmp_path: Path) -> None:
     assert description["files"] == {"values.txt": {"size": 6, "sha256": digest}}
 
 
-def test_nothing_is_found_before(tmp_path: Path) -> None:
+def test_an_artifact_that_was_not_computed_is_not_found(tmp_path: Path) -> None:
     assert Store(tmp_path / "never").find(KEY) is None
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failure_leaves_no_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
     def fail(folder: Path) -> None:
@@ -57,18 +57,18 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [LOCK]
 
 
-HARM = {
-    "truncate": (lambda folder: os.truncate(folder / "values.txt", 2), "values.txt has 2 bytes where 6 were written"),
-    "grow": (lambda folder: os.truncate(folder / "values.txt", 9), "values.txt has 9 bytes where 6 were written"),
-    "evaluate": (
+DAMAGE = {
+    "truncate": (lambda folder: os.truncate(folder / "values.txt", 2), "values.txt has 2 bytes instead of 6"),
+    "grow": (lambda folder: os.truncate(folder / "values.txt", 9), "values.txt has 9 bytes instead of 6"),
+    "remove": (
         lambda folder: (folder / "values.txt").unlink(),
         "values.txt cannot be read (No such file or directory)",
     ),
-    "flip": (lambda folder: flip(folder / "values.txt", 3), "values.txt holds other bytes than were written"),
+    "flip": (lambda folder: flip(folder / "values.txt", 3), "values.txt does not match its checksum"),
     "describe": (lambda folder: (folder / "artifact.json").write_text("{"), "artifact.json cannot be read"),
     "redescribe": (
         lambda folder: flip(folder / "artifact.json", (folder / "artifact.json").read_bytes().index(b"20")),
-        "artifact.json holds other bytes than were written",
+        "artifact.json does not match its checksum",
     ),
 }
 
@@ -79,24 +79,24 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", HARM)
-def test_damage_is_noticed_named_and_mended(tmp_path: Path, harm: str) -> None:
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_artifact_is_reported_and_computed_again(tmp_path: Path, damage: str) -> None:
     notes: list[str] = []
     store = Store(tmp_path, notes.append)
-    do, reason = HARM[harm]
+    do, reason = DAMAGE[damage]
     do(filled(store))
     assert store.find(KEY) is None
-    assert (filled(store, text="anew") / "values.txt").read_text() == "anew"
+    assert (filled(store, text="again") / "values.txt").read_text() == "again"
     assert notes == [f"{KEY} is damaged: {reason}. It is computed again."]
 
 
-def test_the_artifact_of_another_key_is_not_taken_for_this_one(tmp_path: Path) -> None:
+def test_the_artifact_of_another_key_is_not_accepted(tmp_path: Path) -> None:
     store, other = Store(tmp_path), artifact_key("reduce", 1, {"n_components": 4}, {})
     filled(store, other).rename(tmp_path / str(KEY))
     assert store.find(KEY) is None
 
 
-def test_of_large_files_the_ends_are_compared_on_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_of_large_files_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(description, "FULLY_CHECKED_BYTES", 2**20)
     store, size = Store(tmp_path), 8 * 2**20
     folder, _ = store.obtain(KEY, lambda folder: (folder / "maps.npy").write_bytes(os.urandom(size)))
@@ -108,12 +108,12 @@ def test_of_large_files_the_ends_are_compared_on_use(tmp_path: Path, monkeypatch
     assert store.find(KEY) == folder
 
 
-def test_of_many_that_want_an_artifact_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
+def test_one_thread_computes_an_artifact_and_the_others_wait(tmp_path: Path) -> None:
     made, notes, found = [], [], []
 
     def make(folder: Path) -> None:
         made.append(folder)
-        time.sleep(0.3)  # long enough for the others to come
+        time.sleep(0.3)  # long enough for the other threads to start
         (folder / "values.txt").write_text("the same")
 
     def want() -> None:
@@ -136,7 +136,7 @@ def test_of_many_that_want_an_artifact_one_makes_it_and_the_others_wait(tmp_path
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def _make_for_ever(root: Path, ready: Path) -> None:
+def _compute_without_end(root: Path, ready: Path) -> None:
     def fill(folder: Path) -> None:
         (folder / "half").write_text("written")
         ready.touch()
@@ -145,9 +145,9 @@ def _make_for_ever(root: Path, ready: Path) -> None:
     Store(root).obtain(KEY, fill)
 
 
-def test_the_lock_of_an_owner_that_was_killed_is_taken_over(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     owner = multiprocessing.get_context("spawn").Process(
-        target=_make_for_ever, args=(tmp_path / "store", tmp_path / "ready")
+        target=_compute_without_end, args=(tmp_path / "store", tmp_path / "ready")
     )
     owner.start()
     while not (tmp_path / "ready").exists():
@@ -163,7 +163,7 @@ def test_the_lock_of_an_owner_that_was_killed_is_taken_over(tmp_path: Path) -> N
     assert notes == []
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+def test_the_message_for_a_full_disk_is_one_line(tmp_path: Path) -> None:
     store = Store(tmp_path)
 
     def fail(folder: Path) -> None:
@@ -172,36 +172,36 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         store.obtain(KEY, fail)
     assert str(caught.value) == (
-        f"the disk must have room for the reduce stage; it is full ({tmp_path}). Free some space, or set "
-        "paths.outputs to another disk, and run again: what is finished stays."
+        f"the disk must have room for the reduce stage; got a full disk ({tmp_path}). Free some space or set "
+        "paths.outputs to another disk, and run again: finished stages are kept."
     )
     assert store.find(KEY) is None
 
 
-def test_a_store_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match=r"^paths\.outputs must be a folder that can be written to; got "):
+    with pytest.raises(StorageError, match=r"^paths\.outputs must be a writable folder; got "):
         filled(Store(tmp_path / "file"))
 
 
-def test_maps_that_do_not_fit_the_disk_are_refused_not_fatal(small_disk: Path) -> None:
+def test_maps_that_do_not_fit_on_the_disk_raise_an_error(small_disk: Path) -> None:
     from pipeline.artifacts import Workspace
 
     def fill(folder: Path) -> None:
         Workspace(folder).empty("maps.npy", (8, 8, 200, 200))[:] = 1.0
 
     store = Store(small_disk)
-    # Without taking the space first, writing into the map would kill this process with SIGBUS.
-    with pytest.raises(StorageError, match=r"^the disk must have room for the reduce stage; it is full"):
+    # Without reserving the space first, writing to the memory map would end this process with SIGBUS.
+    with pytest.raises(StorageError, match=r"^the disk must have room for the reduce stage; got a full disk"):
         store.obtain(KEY, fill)
     assert store.find(KEY) is None
     assert filled(store).is_dir()
 
 
-def test_arrays_that_do_not_fit_the_disk_are_refused_in_one_line(small_disk: Path) -> None:
+def test_arrays_that_do_not_fit_on_the_disk_raise_an_error(small_disk: Path) -> None:
     import numpy as np
 
     from pipeline.artifacts import save_array
 
-    with pytest.raises(StorageError, match=r"^the disk must have room for the reduce stage; it is full"):
+    with pytest.raises(StorageError, match=r"^the disk must have room for the reduce stage; got a full disk"):
         Store(small_disk).obtain(KEY, lambda folder: save_array(folder / "values.npy", np.ones(10**6)))
