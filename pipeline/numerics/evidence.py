@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, norm, rankdata
 
 from pipeline.numerics.ace import optimal_transforms, permuted_correlations
+from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.supersmoother import MIN_POINTS
 
 FloatArray = NDArray[np.floating[Any]]
@@ -89,7 +90,8 @@ def permutation_null(
     *,
     seed: int,
     tick: Tick = lambda: None,
-    **solver: Any,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
+    n_threads: int | None = None,
 ) -> dict[str, Null]:
     """Return the null of each channel's statistics under permuted responses, the same for all channels.
 
@@ -107,8 +109,8 @@ def permutation_null(
         Of the permutations.
     tick : callable
         Called once for each permutation's worth of work.
-    **solver
-        Passed to `permuted_correlations`.
+    parameters, n_threads
+        As in `pipeline.numerics.ace.optimal_transforms`.
 
     References
     ----------
@@ -125,7 +127,9 @@ def permutation_null(
             ticked += 1
             tick()
 
-    maximal, first = permuted_correlations(predictors, response, permutations, progress=progress, **solver)
+    maximal, first = permuted_correlations(
+        predictors, response, permutations, parameters=parameters, n_threads=n_threads, progress=progress
+    )
     return {"maximal": _null(observed["maximal"], maximal), "first": _null(observed["first"], first)}
 
 
@@ -154,7 +158,8 @@ def cross_fitted(
     seed: int,
     n_repeats: int = 1,
     tick: Tick = lambda: None,
-    **solver: Any,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
+    n_threads: int | None = None,
 ) -> dict[str, Vector]:
     """Return both statistics of each channel on images its transforms were not fitted to, (n_channels,), in [-1, 1].
 
@@ -164,7 +169,7 @@ def cross_fitted(
 
     Parameters
     ----------
-    predictors, response, tick, **solver
+    predictors, response, tick, parameters, n_threads
         As in `permutation_null`.
     n_folds : int
         At least 2; each must leave 5 images to fit to and hold 3 to read at.
@@ -179,7 +184,9 @@ def cross_fitted(
         for held_out in np.array_split(rng.permutation(len(response)), n_folds):
             is_fitted = np.ones(len(response), dtype=bool)
             is_fitted[held_out] = False
-            found = optimal_transforms(predictors[:, is_fitted], response[is_fitted], **solver)
+            found = optimal_transforms(
+                predictors[:, is_fitted], response[is_fitted], parameters=parameters, n_threads=n_threads
+            )
             for channel, values in enumerate(predictors):
                 phi = [
                     _interpolated(values[held_out, j], values[is_fitted, j], found.phi[channel, :, j])

@@ -25,10 +25,10 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.errors import InputError
 from pipeline.numerics.compiled import compiled
 from pipeline.numerics.lanes import numbers, where
+from pipeline.numerics.parameters import SPANS, check_smoothing
 
 FloatArray = NDArray[np.floating[Any]]
 
-SPANS = (0.05, 0.2, 0.5)  # tweeter, midrange, bass, in shares of the images
 MIN_POINTS = 5  # the smallest window: two neighbours on each side
 SLOPE_THRESHOLD = 1e-3  # windows narrower than this share of x's interquartile range get no slope (eps in supsmu)
 # A point that alone decides the fit at its x has leverage 1; rounding leaves some units of the last place.
@@ -51,15 +51,16 @@ def supersmooth(
     ----------
     x, y : array_like of shape (n_points,)
         Finite; at least 5 points. Points of equal x share their mean smooth. Where all x are equal, it is y's mean.
-    bass : float
-        In [0, 10]: the larger, the smoother, where several spans do about equally well.
-    spans : sequence of 3 floats
-        In (0, 1], rising: shares of the points in the windows tried.
+    bass : float, default=0.0
+        Smoothness, in [0, 10]: larger values prefer longer windows where several do about equally well. 0 is the
+        default of R's ``supsmu``; that of ACE is 5, see `pipeline.numerics.AceParameters`.
+    spans : sequence of 3 floats, default=(0.05, 0.2, 0.5)
+        Widths of the windows that are tried, as shares of the points: increasing, in (0, 1].
 
     Raises
     ------
     InputError
-        If a value is not finite, the lengths differ, or there are fewer than 5 points.
+        If a value is not finite, the lengths differ, there are fewer than 5 points, or a parameter is out of its range.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
@@ -68,6 +69,7 @@ def supersmooth(
         raise InputError(f"x must have at least {MIN_POINTS} points; got {len(x)}.")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError("x and y must be finite; got NaN or infinity.")
+    check_smoothing(bass, spans)
     windows = window_sizes(len(x), spans)
     if np.ptp(x) == 0:
         return np.full(len(x), y.mean())
@@ -86,15 +88,7 @@ def supersmooth(
 
 
 def window_sizes(n_points: int, spans: Sequence[float]) -> NDArray[np.int64]:
-    """Return the number of neighbours on each side of a point, for each span.
-
-    Raises
-    ------
-    InputError
-        If the spans are not three rising shares.
-    """
-    if len(spans) != 3 or not 0 < spans[0] < spans[1] < spans[2] <= 1:
-        raise InputError(f"spans must be three rising shares in (0, 1]; got {tuple(spans)}.")
+    """Return the number of neighbours on each side of a point, for each span."""
     sides = [max(int(0.5 * span * n_points + 0.5), 2) for span in spans]
     return np.array([min(side, (n_points - 1) // 2) for side in sides], dtype=np.int64)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.settings.types import STRICT, NonNegative, Positive, Share
+
+if TYPE_CHECKING:
+    from pipeline.numerics.parameters import AceParameters
 
 MIN_IMAGES = 5  # with fewer, the supersmoother's smallest window (2 neighbours on each side) covers all images
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
@@ -40,6 +43,13 @@ class AceSettings(HalvesSettings):
     permutations: NonNegative
     folds: NonNegative
     repeats: Positive
+
+    @property
+    def parameters(self) -> AceParameters:
+        """The parameters of ACE."""
+        from pipeline.numerics.parameters import AceParameters  # `pipeline.numerics` takes a second to import
+
+        return AceParameters(bass=self.bass, spans=self.spans, delrsq=self.delrsq, maxit=self.maxit, nterm=self.nterm)
 
 
 @dataclass(frozen=True, config=STRICT)

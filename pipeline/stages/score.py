@@ -107,15 +107,13 @@ def _by_ace(
 def _solve(score: AceSettings, values: FloatArray, class_score: FloatArray, progress: Progress) -> AceResult:
     if score.solver == "ace":
         return ace_package.optimal_transforms(
-            values, class_score, delrsq=score.delrsq, maxit=score.maxit, nterm=score.nterm,
-            n_jobs=score.n_jobs or -1, progress=progress,
-        )  # fmt: skip
+            values, class_score, parameters=score.parameters, n_jobs=score.n_jobs or -1, progress=progress
+        )
     return optimal_transforms(values, class_score, **_solver(score))
 
 
 def _solver(score: AceSettings) -> dict[str, Any]:
-    names = ("bass", "spans", "delrsq", "maxit", "nterm")
-    return {**{name: getattr(score, name) for name in names}, "n_threads": score.n_jobs or None}
+    return {"parameters": score.parameters, "n_threads": score.n_jobs or None}
 
 
 def _evidence(
