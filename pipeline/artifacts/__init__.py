@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, Self
 
+from pipeline.arrays import FloatArray
 from pipeline.artifacts.arrays import (
     Ablations,
     AceFit,
     Activations,
     ChannelScores,
-    FloatArray,
     Projections,
     create_maps,
     save_array,

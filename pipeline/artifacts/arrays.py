@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
+from pipeline.arrays import BoolArray, FloatArray, Int64Array
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Activations:
         """Return each channel's mean activation on every image, (n_channels, n_images), float64."""
         return np.stack([np.asarray(maps, dtype=np.float64).mean(axis=(1, 2)) for maps in self.maps])
 
-    def varying(self) -> NDArray[np.bool_]:
+    def varying(self) -> BoolArray:
         """Return for each channel whether any of its pixels differs between images: a channel that does not is dead."""
         return np.array([bool((maps != maps[:1]).any()) for maps in self.maps])
 
@@ -101,7 +101,7 @@ class Projections(_Arrays):
 
     values: FloatArray
     explained_variance_ratio: FloatArray
-    dead: NDArray[np.bool_]
+    dead: BoolArray
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class AceFit(_Arrays):
     """
 
     r_squared: FloatArray
-    iterations: NDArray[np.int64]
+    iterations: Int64Array
     phi: FloatArray
     theta: FloatArray
 
@@ -188,7 +188,7 @@ class ChannelScores:
     """
 
     values: Mapping[str, FloatArray]
-    dead: NDArray[np.bool_]
+    dead: BoolArray
     evidence: Mapping[str, pd.DataFrame]
     curves: Mapping[str, FloatArray]
     fit: AceFit | None = None

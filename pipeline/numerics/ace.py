@@ -18,11 +18,12 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.ace_iterations import (
     Parameters,
@@ -36,7 +37,6 @@ from pipeline.numerics.ace_iterations import (
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.supersmoother import MIN_POINTS, N_TABLE_ROWS, power_of_two_scaled, prepare, window_sizes
 
-FloatArray = NDArray[np.floating[Any]]
 Progress = Callable[[int, int], None]
 CHUNK_SOLVES = 64  # solves between two reports of progress
 
@@ -61,12 +61,12 @@ class AceResult:
         The response's transform, mean 0 and standard deviation 1.
     """
 
-    maximal: NDArray[np.float64]
-    first: NDArray[np.float64]
-    r_squared: NDArray[np.float64]
-    iterations: NDArray[np.int64]
-    phi: NDArray[np.float64]
-    theta: NDArray[np.float64]
+    maximal: Float64Array
+    first: Float64Array
+    r_squared: Float64Array
+    iterations: Int64Array
+    phi: Float64Array
+    theta: Float64Array
 
 
 def maximal_correlation(
@@ -76,7 +76,7 @@ def maximal_correlation(
     statistic: Literal["maximal", "first"] = "maximal",
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
-) -> NDArray[np.float64]:
+) -> Float64Array:
     """Return the maximal correlation of each channel's predictors with the response, (n_channels,), in [0, 1].
 
     ``maximal = corr(phi_1 + ... + phi_p, theta)``; ``first = abs(corr(phi_1, theta))``. The other parameters are those
@@ -133,7 +133,7 @@ def both_correlations(
     *,
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Float64Array]:
     """Return ``{"maximal": ..., "first": ...}``, (n_channels,) each; parameters as in `optimal_transforms`."""
     solver = _Solver(predictors, parameters, n_threads)
     found = solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
@@ -148,7 +148,7 @@ def permuted_correlations(
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
     progress: Progress | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Float64Array, Float64Array]:
     """Return both statistics of each channel for permuted responses: what they are when nothing is there.
 
     What the smoother needs of the predictors is worked out once for all permutations.
@@ -174,7 +174,7 @@ def permuted_correlations(
     return found.maximal, found.first
 
 
-def checked_predictors(predictors: ArrayLike) -> NDArray[np.float64]:
+def checked_predictors(predictors: ArrayLike) -> Float64Array:
     """Return (n_channels, n_images, n_components) as float64, or raise what `optimal_transforms` says."""
     # Writable too: for read-only arrays the solver would be compiled once more.
     values = np.require(predictors, dtype=np.float64, requirements=["C", "W"])
@@ -187,7 +187,7 @@ def checked_predictors(predictors: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def checked_response(response: ArrayLike, n_images: int) -> NDArray[np.float64]:
+def checked_response(response: ArrayLike, n_images: int) -> Float64Array:
     """Return the response as float64, (n_images,), or raise what `optimal_transforms` says."""
     values = np.asarray(response, dtype=np.float64)
     if values.shape != (n_images,):
@@ -203,12 +203,12 @@ def checked_response(response: ArrayLike, n_images: int) -> NDArray[np.float64]:
 class _Found:
     """Results for each channel and response; `phi` and `theta` are of the first response, where asked for."""
 
-    maximal: NDArray[np.float64]
-    first: NDArray[np.float64]
-    r_squared: NDArray[np.float64]
-    iterations: NDArray[np.int64]
-    phi: NDArray[np.float64]
-    theta: NDArray[np.float64]
+    maximal: Float64Array
+    first: Float64Array
+    r_squared: Float64Array
+    iterations: Int64Array
+    phi: Float64Array
+    theta: Float64Array
 
 
 class _Solver:
@@ -229,7 +229,7 @@ class _Solver:
         )
         self.n_threads = n_threads or os.cpu_count() or 1
 
-    def solve(self, responses: NDArray[np.float64], *, transforms: bool, progress: Progress | None = None) -> _Found:
+    def solve(self, responses: Float64Array, *, transforms: bool, progress: Progress | None = None) -> _Found:
         """Return the results for `responses`, (n_responses, n_images), whose rows hold the same values."""
         thetas = power_of_two_scaled(responses)[0]
         orders = np.argsort(thetas, axis=1, kind="stable")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
 
 import numpy as np
 from ace.ace import ACESolver
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
 
+from pipeline.arrays import FloatArray
 from pipeline.errors import InputError
 from pipeline.numerics.ace import AceResult, Progress, checked_predictors, checked_response
 from pipeline.numerics.parameters import AceParameters
 
-FloatArray = NDArray[np.floating[Any]]
 PACKAGE_PARAMETERS = AceParameters(bass=0.0)  # the package has no others for `bass` and `spans`
 
 

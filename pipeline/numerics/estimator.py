@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from pipeline.arrays import Float64Array
 from pipeline.numerics.ace import optimal_transforms
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.supersmoother import MIN_POINTS, supersmooth
 
-Vector = NDArray[np.float64]
-Knots = tuple[Vector, Vector]
+Knots = tuple[Float64Array, Float64Array]
 
 
 class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -101,7 +101,7 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         ValueError
             If y is constant, a value is not finite, there are fewer than 5 samples, or a parameter is out of its range.
         """
-        checked: tuple[Vector, Vector] = validate_data(
+        checked: tuple[Float64Array, Float64Array] = validate_data(
             self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=MIN_POINTS
         )
         predictors, response = checked[0], checked[1].astype(np.float64)
@@ -119,25 +119,25 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         self.n_iter_ = int(found.iterations[0])
         return self
 
-    def transform(self, X: ArrayLike) -> Vector:  # noqa: N803
+    def transform(self, X: ArrayLike) -> Float64Array:  # noqa: N803
         """Return phi_j(x_j), (n_samples, n_features): straight lines between the values seen, held flat outside."""
         check_is_fitted(self)
-        checked: Vector = validate_data(self, X, dtype=np.float64, reset=False)
+        checked: Float64Array = validate_data(self, X, dtype=np.float64, reset=False)
         return np.column_stack([np.interp(checked[:, j], *knots) for j, knots in enumerate(self.phi_knots_)])
 
-    def transform_response(self, y: ArrayLike) -> Vector:
+    def transform_response(self, y: ArrayLike) -> Float64Array:
         """Return theta(y), (n_samples,): straight lines between the values seen, held flat outside."""
         check_is_fitted(self)
-        theta: Vector = np.interp(np.asarray(y, dtype=np.float64), *self.theta_knots_)
+        theta: Float64Array = np.interp(np.asarray(y, dtype=np.float64), *self.theta_knots_)
         return theta
 
-    def predict(self, X: ArrayLike) -> Vector:  # noqa: N803
+    def predict(self, X: ArrayLike) -> Float64Array:  # noqa: N803
         """Return E[y | sum of phi], (n_samples,), by the supersmoother."""
-        expected: Vector = np.interp(self.transform(X).sum(axis=1), *self.prediction_knots_)
+        expected: Float64Array = np.interp(self.transform(X).sum(axis=1), *self.prediction_knots_)
         return expected
 
 
-def _knots(x: Vector, values: Vector) -> Knots:
+def _knots(x: Float64Array, values: Float64Array) -> Knots:
     """Return the distinct x, rising, and the values there; equal x have equal values, up to rounding."""
     distinct, first = np.unique(x, return_index=True)
     return distinct, values[first]

@@ -17,17 +17,15 @@ decisions (window sizes, slope threshold, ties, bass) are followed to the letter
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.compiled import compiled
 from pipeline.numerics.lanes import numbers, where
 from pipeline.numerics.parameters import SPANS, check_smoothing
-
-FloatArray = NDArray[np.floating[Any]]
 
 MIN_POINTS = 5  # the smallest window: two neighbours on each side
 SLOPE_THRESHOLD = 1e-3  # windows narrower than this share of x's interquartile range get no slope (eps in supsmu)
@@ -42,9 +40,7 @@ N_WORK_ROWS = 16
 HAS_TIES, HAS_FULL_LEVERAGE = 1, 2
 
 
-def supersmooth(
-    x: ArrayLike, y: ArrayLike, *, bass: float = 0.0, spans: Sequence[float] = SPANS
-) -> NDArray[np.float64]:
+def supersmooth(x: ArrayLike, y: ArrayLike, *, bass: float = 0.0, spans: Sequence[float] = SPANS) -> Float64Array:
     """Return an estimate of E[y | x] at every x, by Friedman's supersmoother.
 
     Parameters
@@ -87,13 +83,13 @@ def supersmooth(
     return result
 
 
-def window_sizes(n_points: int, spans: Sequence[float]) -> NDArray[np.int64]:
+def window_sizes(n_points: int, spans: Sequence[float]) -> Int64Array:
     """Return the number of neighbours on each side of a point, for each span."""
     sides = [max(int(0.5 * span * n_points + 0.5), 2) for span in spans]
     return np.array([min(side, (n_points - 1) // 2) for side in sides], dtype=np.int64)
 
 
-def power_of_two_scaled(values: FloatArray) -> tuple[NDArray[np.float64], int]:
+def power_of_two_scaled(values: FloatArray) -> tuple[Float64Array, int]:
     """Return the values times 2**-exponent, the largest in [0.5, 1), and the exponent. No digit is lost."""
     exponent = int(np.frexp(np.abs(values).max(initial=0.0))[1])
     half = exponent // 2  # in two steps: 2**-exponent itself may overflow
