@@ -32,6 +32,7 @@ from pipeline.networks.examined import NetworkRequest
 from pipeline.numerics.ace import both_correlations
 from pipeline.numerics.evidence import cross_fitted, permutation_null
 from pipeline.numerics.faithfulness import rank_correlation
+from pipeline.numerics.parameters import AceParameters
 from pipeline.numerics.pca import reduce_channels
 from pipeline.rankers import RANKERS, RankerInputs
 from pipeline.rankers.ranker import Scorer
@@ -115,20 +116,21 @@ class Question:
                     yield {**ace, "by": by}, partial(partial, _ace, values, y, by, bass), N_PAIRS
                 yield {**ace, "by": "cross_fitted"}, partial(partial, _held_out, values, y, bass), N_PAIRS
                 if bass == 0 and n_images <= 300 and n_components in (1, 3, 10):
-                    yield {**ace, "by": "excess"}, partial(partial, _excess, values, y), N_PAIRS_OF_NULLS
+                    yield {**ace, "by": "excess"}, partial(partial, _excess, values, y, bass), N_PAIRS_OF_NULLS
 
 
 def _ace(values: np.ndarray, y: np.ndarray, by: str, bass: float, i: np.ndarray) -> np.ndarray:
-    return both_correlations(values[:, i], y[i], bass=bass)[by]
+    return both_correlations(values[:, i], y[i], parameters=AceParameters(bass=bass))[by]
 
 
 def _held_out(values: np.ndarray, y: np.ndarray, bass: float, i: np.ndarray) -> np.ndarray:
-    return cross_fitted(values[:, i], y[i], 5, seed=0, bass=bass)["maximal"]
+    return cross_fitted(values[:, i], y[i], 5, seed=0, parameters=AceParameters(bass=bass))["maximal"]
 
 
-def _excess(values: np.ndarray, y: np.ndarray, i: np.ndarray) -> np.ndarray:
-    observed = both_correlations(values[:, i], y[i])
-    null = permutation_null(values[:, i], y[i], observed, 200, seed=0)["maximal"]
+def _excess(values: np.ndarray, y: np.ndarray, bass: float, i: np.ndarray) -> np.ndarray:
+    parameters = AceParameters(bass=bass)
+    observed = both_correlations(values[:, i], y[i], parameters=parameters)
+    null = permutation_null(values[:, i], y[i], observed, 200, seed=0, parameters=parameters)["maximal"]
     return (observed["maximal"] - null.mean) / null.deviation
 
 

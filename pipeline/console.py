@@ -49,7 +49,7 @@ SWEPT = (  # heading, the column of the summary, how its cells are written
     ("best", "best_score", "{:.4f}"),
     ("median", "median_score", "{:.4f}"),
     ("reliability", "reliability", "{:.2f}"),
-    ("removal", "removal", "{:.2f}"),
+    ("faithfulness", "faithfulness", "{:.2f}"),
     ("with first", "with_first", "{:.2f}"),
     ("score s", "score_seconds", "{:.1f}"),
     ("seconds", "seconds", "{:.1f}"),

@@ -40,8 +40,8 @@ class Record:
         What else was said on the way.
     reliability : float or None
         The ranking's, see `pipeline.artifacts.Trust`; None where it was not asked.
-    removal : float or None
-        How far removal bears the ranking out: `pipeline.artifacts.Faithfulness.spearman`.
+    faithfulness : float or None
+        The ranking's, see `pipeline.artifacts.Faithfulness.spearman`; None if it was not measured.
     """
 
     status: str = "failed"
@@ -52,7 +52,7 @@ class Record:
     keys: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     reliability: float | None = None
-    removal: float | None = None
+    faithfulness: float | None = None
 
     @classmethod
     def load(cls, run_dir: Path) -> Record | None:
@@ -88,7 +88,7 @@ class RecordingObserver(Observer):
             case Ranking(trust=trust):
                 self._record.reliability = trust.reliability
             case Effects(faithfulness=found):
-                self._record.removal = found.spearman
+                self._record.faithfulness = found.spearman
 
     def finished(self, result: RunResult) -> None:
         """Say that all went well."""

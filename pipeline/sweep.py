@@ -56,8 +56,8 @@ def gather(sweep_dir: Path) -> list[Job]:
 def summary(jobs: list[Job]) -> pd.DataFrame:
     """Return one row per job: what set it apart, its best channels, how good its ranking is, how long it took.
 
-    ``removal`` is the rank correlation with the effects of removing channels, ``with_first`` that with the ranking of
-    the first job that ranked the same channels. ``score_seconds`` has no value where the store had the scores.
+    ``faithfulness`` is the rank correlation with the effects of ablating channels, ``with_first`` that with the ranking
+    of the first job that ranked the same channels. ``score_seconds`` has no value where the store had the scores.
     """
     rows = []
     for job, correlation in zip(jobs, with_first(jobs), strict=True):
@@ -73,7 +73,7 @@ def summary(jobs: list[Job]) -> pd.DataFrame:
                 "median_score": None if found is None else found[~found.dead].score.median(),
                 "n_channels": None if found is None else len(found),
                 "reliability": record.reliability,
-                "removal": record.removal,
+                "faithfulness": record.faithfulness,
                 "with_first": correlation,
                 "score_seconds": None if had_scores else record.seconds["score"],
                 "seconds": round(sum(record.seconds.values()), 3),

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from pipeline.arrays import FloatArray
+
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), the colours that stand apart for everybody.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 SKY, PINK, YELLOW = "#56B4E9", "#CC79A7", "#E69F00"
@@ -76,7 +78,7 @@ def show_picture(axes: Axes, picture: NDArray[np.uint8]) -> None:
 def show_overlay(
     axes: Axes,
     picture: NDArray[np.uint8],
-    activation: NDArray[np.floating[Any]],
+    activation: FloatArray,
     low: float,
     high: float,
     box: tuple[float, float, float, float] | None = None,
@@ -116,10 +118,10 @@ def as_grey(picture: NDArray[np.uint8]) -> NDArray[Any]:
     return picture if picture.ndim == 2 else picture @ np.array([0.299, 0.587, 0.114])
 
 
-def opacity(activation: NDArray[np.floating[Any]], low: float, high: float) -> NDArray[np.floating[Any]]:
+def opacity(activation: FloatArray, low: float, high: float) -> FloatArray:
     """Return how opaque a map is drawn over an image: 0 at `low`, rising fast, `OVERLAY_ALPHA` at `high`."""
-    share: NDArray[np.floating[Any]] = np.clip((activation - low) / max(high - low, 1e-12), 0, 1)
-    shown: NDArray[np.floating[Any]] = OVERLAY_ALPHA * np.sqrt(share)
+    share: FloatArray = np.clip((activation - low) / max(high - low, 1e-12), 0, 1)
+    shown: FloatArray = OVERLAY_ALPHA * np.sqrt(share)
     return shown
 
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.arrays import FloatArray
 from pipeline.networks.hooks import attached
 
 Method = Literal["CAM", "Grad-CAM"]
@@ -45,11 +46,11 @@ class ClassActivation:
         against the class.
     """
 
-    probabilities: NDArray[np.floating[Any]]
+    probabilities: FloatArray
     predicted: NDArray[np.int64]
     method: Method | None
-    target_maps: NDArray[np.floating[Any]] | None
-    predicted_maps: NDArray[np.floating[Any]] | None
+    target_maps: FloatArray | None
+    predicted_maps: FloatArray | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     target = torch.full_like(predicted, target_class)
     head = _pooled_head(seen)
     method: Method | None = None
-    found: list[NDArray[np.floating[Any]] | None] = [None, None]
+    found: list[FloatArray | None] = [None, None]
     if head is not None:
         method = "CAM"
         weight, features = head
@@ -81,16 +82,14 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     return ClassActivation(probabilities, predicted.cpu().numpy(), method, *found)
 
 
-def grad_cam(
-    network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: torch.Tensor
-) -> NDArray[np.floating[Any]]:
+def grad_cam(network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: torch.Tensor) -> FloatArray:
     """Return Grad-CAM before its last rectification, (n_images, map_height, map_width), for one class per image."""
     from captum.attr import LayerGradCam  # late: it takes a second to import
 
     with no_overwriting(network), torch.enable_grad():
         attributions = LayerGradCam(network, layer).attribute(inputs, target=classes)
     assert isinstance(attributions, torch.Tensor)
-    found: NDArray[np.floating[Any]] = attributions.detach()[:, 0].cpu().numpy()
+    found: FloatArray = attributions.detach()[:, 0].cpu().numpy()
     return found
 
 

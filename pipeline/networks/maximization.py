@@ -21,7 +21,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from pipeline.arrays import FloatArray
 from pipeline.networks.capture import capture
 from pipeline.networks.maps import Channels, as_maps
 
@@ -57,8 +57,8 @@ class Maximized:
     """
 
     pictures: NDArray[np.uint8]
-    reached: NDArray[np.floating[Any]]
-    best_real: NDArray[np.floating[Any]]
+    reached: FloatArray
+    best_real: FloatArray
 
 
 def maximize(
@@ -66,7 +66,7 @@ def maximize(
     layer: str,
     channels: Sequence[int],
     real: torch.Tensor,
-    real_means: NDArray[np.floating[Any]],
+    real_means: FloatArray,
     normalize: Callable[[torch.Tensor], torch.Tensor],
     *,
     steps: int,

@@ -6,6 +6,7 @@ predictor sets at once), `supersmooth`.
 
 from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms
 from pipeline.numerics.estimator import ACERegressor
+from pipeline.numerics.parameters import AceParameters
 from pipeline.numerics.supersmoother import supersmooth
 
-__all__ = ["ACERegressor", "AceResult", "maximal_correlation", "optimal_transforms", "supersmooth"]
+__all__ = ["ACERegressor", "AceParameters", "AceResult", "maximal_correlation", "optimal_transforms", "supersmooth"]

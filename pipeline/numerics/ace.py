@@ -15,14 +15,15 @@ Breiman and Friedman (1985), "Estimating optimal transformations for multiple re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.ace_iterations import (
     Parameters,
@@ -33,9 +34,9 @@ from pipeline.numerics.ace_iterations import (
     solve_channels,
     solve_responses,
 )
-from pipeline.numerics.supersmoother import MIN_POINTS, N_TABLE_ROWS, SPANS, power_of_two_scaled, prepare, window_sizes
+from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
+from pipeline.numerics.supersmoother import MIN_POINTS, N_TABLE_ROWS, power_of_two_scaled, prepare, window_sizes
 
-FloatArray = NDArray[np.floating[Any]]
 Progress = Callable[[int, int], None]
 CHUNK_SOLVES = 64  # solves between two reports of progress
 
@@ -60,12 +61,12 @@ class AceResult:
         The response's transform, mean 0 and standard deviation 1.
     """
 
-    maximal: NDArray[np.float64]
-    first: NDArray[np.float64]
-    r_squared: NDArray[np.float64]
-    iterations: NDArray[np.int64]
-    phi: NDArray[np.float64]
-    theta: NDArray[np.float64]
+    maximal: Float64Array
+    first: Float64Array
+    r_squared: Float64Array
+    iterations: Int64Array
+    phi: Float64Array
+    theta: Float64Array
 
 
 def maximal_correlation(
@@ -73,34 +74,24 @@ def maximal_correlation(
     response: ArrayLike,
     *,
     statistic: Literal["maximal", "first"] = "maximal",
-    bass: float = 0.0,
-    delrsq: float = 0.01,
-    maxit: int = 20,
-    nterm: int = 3,
-    spans: Sequence[float] = SPANS,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
-) -> NDArray[np.float64]:
+) -> Float64Array:
     """Return the maximal correlation of each channel's predictors with the response, (n_channels,), in [0, 1].
 
-    ``maximal = corr(phi_1 + ... + phi_p, theta)``; ``first = abs(corr(phi_1, theta))``. The parameters are those of
-    `optimal_transforms`.
+    ``maximal = corr(phi_1 + ... + phi_p, theta)``; ``first = abs(corr(phi_1, theta))``. The other parameters are those
+    of `optimal_transforms`.
     """
     if statistic not in ("maximal", "first"):
         raise InputError(f"statistic must be 'maximal' or 'first'; got {statistic!r}.")
-    return both_correlations(
-        predictors, response, bass=bass, delrsq=delrsq, maxit=maxit, nterm=nterm, spans=spans, n_threads=n_threads
-    )[statistic]
+    return both_correlations(predictors, response, parameters=parameters, n_threads=n_threads)[statistic]
 
 
 def optimal_transforms(
     predictors: ArrayLike,
     response: ArrayLike,
     *,
-    bass: float = 0.0,
-    delrsq: float = 0.01,
-    maxit: int = 20,
-    nterm: int = 3,
-    spans: Sequence[float] = SPANS,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
     progress: Progress | None = None,
 ) -> AceResult:
@@ -112,14 +103,8 @@ def optimal_transforms(
         Finite. A predictor that never varies gets phi = 0.
     response : array_like of shape (n_images,)
         Finite, not constant; at least 5 images.
-    bass : float
-        In [0, 10]: the larger, the smoother the transforms. 0 is Friedman's ``mace.f`` and the `ace` package, 5 what
-        R's acepack always uses.
-    delrsq, maxit, nterm : float, int, int
-        Stop when R squared moved by at most `delrsq` over `nterm` outer rounds, or after `maxit` of them. `maxit` also
-        bounds the passes over the predictors within a round.
-    spans : sequence of 3 floats
-        The supersmoother's: shares of the images in its windows.
+    parameters : AceParameters
+        Smoothness of the transforms and convergence of the iterations.
     n_threads : int or None
         None: one for each core. The result does not depend on it.
     progress : callable or None
@@ -135,17 +120,23 @@ def optimal_transforms(
     Scaling the response changes nothing; scaling a predictor may change the number of conjugate-gradient passes of the
     linear fit that ``mace.f`` starts from, and so what the iterations end in, by little.
     """
-    solver = _Solver(predictors, bass, delrsq, maxit, nterm, spans, n_threads)
+    solver = _Solver(predictors, parameters, n_threads)
     found = solver.solve(checked_response(response, solver.n_images)[None], transforms=True, progress=progress)
     return AceResult(
         found.maximal[:, 0], found.first[:, 0], found.r_squared[:, 0], found.iterations[:, 0], found.phi, found.theta
     )
 
 
-def both_correlations(predictors: ArrayLike, response: ArrayLike, **solver: Any) -> dict[str, NDArray[np.float64]]:
-    """Return ``{"maximal": ..., "first": ...}``, (n_channels,) each; `solver` as in `maximal_correlation`."""
-    prepared = _Solver(predictors, **solver)
-    found = prepared.solve(checked_response(response, prepared.n_images)[None], transforms=False)
+def both_correlations(
+    predictors: ArrayLike,
+    response: ArrayLike,
+    *,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
+    n_threads: int | None = None,
+) -> dict[str, Float64Array]:
+    """Return ``{"maximal": ..., "first": ...}``, (n_channels,) each; parameters as in `optimal_transforms`."""
+    solver = _Solver(predictors, parameters, n_threads)
+    found = solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
     return {"maximal": found.maximal[:, 0], "first": found.first[:, 0]}
 
 
@@ -154,21 +145,17 @@ def permuted_correlations(
     response: ArrayLike,
     permutations: ArrayLike,
     *,
-    bass: float = 0.0,
-    delrsq: float = 0.01,
-    maxit: int = 20,
-    nterm: int = 3,
-    spans: Sequence[float] = SPANS,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
     progress: Progress | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Float64Array, Float64Array]:
     """Return both statistics of each channel for permuted responses: what they are when nothing is there.
 
     What the smoother needs of the predictors is worked out once for all permutations.
 
     Parameters
     ----------
-    predictors, response, bass, delrsq, maxit, nterm, spans, n_threads, progress
+    predictors, response, parameters, n_threads, progress
         As in `optimal_transforms`.
     permutations : array_like of shape (n_permutations, n_images)
         Indices: the response of image i becomes ``response[permutations[b, i]]``.
@@ -178,7 +165,7 @@ def permuted_correlations(
     maximal, first : ndarray of shape (n_channels, n_permutations)
         As in `AceResult`.
     """
-    solver = _Solver(predictors, bass, delrsq, maxit, nterm, spans, n_threads)
+    solver = _Solver(predictors, parameters, n_threads)
     response = checked_response(response, solver.n_images)
     indices = np.asarray(permutations, dtype=np.int64)
     if indices.ndim != 2 or not (np.sort(indices, axis=1) == np.arange(solver.n_images)).all():
@@ -187,7 +174,7 @@ def permuted_correlations(
     return found.maximal, found.first
 
 
-def checked_predictors(predictors: ArrayLike) -> NDArray[np.float64]:
+def checked_predictors(predictors: ArrayLike) -> Float64Array:
     """Return (n_channels, n_images, n_components) as float64, or raise what `optimal_transforms` says."""
     # Writable too: for read-only arrays the solver would be compiled once more.
     values = np.require(predictors, dtype=np.float64, requirements=["C", "W"])
@@ -200,7 +187,7 @@ def checked_predictors(predictors: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def checked_response(response: ArrayLike, n_images: int) -> NDArray[np.float64]:
+def checked_response(response: ArrayLike, n_images: int) -> Float64Array:
     """Return the response as float64, (n_images,), or raise what `optimal_transforms` says."""
     values = np.asarray(response, dtype=np.float64)
     if values.shape != (n_images,):
@@ -216,46 +203,33 @@ def checked_response(response: ArrayLike, n_images: int) -> NDArray[np.float64]:
 class _Found:
     """Results for each channel and response; `phi` and `theta` are of the first response, where asked for."""
 
-    maximal: NDArray[np.float64]
-    first: NDArray[np.float64]
-    r_squared: NDArray[np.float64]
-    iterations: NDArray[np.int64]
-    phi: NDArray[np.float64]
-    theta: NDArray[np.float64]
+    maximal: Float64Array
+    first: Float64Array
+    r_squared: Float64Array
+    iterations: Int64Array
+    phi: Float64Array
+    theta: Float64Array
 
 
 class _Solver:
     """Checked predictors and parameters, ready to be solved against responses that share one set of values."""
 
-    def __init__(
-        self,
-        predictors: ArrayLike,
-        bass: float = 0.0,
-        delrsq: float = 0.01,
-        maxit: int = 20,
-        nterm: int = 3,
-        spans: Sequence[float] = SPANS,
-        n_threads: int | None = None,
-    ) -> None:
+    def __init__(self, predictors: ArrayLike, parameters: AceParameters, n_threads: int | None) -> None:
         self.predictors = checked_predictors(predictors)
         self.n_channels, self.n_images, self.n_components = self.predictors.shape
-        for name, value, low, high in (("bass", bass, 0, 10), ("delrsq", delrsq, 0, 1)):
-            if not low <= value <= high:
-                raise InputError(f"{name} must be in [{low}, {high}]; got {value}.")
-        for name, count in (("maxit", maxit), ("nterm", nterm), ("n_threads", 1 if n_threads is None else n_threads)):
-            if count < 1:
-                raise InputError(f"{name} must be at least 1; got {count}.")
+        if n_threads is not None and n_threads < 1:
+            raise InputError(f"n_threads must be at least 1; got {n_threads}.")
         self.parameters = Parameters(
-            sides=window_sizes(self.n_images, spans),
-            spans=np.array(spans, dtype=np.float64),
-            bass=float(bass),
-            delrsq=float(delrsq),
-            maxit=int(maxit),
-            nterm=int(nterm),
+            sides=window_sizes(self.n_images, parameters.spans),
+            spans=np.array(parameters.spans, dtype=np.float64),
+            bass=float(parameters.bass),
+            delrsq=float(parameters.delrsq),
+            maxit=int(parameters.maxit),
+            nterm=int(parameters.nterm),
         )
         self.n_threads = n_threads or os.cpu_count() or 1
 
-    def solve(self, responses: NDArray[np.float64], *, transforms: bool, progress: Progress | None = None) -> _Found:
+    def solve(self, responses: Float64Array, *, transforms: bool, progress: Progress | None = None) -> _Found:
         """Return the results for `responses`, (n_responses, n_images), whose rows hold the same values."""
         thetas = power_of_two_scaled(responses)[0]
         orders = np.argsort(thetas, axis=1, kind="stable")

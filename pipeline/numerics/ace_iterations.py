@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import BoolArray, Float64Array, Int64Array
 from pipeline.numerics.compiled import compiled, inlined
 from pipeline.numerics.lanes import N_LANES, aligned_zeros, any_of, borrowed, elements, numbers, where
 from pipeline.numerics.sorting import stable_order
@@ -25,31 +26,31 @@ THETA, REST, TARGET, SMOOTH, REACHED, VALUE, WORK = range(7)  # rest: theta minu
 class Channel(NamedTuple):
     """What is worked out once for all responses: of p predictors at n images."""
 
-    columns: NDArray[np.float64]  # (p, n), centred, in the order of the images
-    products: NDArray[np.float64]  # (p, p), means over the images
-    ranks: NDArray[np.int64]  # (p, n): the images in the order of each predictor
-    tables: NDArray[np.float64]  # (p, N_TABLE_ROWS, n), with `flags` the smoother's
-    flags: NDArray[np.int64]  # (p,)
-    is_varying: NDArray[np.bool_]  # (p,)
-    spare: NDArray[np.float64]  # (3, n), and so on: scratch
-    spare_ranks: NDArray[np.int64]  # (n,)
+    columns: Float64Array  # (p, n), centred, in the order of the images
+    products: Float64Array  # (p, p), means over the images
+    ranks: Int64Array  # (p, n): the images in the order of each predictor
+    tables: Float64Array  # (p, N_TABLE_ROWS, n), with `flags` the smoother's
+    flags: Int64Array  # (p,)
+    is_varying: BoolArray  # (p,)
+    spare: Float64Array  # (3, n), and so on: scratch
+    spare_ranks: Int64Array  # (n,)
     keys: NDArray[np.uint32]  # (2, n)
 
 
 class Responses(NamedTuple):
     """Permutations of one response, standardised."""
 
-    thetas: NDArray[np.float64]  # (n_responses, n)
-    orders: NDArray[np.int64]  # (n_responses, n): the images in the order of each
-    table: NDArray[np.float64]  # (N_TABLE_ROWS, n), with `flags` the smoother's
+    thetas: Float64Array  # (n_responses, n)
+    orders: Int64Array  # (n_responses, n): the images in the order of each
+    table: Float64Array  # (N_TABLE_ROWS, n), with `flags` the smoother's
     flags: int
 
 
 class Parameters(NamedTuple):
     """As in `pipeline.numerics.ace`; `sides` are the spans' neighbours."""
 
-    sides: NDArray[np.int64]
-    spans: NDArray[np.float64]
+    sides: Int64Array
+    spans: Float64Array
     bass: float
     delrsq: float
     maxit: int
@@ -72,7 +73,7 @@ def empty_channel(n_images: int, n_components: int) -> Channel:
     )
 
 
-def scratch(n_images: int, n_components: int, *, side_by_side: bool) -> NDArray[np.float64]:
+def scratch(n_images: int, n_components: int, *, side_by_side: bool) -> Float64Array:
     """Return what `solve_responses` works in: of numbers for one response after another, or of lanes."""
     shape = (n_components + WORK + N_WORK_ROWS, n_images + 1)
     return aligned_zeros((*shape, N_LANES) if side_by_side else shape)

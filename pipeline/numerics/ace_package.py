@@ -4,43 +4,58 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
 
 import numpy as np
 from ace.ace import ACESolver
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
 
+from pipeline.arrays import FloatArray
+from pipeline.errors import InputError
 from pipeline.numerics.ace import AceResult, Progress, checked_predictors, checked_response
+from pipeline.numerics.parameters import AceParameters
 
-FloatArray = NDArray[np.floating[Any]]
+PACKAGE_PARAMETERS = AceParameters(bass=0.0)  # the package has no others for `bass` and `spans`
 
 
 def optimal_transforms(
     predictors: FloatArray,
     response: FloatArray,
     *,
-    delrsq: float = 0.01,
-    maxit: int = 20,
-    nterm: int = 3,
+    parameters: AceParameters = PACKAGE_PARAMETERS,
     n_jobs: int = 1,
     progress: Progress | None = None,
 ) -> AceResult:
-    """Return what `pipeline.numerics.ace.optimal_transforms` does with ``bass=0``, in `n_jobs` processes.
+    """Return what `pipeline.numerics.ace.optimal_transforms` returns, computed by the package in `n_jobs` processes.
+
+    Parameters
+    ----------
+    predictors, response, progress
+        As in `pipeline.numerics.ace.optimal_transforms`.
+    parameters : AceParameters
+        `bass` and `spans` must be those of `PACKAGE_PARAMETERS`, which are fixed in the package.
+    n_jobs : int
+        Number of processes; -1 for one for each core.
 
     Raises
     ------
     InputError
-        Where that one does: the package would silently return NaN.
+        If the input is one that the compiled solver refuses (the package would silently return NaN), or if `bass` or
+        `spans` are not the package's.
 
     References
     ----------
     https://pypi.org/project/ace/
     """
+    fixed = PACKAGE_PARAMETERS
+    if (parameters.bass, parameters.spans) != (fixed.bass, fixed.spans):
+        raise InputError(
+            f"bass must be {fixed.bass:g} and spans {fixed.spans} for the `ace` package; "
+            f"got {parameters.bass:g} and {parameters.spans}."
+        )
     predictors = checked_predictors(predictors)
     response = checked_response(response, predictors.shape[1])
     fits = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_fit)(channel, response, delrsq, maxit, nterm) for channel in predictors
+        delayed(_fit)(channel, response, parameters) for channel in predictors
     )
     rows = []
     for n_done, fit in enumerate(fits, start=1):
@@ -51,9 +66,9 @@ def optimal_transforms(
 
 
 def _fit(
-    channel: FloatArray, response: FloatArray, delrsq: float, maxit: int, nterm: int
+    channel: FloatArray, response: FloatArray, parameters: AceParameters
 ) -> tuple[float, float, float, int, FloatArray, FloatArray]:
-    solver = ACESolver(delrsq=delrsq, maxit=maxit, nterm=nterm)
+    solver = ACESolver(delrsq=parameters.delrsq, maxit=parameters.maxit, nterm=parameters.nterm)
     solver.specify_data_set(list(channel.T), response)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints a line per iteration
         solver.solve()

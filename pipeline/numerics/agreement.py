@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
+
+from pipeline.arrays import Float64Array, FloatArray
 
 PERSISTENCE = 0.9  # the first ten ranks then carry 86 % of rank-biased overlap's weight
 
@@ -29,14 +30,14 @@ class Agreement:
         How many.
     """
 
-    spearman: NDArray[np.float64]
-    kendall: NDArray[np.float64]
-    rank_biased_overlap: NDArray[np.float64]
-    top_overlap: NDArray[np.float64]
+    spearman: Float64Array
+    kendall: Float64Array
+    rank_biased_overlap: Float64Array
+    top_overlap: Float64Array
     top: int
 
 
-def agreement(ranks: Sequence[NDArray[np.floating[Any]]], top: int) -> Agreement:
+def agreement(ranks: Sequence[FloatArray], top: int) -> Agreement:
     """Return how far rankings agree, pair by pair.
 
     Parameters
@@ -49,7 +50,7 @@ def agreement(ranks: Sequence[NDArray[np.floating[Any]]], top: int) -> Agreement
     orders = [np.argsort(each, kind="stable").tolist() for each in ranks]
     top = min(top, len(ranks[0]))
 
-    def pairs(measure: Any, items: Sequence[Any]) -> NDArray[np.float64]:
+    def pairs(measure: Any, items: Sequence[Any]) -> Float64Array:
         found = np.eye(len(items))
         for i in range(len(items)):
             for j in range(i):

@@ -6,23 +6,19 @@ class score, ``(n_images,)``, and return a number for each channel, the larger t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 from sklearn.feature_selection import mutual_info_regression
 
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
+from pipeline.arrays import Float64Array, FloatArray
 
 
-def pearson(means: FloatArray, class_score: FloatArray) -> Vector:
+def pearson(means: FloatArray, class_score: FloatArray) -> Float64Array:
     """Return the absolute value of Pearson's correlation with each channel's mean activation, in [0, 1]."""
     return multiple_correlation(means[:, :, None], class_score)
 
 
-def multiple_correlation(projections: FloatArray, class_score: FloatArray) -> Vector:
+def multiple_correlation(projections: FloatArray, class_score: FloatArray) -> Float64Array:
     """Return each channel's multiple correlation R, in [0, 1]: how well a linear fit on its components does.
 
     R is the cosine between the centred class score and its projection onto the space that the components span.
@@ -34,11 +30,11 @@ def multiple_correlation(projections: FloatArray, class_score: FloatArray) -> Ve
     score = class_score - class_score[0]  # a class score that is the same for all: exactly 0
     score = score - score.mean()
     score = score / max(np.sqrt(score @ score), np.finfo(float).tiny)
-    explained: Vector = np.square(np.einsum("cnk,n->ck", left, score) * is_direction).sum(axis=1)
+    explained: Float64Array = np.square(np.einsum("cnk,n->ck", left, score) * is_direction).sum(axis=1)
     return np.sqrt(np.minimum(explained, 1.0))
 
 
-def distance_correlation(projections: FloatArray, class_score: FloatArray) -> Vector:
+def distance_correlation(projections: FloatArray, class_score: FloatArray) -> Float64Array:
     """Return each channel's distance correlation, in [0, 1]; 0 in the population only under independence.
 
     References
@@ -56,14 +52,14 @@ def distance_correlation(projections: FloatArray, class_score: FloatArray) -> Ve
     return found
 
 
-def mutual_information(means: FloatArray, class_score: FloatArray, seed: int) -> Vector:
+def mutual_information(means: FloatArray, class_score: FloatArray, seed: int) -> Float64Array:
     """Return the mutual information with each channel's mean activation, in nats, estimated from nearest neighbours.
 
     References
     ----------
     Kraskov, Stögbauer and Grassberger (2004), "Estimating mutual information", as scikit-learn has it.
     """
-    found: Vector = mutual_info_regression(means.T, class_score, random_state=seed)
+    found: Float64Array = mutual_info_regression(means.T, class_score, random_state=seed)
     return found
 
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from pipeline.arrays import Float64Array
 from pipeline.numerics.ace import optimal_transforms
-from pipeline.numerics.supersmoother import MIN_POINTS, SPANS, supersmooth
+from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
+from pipeline.numerics.supersmoother import MIN_POINTS, supersmooth
 
-Vector = NDArray[np.float64]
-Knots = tuple[Vector, Vector]
+Knots = tuple[Float64Array, Float64Array]
 
 
 class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -25,16 +26,17 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
 
     Parameters
     ----------
-    bass : float, default=0.0
-        In [0, 10]: the larger, the smoother the transforms. R's acepack always takes 5.
-    delrsq : float, default=0.01
-        Stop when R squared moved by at most this over `nterm` outer rounds ...
-    maxit : int, default=20
-        ... or after so many.
-    nterm : int, default=3
-        See `delrsq`.
+    bass : float, default=5.0
+        Smoothness of the transforms, in [0, 10]; larger is smoother. R's acepack always uses 5.
     spans : sequence of 3 floats, default=(0.05, 0.2, 0.5)
-        The smoother's windows, in shares of the samples, rising.
+        Widths of the supersmoother's windows as shares of the samples, increasing, in (0, 1].
+    delrsq : float, default=0.01
+        Convergence threshold, in [0, 1]: the iterations stop when R squared has changed by at most this over `nterm`
+        outer iterations.
+    maxit : int, default=20
+        Maximum number of outer iterations, and of passes over the predictors within one outer iteration.
+    nterm : int, default=3
+        Number of outer iterations over which the change of R squared is compared with `delrsq`.
 
     Attributes
     ----------
@@ -72,17 +74,17 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
     def __init__(
         self,
         *,
-        bass: float = 0.0,
-        delrsq: float = 0.01,
-        maxit: int = 20,
-        nterm: int = 3,
-        spans: Sequence[float] = SPANS,
+        bass: float = DEFAULT_PARAMETERS.bass,
+        spans: Sequence[float] = DEFAULT_PARAMETERS.spans,
+        delrsq: float = DEFAULT_PARAMETERS.delrsq,
+        maxit: int = DEFAULT_PARAMETERS.maxit,
+        nterm: int = DEFAULT_PARAMETERS.nterm,
     ) -> None:
         self.bass = bass
+        self.spans = spans
         self.delrsq = delrsq
         self.maxit = maxit
         self.nterm = nterm
-        self.spans = spans
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803 (scikit-learn's name)
         """Find the transforms.
@@ -97,21 +99,16 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         Raises
         ------
         ValueError
-            If y is constant, a value is not finite, or there are fewer than 5 samples.
+            If y is constant, a value is not finite, there are fewer than 5 samples, or a parameter is out of its range.
         """
-        checked: tuple[Vector, Vector] = validate_data(
+        checked: tuple[Float64Array, Float64Array] = validate_data(
             self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=MIN_POINTS
         )
         predictors, response = checked[0], checked[1].astype(np.float64)
-        found = optimal_transforms(
-            predictors[None],
-            response,
-            bass=self.bass,
-            delrsq=self.delrsq,
-            maxit=self.maxit,
-            nterm=self.nterm,
-            spans=self.spans,
+        parameters = AceParameters(
+            bass=self.bass, spans=self.spans, delrsq=self.delrsq, maxit=self.maxit, nterm=self.nterm
         )
+        found = optimal_transforms(predictors[None], response, parameters=parameters)
         phi, theta = found.phi[0], found.theta[0]
         total = phi.sum(axis=1)
         self.phi_knots_ = [_knots(predictors[:, j], phi[:, j]) for j in range(phi.shape[1])]
@@ -122,25 +119,25 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         self.n_iter_ = int(found.iterations[0])
         return self
 
-    def transform(self, X: ArrayLike) -> Vector:  # noqa: N803
+    def transform(self, X: ArrayLike) -> Float64Array:  # noqa: N803
         """Return phi_j(x_j), (n_samples, n_features): straight lines between the values seen, held flat outside."""
         check_is_fitted(self)
-        checked: Vector = validate_data(self, X, dtype=np.float64, reset=False)
+        checked: Float64Array = validate_data(self, X, dtype=np.float64, reset=False)
         return np.column_stack([np.interp(checked[:, j], *knots) for j, knots in enumerate(self.phi_knots_)])
 
-    def transform_response(self, y: ArrayLike) -> Vector:
+    def transform_response(self, y: ArrayLike) -> Float64Array:
         """Return theta(y), (n_samples,): straight lines between the values seen, held flat outside."""
         check_is_fitted(self)
-        theta: Vector = np.interp(np.asarray(y, dtype=np.float64), *self.theta_knots_)
+        theta: Float64Array = np.interp(np.asarray(y, dtype=np.float64), *self.theta_knots_)
         return theta
 
-    def predict(self, X: ArrayLike) -> Vector:  # noqa: N803
+    def predict(self, X: ArrayLike) -> Float64Array:  # noqa: N803
         """Return E[y | sum of phi], (n_samples,), by the supersmoother."""
-        expected: Vector = np.interp(self.transform(X).sum(axis=1), *self.prediction_knots_)
+        expected: Float64Array = np.interp(self.transform(X).sum(axis=1), *self.prediction_knots_)
         return expected
 
 
-def _knots(x: Vector, values: Vector) -> Knots:
+def _knots(x: Float64Array, values: Float64Array) -> Knots:
     """Return the distinct x, rising, and the values there; equal x have equal values, up to rounding."""
     distinct, first = np.unique(x, return_index=True)
     return distinct, values[first]

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, norm, rankdata
 
+from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.numerics.ace import optimal_transforms, permuted_correlations
+from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.supersmoother import MIN_POINTS
 
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
 Both = Mapping[str, FloatArray]  # by statistic: "maximal" and "first", (n_channels,) each
-Scorer = Callable[[NDArray[np.int64]], Both]  # of some of the images, by their indices
+Scorer = Callable[[Int64Array], Both]  # of some of the images, by their indices
 Tick = Callable[[], None]
 
 CONFIDENCE = 0.95
@@ -46,11 +44,11 @@ class Null:
         The same as `p_value`, against the largest statistic of all channels in each permutation (Westfall and Young).
     """
 
-    mean: Vector
-    deviation: Vector
-    p_value: Vector
-    q_value: Vector
-    p_family: Vector
+    mean: Float64Array
+    deviation: Float64Array
+    p_value: Float64Array
+    q_value: Float64Array
+    p_family: Float64Array
 
 
 @dataclass(frozen=True)
@@ -69,14 +67,14 @@ class Halves:
         Images, and the mean Spearman correlation of the rankings by two disjoint sets of so many; the last row: halves.
     """
 
-    scores: Vector
-    rank_low: Vector
-    rank_high: Vector
-    top_k_chance: Vector
-    curve: Vector
+    scores: Float64Array
+    rank_low: Float64Array
+    rank_high: Float64Array
+    top_k_chance: Float64Array
+    curve: Float64Array
 
     @property
-    def columns(self) -> dict[str, Vector]:
+    def columns(self) -> dict[str, Float64Array]:
         """What is said of each channel, by name."""
         return {"rank_low": self.rank_low, "rank_high": self.rank_high, "top_k_chance": self.top_k_chance}
 
@@ -89,7 +87,8 @@ def permutation_null(
     *,
     seed: int,
     tick: Tick = lambda: None,
-    **solver: Any,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
+    n_threads: int | None = None,
 ) -> dict[str, Null]:
     """Return the null of each channel's statistics under permuted responses, the same for all channels.
 
@@ -107,8 +106,8 @@ def permutation_null(
         Of the permutations.
     tick : callable
         Called once for each permutation's worth of work.
-    **solver
-        Passed to `permuted_correlations`.
+    parameters, n_threads
+        As in `pipeline.numerics.ace.optimal_transforms`.
 
     References
     ----------
@@ -125,7 +124,9 @@ def permutation_null(
             ticked += 1
             tick()
 
-    maximal, first = permuted_correlations(predictors, response, permutations, progress=progress, **solver)
+    maximal, first = permuted_correlations(
+        predictors, response, permutations, parameters=parameters, n_threads=n_threads, progress=progress
+    )
     return {"maximal": _null(observed["maximal"], maximal), "first": _null(observed["first"], first)}
 
 
@@ -154,8 +155,9 @@ def cross_fitted(
     seed: int,
     n_repeats: int = 1,
     tick: Tick = lambda: None,
-    **solver: Any,
-) -> dict[str, Vector]:
+    parameters: AceParameters = DEFAULT_PARAMETERS,
+    n_threads: int | None = None,
+) -> dict[str, Float64Array]:
     """Return both statistics of each channel on images its transforms were not fitted to, (n_channels,), in [-1, 1].
 
     The transforms are fitted on all folds but one and read at the images of that one, by straight lines between the
@@ -164,7 +166,7 @@ def cross_fitted(
 
     Parameters
     ----------
-    predictors, response, tick, **solver
+    predictors, response, tick, parameters, n_threads
         As in `permutation_null`.
     n_folds : int
         At least 2; each must leave 5 images to fit to and hold 3 to read at.
@@ -179,7 +181,9 @@ def cross_fitted(
         for held_out in np.array_split(rng.permutation(len(response)), n_folds):
             is_fitted = np.ones(len(response), dtype=bool)
             is_fitted[held_out] = False
-            found = optimal_transforms(predictors[:, is_fitted], response[is_fitted], **solver)
+            found = optimal_transforms(
+                predictors[:, is_fitted], response[is_fitted], parameters=parameters, n_threads=n_threads
+            )
             for channel, values in enumerate(predictors):
                 phi = [
                     _interpolated(values[held_out, j], values[is_fitted, j], found.phi[channel, :, j])
@@ -256,7 +260,7 @@ def _halves(name: str, by_size: Mapping[int, list[tuple[Both, Both]]], top_k: in
     )
 
 
-def corrected(observed: FloatArray, at_half: FloatArray) -> tuple[Vector, Vector, Vector]:
+def corrected(observed: FloatArray, at_half: FloatArray) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Return the population's correlation as estimated without bias, and the ends of its 95 % interval.
 
     A fit with d effective parameters for each image leaves ``1 - R^2 = (1 - r^2) (1 - d)`` on average, and at half the
@@ -288,9 +292,9 @@ def images_for(n_images: int, reliable: float, goal: float = RELIABLE) -> float:
     return n_images * goal * (1 - reliable) / (reliable * (1 - goal)) if reliable > 0 else float("inf")
 
 
-def _interpolated(at: FloatArray, x: FloatArray, values: FloatArray) -> Vector:
+def _interpolated(at: FloatArray, x: FloatArray, values: FloatArray) -> Float64Array:
     order = np.argsort(x, kind="stable")
-    result: Vector = np.interp(at, x[order], values[order])
+    result: Float64Array = np.interp(at, x[order], values[order])
     return result
 
 

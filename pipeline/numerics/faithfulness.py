@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
-FloatArray = NDArray[np.floating[Any]]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.integer[Any]]
+from pipeline.arrays import BoolArray, FloatArray, Int64Array, IntArray
 
 N_STEPS = 16
 BAND = (0.05, 0.95)  # the random draws' band, as quantiles
@@ -24,7 +19,7 @@ def rank_correlation(score: FloatArray, effect: FloatArray) -> float | None:
     return float(stats.spearmanr(score, effect).statistic)
 
 
-def removal_counts(n_channels: int) -> NDArray[np.int64]:
+def removal_counts(n_channels: int) -> Int64Array:
     """Return how many channels are removed at each point of a curve: 0 to all, evenly, the same from either end."""
     half = np.linspace(0, n_channels / 2, min(N_STEPS, n_channels) // 2 + 1).astype(int)
     return np.unique(np.concatenate([half, n_channels - half]))

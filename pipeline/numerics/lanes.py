@@ -22,7 +22,8 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import lower_builtin, lower_cast, models, register_model
 from numba.np.arrayobj import make_array, populate_array
-from numpy.typing import NDArray
+
+from pipeline.arrays import Float64Array
 
 N_LANES = 8  # one register of AVX-512; a compiler takes two of AVX2, or four of SSE and Neon
 NUMBER_SIZE = 8  # bytes
@@ -30,7 +31,7 @@ VECTOR = ir.VectorType(ir.DoubleType(), N_LANES)
 BITS = ir.VectorType(ir.IntType(1), N_LANES)
 
 
-def aligned_zeros(shape: tuple[int, ...]) -> NDArray[np.float64]:
+def aligned_zeros(shape: tuple[int, ...]) -> Float64Array:
     """Return zeros whose lanes lie within lines of the cache each: across two, they take a quarter longer."""
     size = math.prod(shape)
     memory = np.zeros(size + N_LANES)

@@ -11,18 +11,14 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 from threadpoolctl import ThreadpoolController
 
+from pipeline.arrays import BoolArray, Float64Array, FloatArray
 from pipeline.errors import InputError
 from pipeline.numerics.compiled import compiled
-
-FloatArray = NDArray[np.floating[Any]]
-Matrix = NDArray[np.float64]
 
 BLOCK = 2048  # pixels standardised and multiplied at a time
 BATCH_BYTES = 4 << 20  # of standardised maps worked on at a time by one thread: about what its cache holds
@@ -55,7 +51,7 @@ def reduce_channels(
     *,
     memory_mib: int = MEMORY_MIB,
     n_threads: int | None = None,
-) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
+) -> tuple[Float64Array, Float64Array, BoolArray]:
     """Return every channel's images in its leading principal components.
 
     Each pixel is standardised over the images (mean 0, standard deviation 1 with ddof 0; one that never varies
@@ -116,7 +112,7 @@ class _Found:
         self._scores = [np.empty((n_images, 0))] * n_channels
         self._ratios = [np.empty(0)] * n_channels
 
-    def put(self, channel: int, scores: Matrix, ratios: Matrix) -> None:
+    def put(self, channel: int, scores: Float64Array, ratios: Float64Array) -> None:
         """Keep a channel's projections and shares of variance."""
         self._ratios[channel] = ratios
         if self._is_count:  # written at once, by the thread that has it in its cache
@@ -124,7 +120,7 @@ class _Found:
         else:
             self._scores[channel] = scores
 
-    def arrays(self) -> tuple[Matrix, Matrix, NDArray[np.bool_]]:
+    def arrays(self) -> tuple[Float64Array, Float64Array, BoolArray]:
         """Return projections, shares and what is dead; as many components as the channel with most of them has."""
         n_kept = np.array([len(ratios) for ratios in self._ratios])
         n_channels, n_images, most = self._projections.shape
@@ -165,7 +161,9 @@ def _plan(n_images: int, n_pixels: int, memory_mib: int, n_threads: int) -> tupl
     return n_threads, max(1, min(budget // n_threads, BATCH_BYTES) // kept), n_threads * kept <= budget
 
 
-def _reduce(channels: FloatArray, first: int, n_components: int | float, keep: bool) -> Iterator[tuple[Matrix, Matrix]]:
+def _reduce(
+    channels: FloatArray, first: int, n_components: int | float, keep: bool
+) -> Iterator[tuple[Float64Array, Float64Array]]:
     """Yield each channel's projections and the shares of variance, both empty for a dead one."""
     standardised = [_Standardised(channel, first + index, keep) for index, channel in enumerate(channels)]
     products = np.stack([each.product() for each in standardised])
@@ -193,16 +191,16 @@ def _reduce(channels: FloatArray, first: int, n_components: int | float, keep: b
         yield scores, values / variance
 
 
-def _n_kept(ratios: Matrix, n_components: int | float) -> int:
+def _n_kept(ratios: Float64Array, n_components: int | float) -> int:
     """Return the number itself or, for a share, how many components hold more than it (scikit-learn's rule)."""
     if isinstance(n_components, int):
         return n_components
     return min(int(np.searchsorted(np.cumsum(ratios), n_components, side="right")) + 1, len(ratios))
 
 
-def _signs(axes: Matrix) -> Matrix:
+def _signs(axes: Float64Array) -> Float64Array:
     """Return the signs that make each axis's largest entry positive, as scikit-learn does; `axes` are columns."""
-    signs: Matrix = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    signs: Float64Array = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return signs
 
 
@@ -212,9 +210,9 @@ class _Standardised:
     def __init__(self, channel: FloatArray, number: int, keep: bool) -> None:
         self._channel, self._number, self._keep = channel, number, keep
         self._is_wide = channel.shape[0] <= channel.shape[1]
-        self._blocks: list[Matrix] = []
+        self._blocks: list[Float64Array] = []
 
-    def blocks(self) -> Iterator[Matrix]:
+    def blocks(self) -> Iterator[Float64Array]:
         """Yield Z from left to right."""
         if self._blocks:
             yield from self._blocks
@@ -232,7 +230,7 @@ class _Standardised:
                 self._blocks.append(block)
             yield block
 
-    def product(self) -> Matrix:
+    def product(self) -> Float64Array:
         """Return Z Z' or Z' Z, the smaller of the two."""
         products = (block @ block.T if self._is_wide else block.T @ block for block in self.blocks())
         total = next(products)
@@ -240,7 +238,7 @@ class _Standardised:
             total += product
         return total
 
-    def project(self, values: Matrix, vectors: Matrix) -> Matrix:
+    def project(self, values: Float64Array, vectors: Float64Array) -> Float64Array:
         """Return the projections, given the leading eigenvalues and eigenvectors of `product`, largest first."""
         if self._is_wide:
             axes = np.concatenate([vectors.T @ block for block in self.blocks()], axis=1)
@@ -248,7 +246,7 @@ class _Standardised:
         (whole,) = self.blocks()
         return whole @ (vectors * _signs(vectors))
 
-    def by_svd(self, n_components: int) -> tuple[Matrix, Matrix]:
+    def by_svd(self, n_components: int) -> tuple[Float64Array, Float64Array]:
         """Return projections and eigenvalues from Z itself, for a channel that is nearly of lower rank."""
         whole = np.concatenate(list(self.blocks()), axis=1)
         left, singular, right = np.linalg.svd(whole, full_matrices=False)

@@ -17,18 +17,16 @@ decisions (window sizes, slope threshold, ties, bass) are followed to the letter
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.compiled import compiled
 from pipeline.numerics.lanes import numbers, where
+from pipeline.numerics.parameters import SPANS, check_smoothing
 
-FloatArray = NDArray[np.floating[Any]]
-
-SPANS = (0.05, 0.2, 0.5)  # tweeter, midrange, bass, in shares of the images
 MIN_POINTS = 5  # the smallest window: two neighbours on each side
 SLOPE_THRESHOLD = 1e-3  # windows narrower than this share of x's interquartile range get no slope (eps in supsmu)
 # A point that alone decides the fit at its x has leverage 1; rounding leaves some units of the last place.
@@ -42,24 +40,23 @@ N_WORK_ROWS = 16
 HAS_TIES, HAS_FULL_LEVERAGE = 1, 2
 
 
-def supersmooth(
-    x: ArrayLike, y: ArrayLike, *, bass: float = 0.0, spans: Sequence[float] = SPANS
-) -> NDArray[np.float64]:
+def supersmooth(x: ArrayLike, y: ArrayLike, *, bass: float = 0.0, spans: Sequence[float] = SPANS) -> Float64Array:
     """Return an estimate of E[y | x] at every x, by Friedman's supersmoother.
 
     Parameters
     ----------
     x, y : array_like of shape (n_points,)
         Finite; at least 5 points. Points of equal x share their mean smooth. Where all x are equal, it is y's mean.
-    bass : float
-        In [0, 10]: the larger, the smoother, where several spans do about equally well.
-    spans : sequence of 3 floats
-        In (0, 1], rising: shares of the points in the windows tried.
+    bass : float, default=0.0
+        Smoothness, in [0, 10]: larger values prefer longer windows where several do about equally well. 0 is the
+        default of R's ``supsmu``; that of ACE is 5, see `pipeline.numerics.AceParameters`.
+    spans : sequence of 3 floats, default=(0.05, 0.2, 0.5)
+        Widths of the windows that are tried, as shares of the points: increasing, in (0, 1].
 
     Raises
     ------
     InputError
-        If a value is not finite, the lengths differ, or there are fewer than 5 points.
+        If a value is not finite, the lengths differ, there are fewer than 5 points, or a parameter is out of its range.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
@@ -68,6 +65,7 @@ def supersmooth(
         raise InputError(f"x must have at least {MIN_POINTS} points; got {len(x)}.")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError("x and y must be finite; got NaN or infinity.")
+    check_smoothing(bass, spans)
     windows = window_sizes(len(x), spans)
     if np.ptp(x) == 0:
         return np.full(len(x), y.mean())
@@ -85,21 +83,13 @@ def supersmooth(
     return result
 
 
-def window_sizes(n_points: int, spans: Sequence[float]) -> NDArray[np.int64]:
-    """Return the number of neighbours on each side of a point, for each span.
-
-    Raises
-    ------
-    InputError
-        If the spans are not three rising shares.
-    """
-    if len(spans) != 3 or not 0 < spans[0] < spans[1] < spans[2] <= 1:
-        raise InputError(f"spans must be three rising shares in (0, 1]; got {tuple(spans)}.")
+def window_sizes(n_points: int, spans: Sequence[float]) -> Int64Array:
+    """Return the number of neighbours on each side of a point, for each span."""
     sides = [max(int(0.5 * span * n_points + 0.5), 2) for span in spans]
     return np.array([min(side, (n_points - 1) // 2) for side in sides], dtype=np.int64)
 
 
-def power_of_two_scaled(values: FloatArray) -> tuple[NDArray[np.float64], int]:
+def power_of_two_scaled(values: FloatArray) -> tuple[Float64Array, int]:
     """Return the values times 2**-exponent, the largest in [0.5, 1), and the exponent. No digit is lost."""
     exponent = int(np.frexp(np.abs(values).max(initial=0.0))[1])
     half = exponent // 2  # in two steps: 2**-exponent itself may overflow

@@ -14,6 +14,7 @@ from pipeline.artifacts import AceFit, ChannelScores
 from pipeline.numerics import ace_package
 from pipeline.numerics.ace import AceResult, both_correlations, optimal_transforms
 from pipeline.numerics.evidence import Both, corrected, cross_fitted, halves, permutation_null
+from pipeline.numerics.parameters import AceParameters
 from pipeline.progress import Progress, ticker
 from pipeline.rankers.ranker import RankerInputs
 from pipeline.settings import AceSettings, has_folds, has_halves
@@ -46,18 +47,21 @@ def _solve(score: AceSettings, values: FloatArray, class_score: FloatArray, prog
     match score.solver:
         case "ace":
             return ace_package.optimal_transforms(
-                values, class_score, delrsq=score.delrsq, maxit=score.maxit, nterm=score.nterm,
-                n_jobs=score.n_jobs or -1, progress=progress,
-            )  # fmt: skip
+                values, class_score, parameters=ace_parameters(score), n_jobs=score.n_jobs or -1, progress=progress
+            )
         case "compiled":
             return optimal_transforms(values, class_score, **_solver(score))
         case _:
             assert_never(score.solver)
 
 
+def ace_parameters(score: AceSettings) -> AceParameters:
+    """Return the parameters of ACE that the settings contain, each under its own name."""
+    return AceParameters(**{field.name: getattr(score, field.name) for field in fields(AceParameters)})
+
+
 def _solver(score: AceSettings) -> dict[str, Any]:
-    names = ("bass", "spans", "delrsq", "maxit", "nterm")
-    return {**{name: getattr(score, name) for name in names}, "n_threads": score.n_jobs or None}
+    return {"parameters": ace_parameters(score), "n_threads": score.n_jobs or None}
 
 
 def _evidence(

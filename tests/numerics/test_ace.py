@@ -6,18 +6,21 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import compose_settings
 from pipeline.errors import InputError
 from pipeline.numerics import ace_package
 from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms, permuted_correlations
 from pipeline.numerics.lanes import N_LANES
+from pipeline.numerics.parameters import SPANS, AceParameters
 from pipeline.numerics.pca import reduce_channels
-from pipeline.numerics.supersmoother import SPANS
+from pipeline.rankers.ace import ace_parameters
 from tests.conftest import in_ci
 from tests.oracles.samples import SAMPLES, integer, relu_like
 from tests.oracles.singleton import acepack_order
@@ -25,6 +28,7 @@ from tests.oracles.solvers import by_acepack
 
 GOLDEN = json.loads((Path(__file__).resolve().parent.parent / "oracles" / "solvers.json").read_text())
 ACEPACK_SPANS = tuple(float(np.float32(span)) for span in SPANS)  # its constants are in single precision
+BASS_0, BASS_5 = AceParameters(bass=0), AceParameters(bass=5)  # of the `ace` package, and of acepack
 TIED = ("relu_like", "integer")
 RNG = np.random.default_rng(0)
 SEEDS = st.integers(0, 10**6)
@@ -40,7 +44,6 @@ def acepack() -> None:
 @pytest.fixture(scope="module")
 def cifar_projections(photographs: Path, resnet20_weights: Path, tmp_path_factory: pytest.TempPathFactory):
     """Ten components of the 64 channels of `layer3.2.conv2` on 300 photographs of cat, and the class scores."""
-    from pipeline.config import compose_settings
     from pipeline.resolve import resolve
     from pipeline.stages import activate, download
 
@@ -62,7 +65,7 @@ def worst(one: AceResult, other: AceResult) -> float:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples_come_out_as_by_the_ace_package(name: str) -> None:
     x, y = SAMPLES[name]()
-    found = optimal_transforms(x[None], y)
+    found = optimal_transforms(x[None], y, parameters=BASS_0)
     assert worst(found, ace_package.optimal_transforms(x[None], y)) < 1e-10
     assert found.maximal[0] == pytest.approx(GOLDEN["ace"][name]["maximal"], abs=1e-10)
     assert found.first[0] == pytest.approx(GOLDEN["ace"][name]["first"], abs=1e-10)
@@ -71,7 +74,7 @@ def test_samples_come_out_as_by_the_ace_package(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in TIED])
 def test_samples_at_bass_5_come_out_as_by_acepack(name: str) -> None:
     x, y = SAMPLES[name]()
-    found = optimal_transforms(x[None], y, bass=5)
+    found = optimal_transforms(x[None], y, parameters=BASS_5)
     assert found.maximal[0] == pytest.approx(GOLDEN["acepack"][name]["maximal"], abs=1e-8)
     assert found.first[0] == pytest.approx(GOLDEN["acepack"][name]["first"], abs=1e-8)
 
@@ -81,7 +84,7 @@ def test_transforms_at_bass_5_are_acepacks() -> None:
     samples = {name: make() for name, make in SAMPLES.items() if name not in TIED}
     for name, (phi, theta) in by_acepack(samples).items():
         x, y = samples[name]
-        found = optimal_transforms(x[None], y, bass=5)
+        found = optimal_transforms(x[None], y, parameters=BASS_5)
         np.testing.assert_allclose(found.phi[0], phi, atol=1e-8, err_msg=name)
         np.testing.assert_allclose(found.theta[0], theta, atol=1e-8, err_msg=name)
 
@@ -100,7 +103,7 @@ def test_tied_values_come_out_as_by_acepack_where_both_take_them_in_one_order() 
     for name, (phi, theta) in by_acepack(samples).items():
         x, y = samples[name]
         order = acepack_order(x[:, 0])
-        found = optimal_transforms(x[None, order], y[order], bass=5, spans=ACEPACK_SPANS)
+        found = optimal_transforms(x[None, order], y[order], parameters=AceParameters(bass=5, spans=ACEPACK_SPANS))
         np.testing.assert_allclose(found.phi[0], phi[order], atol=1e-10, err_msg=name)
         np.testing.assert_allclose(found.theta[0], theta[order], atol=1e-10, err_msg=name)
 
@@ -110,7 +113,7 @@ def test_real_activations_come_out_as_by_the_ace_package(cifar_projections) -> N
     for n_components, n_channels in ((1, 64), (3, 16), (10, 8)):
         values = np.ascontiguousarray(projections[:n_channels, :, :n_components])
         reference = ace_package.optimal_transforms(values, class_score, n_jobs=2)
-        assert worst(optimal_transforms(values, class_score), reference) < 1e-10
+        assert worst(optimal_transforms(values, class_score, parameters=BASS_0), reference) < 1e-10
 
 
 @pytest.mark.usefixtures("acepack")
@@ -118,7 +121,7 @@ def test_real_activations_at_bass_5_come_out_as_by_acepack(cifar_projections) ->
     projections, class_score = cifar_projections
     for n_components in (1, 3, 10):
         values = np.ascontiguousarray(projections[:, :, :n_components])
-        found = optimal_transforms(values, class_score, bass=5)
+        found = optimal_transforms(values, class_score, parameters=BASS_5)
         for channel, (phi, theta) in by_acepack({str(c): (x, class_score) for c, x in enumerate(values)}).items():
             np.testing.assert_allclose(found.phi[int(channel)], phi, atol=1e-8)
             np.testing.assert_allclose(found.theta[int(channel)], theta, atol=1e-8)
@@ -129,7 +132,7 @@ def test_bivariate_normals_give_their_correlation(seed: int, r: float) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=2000)
     y = r * x + math.sqrt(1 - r**2) * rng.normal(size=2000)
-    found = maximal_correlation(x[None, :, None], y, bass=10)[0]
+    found = maximal_correlation(x[None, :, None], y, parameters=AceParameters(bass=10))[0]
     # The estimate's own deviation is (1 - r^2) / sqrt(n), and it is biased upwards where there is little to find.
     assert abs(r) - 4 * (1 - r**2) / math.sqrt(2000) - 0.01 < found < abs(r) + 4 * (1 - r**2) / math.sqrt(2000) + 0.12
 
@@ -206,26 +209,30 @@ def awkward_predictors(name: str, rng: np.random.Generator) -> np.ndarray:
 @pytest.mark.parametrize("name", ["plain", "one predictor", "ties", "a constant predictor", "few values"])
 def test_side_by_side_and_alone_have_the_same_bits(name: str, bass: float) -> None:
     rng = np.random.default_rng(0)
-    x = awkward_predictors(name, rng)
+    x, parameters = awkward_predictors(name, rng), AceParameters(bass=bass)
     permutations = np.array([rng.permutation(50) for _ in range(2 * N_LANES + 3)])
     for y in (rng.normal(size=50), rng.integers(0, 4, 50).astype(float)):
-        alone = [optimal_transforms(x, y[permutation], bass=bass) for permutation in permutations]
+        alone = [optimal_transforms(x, y[permutation], parameters=parameters) for permutation in permutations]
         for n_permutations in (1, 2, N_LANES, len(permutations)):
             for n_threads in (1, 2):
-                found = permuted_correlations(x, y, permutations[:n_permutations], bass=bass, n_threads=n_threads)
+                found = permuted_correlations(
+                    x, y, permutations[:n_permutations], parameters=parameters, n_threads=n_threads
+                )
                 for statistic, values in zip(("maximal", "first"), found, strict=True):
                     expected = [getattr(one, statistic) for one in alone[:n_permutations]]
                     np.testing.assert_array_equal(values.T, expected)
 
 
-@pytest.mark.parametrize("parameters", [{"maxit": 1}, {"maxit": 2, "delrsq": 0.0}, {"nterm": 1}])
-def test_side_by_side_responses_stop_where_each_would_alone(parameters: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "parameters", [AceParameters(maxit=1), AceParameters(maxit=2, delrsq=0.0), AceParameters(nterm=1)]
+)
+def test_side_by_side_responses_stop_where_each_would_alone(parameters: AceParameters) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 40, 3)), rng.normal(size=40)
     permutations = np.array([rng.permutation(40) for _ in range(N_LANES + 1)])
-    maximal, _ = permuted_correlations(x, y, permutations, **parameters)
+    maximal, _ = permuted_correlations(x, y, permutations, parameters=parameters)
     for column, permutation in zip(maximal.T, permutations, strict=True):
-        np.testing.assert_array_equal(column, optimal_transforms(x, y[permutation], **parameters).maximal)
+        np.testing.assert_array_equal(column, optimal_transforms(x, y[permutation], parameters=parameters).maximal)
 
 
 def test_theta_is_standardised_and_r_squared_is_what_the_transforms_say() -> None:
@@ -300,10 +307,32 @@ def test_what_has_no_answer_is_refused(solve) -> None:
         ({"delrsq": -0.1}, "delrsq must be in [0, 1]; got -0.1."),
         ({"maxit": 0}, "maxit must be at least 1; got 0."),
         ({"spans": (0.2, 0.1, 0.5)}, "spans must be three rising shares in (0, 1]; got (0.2, 0.1, 0.5)."),
-        ({"statistic": "best"}, "statistic must be 'maximal' or 'first'; got 'best'."),
+        ({"spans": (0.2, 0.5)}, "spans must be three rising shares in (0, 1]; got (0.2, 0.5)."),
+        ({"bass": float("nan")}, "bass must be in [0, 10]; got nan."),
     ],
 )
-def test_impossible_parameters_are_refused(parameters: dict[str, object], message: str) -> None:
+def test_impossible_parameters_are_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        maximal_correlation(np.ones((1, 20, 2)), np.arange(20.0), **parameters)
+        AceParameters(**parameters)
     assert str(caught.value) == message
+
+
+def test_other_impossible_arguments_are_refused() -> None:
+    x, y = np.ones((1, 20, 2)), np.arange(20.0)
+    with pytest.raises(InputError, match=r"^statistic must be 'maximal' or 'first'; got 'best'\.$"):
+        maximal_correlation(x, y, statistic="best")
+    with pytest.raises(InputError, match=r"^n_threads must be at least 1; got 0\.$"):
+        maximal_correlation(x, y, n_threads=0)
+    with pytest.raises(InputError) as caught:
+        ace_package.optimal_transforms(x, y, parameters=AceParameters())
+    assert str(caught.value) == (
+        "bass must be 0 and spans (0.05, 0.2, 0.5) for the `ace` package; got 5 and (0.05, 0.2, 0.5)."
+    )
+
+
+def test_the_defaults_are_those_of_the_pipeline() -> None:
+    assert ace_parameters(compose_settings(["score=ace"]).score) == AceParameters()
+
+
+def test_parameters_with_spans_in_a_list_are_the_same_parameters() -> None:
+    assert {AceParameters(spans=list(SPANS)), AceParameters()} == {AceParameters()}

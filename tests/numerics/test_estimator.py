@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pipeline.errors import InputError
-from pipeline.numerics import ACERegressor
+from pipeline.numerics import AceParameters, ACERegressor
 from tests.oracles.samples import breiman, wang_murphy
 
 
@@ -18,8 +20,18 @@ def test_it_keeps_scikit_learn_s_contract(estimator: ACERegressor, check) -> Non
         assert check(estimator) is None
 
 
+def test_its_parameters_and_their_defaults_are_those_of_ace() -> None:
+    assert ACERegressor().get_params() == asdict(AceParameters())
+    assert clone(ACERegressor(bass=0, maxit=5)).get_params() == asdict(AceParameters(bass=0, maxit=5))
+
+
+def test_impossible_parameters_are_refused_when_it_is_fitted() -> None:
+    with pytest.raises(InputError, match=r"^bass must be in \[0, 10\]; got 11\.$"):
+        ACERegressor(bass=11).fit(*breiman())
+
+
 def test_breiman_s_transforms_are_found() -> None:
-    found = ACERegressor(bass=5).fit(*breiman(n=1000))
+    found = ACERegressor().fit(*breiman(n=1000))
     new_x, new_y = breiman(n=1000, seed=99)
     assert np.corrcoef(found.transform(new_x)[:, 0], new_x[:, 0] ** 3)[0, 1] > 0.98
     assert np.corrcoef(found.transform_response(new_y), np.log(new_y))[0, 1] > 0.98

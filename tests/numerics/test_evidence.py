@@ -16,6 +16,7 @@ from pipeline.numerics.evidence import (
     permutation_null,
     reliability,
 )
+from pipeline.numerics.parameters import AceParameters
 
 N_IMAGES = 200
 
@@ -34,10 +35,10 @@ def planted(
 
 
 def by_halves(
-    values: np.ndarray, response: np.ndarray, n_halves: int, top_k: int, seed: int = 0, bass: float = 0.0
+    values: np.ndarray, response: np.ndarray, n_halves: int, top_k: int, seed: int = 0, bass: float = 5.0
 ) -> Halves:
     def scorer(images: np.ndarray) -> dict[str, np.ndarray]:
-        return both_correlations(values[:, images], response[images], bass=bass)
+        return both_correlations(values[:, images], response[images], parameters=AceParameters(bass=bass))
 
     return halves(scorer, len(response), n_halves, seed=seed, top_k=top_k)["maximal"]
 
@@ -57,7 +58,7 @@ def test_on_noise_p_values_are_uniform_nothing_stands_out_and_the_honest_score_i
     held_out = cross_fitted(values, response, 5, seed=0)
     assert abs(held_out["maximal"].mean()) < 0.03
     assert abs(held_out["first"].mean()) < 0.03
-    assert observed["maximal"].mean() > 0.4  # what the raw number says of nothing at all
+    assert observed["maximal"].mean() > 0.25  # the raw score of noise; .4 at bass 0
 
 
 def test_planted_channels_are_found_and_few_others() -> None:
@@ -71,7 +72,7 @@ def test_planted_channels_are_found_and_few_others() -> None:
         found += null.q_value[:10] < 0.05
         false += (null.q_value[10:] < 0.05).sum()
     assert (found[strength[:10] >= 0.65] == 3).all()
-    assert found[0] < 3  # with 200 images a correlation of .35 is within the reach of chance, .3 on average
+    assert found[0] < 3  # with 200 images and 200 channels, a correlation of .35 is within the reach of chance
     assert false / (found.sum() + false) < 0.1
 
 
@@ -80,7 +81,7 @@ def test_planted_channels_are_found_and_few_others() -> None:
 def test_intervals_cover_what_is_true(n_components: int, bass: float) -> None:
     for r in (0.3, 0.6, 0.85):
         values, response = planted(100, r, n_components)
-        observed = both_correlations(values, response, bass=bass)
+        observed = both_correlations(values, response, parameters=AceParameters(bass=bass))
         found = by_halves(values, response, 60, top_k=10, bass=bass)
         centre, low, high = corrected(observed["maximal"], found.scores)
         assert ((low <= r) & (r <= high)).mean() >= 0.9
@@ -89,7 +90,7 @@ def test_intervals_cover_what_is_true(n_components: int, bass: float) -> None:
         assert r - most_taken_off < centre.mean() < r + 0.06
         assert observed["maximal"].mean() - r > centre.mean() - r  # it corrects downwards
         # Honest from below: transforms of a weak channel, fitted to four fifths of the images, are mostly noise.
-        held_out = cross_fitted(values, response, 5, seed=0, bass=bass)["maximal"].mean()
+        held_out = cross_fitted(values, response, 5, seed=0, parameters=AceParameters(bass=bass))["maximal"].mean()
         assert r / 2 < held_out < r
 
 
@@ -138,7 +139,7 @@ def test_spearman_and_brown_s_arithmetic() -> None:
 
 
 def test_seeds_decide_and_permuting_channels_permutes_the_evidence() -> None:
-    values, response = planted(6, 0.5)
+    values, response = planted(6, 0.1)
     observed = both_correlations(values, response)
     order = np.array([3, 1, 5, 0, 4, 2])
     permuted = {name: each[order] for name, each in observed.items()}

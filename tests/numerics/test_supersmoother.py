@@ -97,13 +97,20 @@ def test_any_scale_of_x_and_y(scale: float) -> None:
 
 
 def test_bad_input_is_refused() -> None:
-    for x, y, message in (
-        (np.ones(4), np.ones(4), "x must have at least 5 points; got 4."),
-        (np.ones(6), np.ones(5), "x and y must be two vectors of one length; got shapes (6,) and (5,)."),
-        (np.full(6, np.nan), np.ones(6), "x and y must be finite; got NaN or infinity."),
+    for x, y, parameters, message in (
+        (np.ones(4), np.ones(4), {}, "x must have at least 5 points; got 4."),
+        (np.ones(6), np.ones(5), {}, "x and y must be two vectors of one length; got shapes (6,) and (5,)."),
+        (np.full(6, np.nan), np.ones(6), {}, "x and y must be finite; got NaN or infinity."),
+        (np.ones(6), np.ones(6), {"bass": -1}, "bass must be in [0, 10]; got -1."),
+        (
+            np.ones(6),
+            np.ones(6),
+            {"spans": (0, 0.2, 1)},
+            "spans must be three rising shares in (0, 1]; got (0, 0.2, 1).",
+        ),
     ):
         with pytest.raises(InputError) as caught:
-            supersmooth(x, y)
+            supersmooth(x, y, **parameters)
         assert str(caught.value) == message
 
 
