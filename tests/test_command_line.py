@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import __main__ as front_door
-from pipeline.command_line import door
+from pipeline import __main__ as main_module
+from pipeline.command_line import command
 from tests.conftest import ROOT, SMALL
 from tests.processes import start_command
 
@@ -99,11 +99,11 @@ def test_a_sweep_whose_reader_left_sums_up(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_a_word_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
-    @door
+    @command
     def main() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as end:
         main()
     assert (end.value.code, *capsys.readouterr()) == (130, "", "stopped\n")
-    assert front_door.main.__wrapped__  # type: ignore[attr-defined]
+    assert main_module.main.__wrapped__  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ def job(number: int, overrides: list[str], table: pd.DataFrame | None, *, cached
     seconds = dict.fromkeys(stages, 0.5)
     from_store = {stage: cached and stage != "visualize" for stage in stages}
     record = Record("failed" if table is None else "finished", "out of luck.", overrides, seconds, from_store)
-    record.reliability, record.removal = (None, None) if table is None else (0.8, 0.25)
+    record.reliability, record.faithfulness = (None, None) if table is None else (0.8, 0.25)
     return Job(Path(str(number)), " ".join(overrides), record, table)
 
 
@@ -64,7 +64,7 @@ def test_too_few_channels_or_equal_scores_have_no_correlation() -> None:
 def test_the_summary_has_what_compares_and_no_seconds_of_what_was_not_computed() -> None:
     jobs = [job(0, ["x=0"], ranking(RISING)), job(1, ["x=1"], ranking(RISING), cached=True), job(2, ["x=2"], None)]
     table = summary(jobs)
-    columns = ["reliability", "removal", "with_first", "score_seconds"]
+    columns = ["reliability", "faithfulness", "with_first", "score_seconds"]
     assert table[columns].iloc[0].tolist() == pytest.approx([0.8, 0.25, 1.0, 0.5])
     assert pd.isna(table.score_seconds[1])
     assert table[columns].iloc[2].isna().all()
@@ -102,9 +102,9 @@ def test_every_layer_has_its_own_line_and_one_ranking_makes_none() -> None:
 @pytest.mark.parametrize(
     ("width", "headings"),
     [
-        (120, "job question best channels best median reliability removal with first score s seconds from store"),
-        (100, "job question best channels best reliability removal with first score s seconds"),
-        (80, "job question best reliability removal with first seconds"),
+        (130, "job question best channels best median reliability faithfulness with first score s seconds from store"),
+        (105, "job question best channels best reliability faithfulness with first score s seconds"),
+        (80, "job question best reliability faithfulness with first seconds"),
     ],
 )
 def test_a_narrow_terminal_does_without_what_is_needed_least(width: int, headings: str) -> None:
@@ -120,7 +120,7 @@ def test_a_narrow_terminal_does_without_what_is_needed_least(width: int, heading
 def test_what_no_job_has_is_no_column() -> None:
     table = summary([job(0, ["n=1"], ranking(RISING), cached=True), job(1, ["n=2"], None)])
     screen = StringIO()
-    table = table.assign(reliability=None, removal=None)
+    table = table.assign(reliability=None, faithfulness=None)
     print_sweep(table, Path("there"), ["summary.csv"], Console(file=screen, width=120))
     headings = " ".join(screen.getvalue().splitlines()[1].split())
     assert headings == "job question best channels best median with first seconds from store"

@@ -135,8 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     gc.add_argument("--keep", required=True, metavar="SIZE", help="total size that may remain, e.g. 5GiB")
     rm = _command(commands, "rm", _rm, "remove one artifact")
     rm.add_argument("key", metavar="KEY", help="name of the artifact as `ls` shows it, or its beginning")
-    for parser in (ls, verify, gc, rm):
-        parser.add_argument("overrides", nargs="*", metavar="setting=value", help="e.g. paths.outputs=FOLDER")
+    for each in (ls, verify, gc, rm):
+        each.add_argument("overrides", nargs="*", metavar="setting=value", help="e.g. paths.outputs=FOLDER")
     return parser
 
 

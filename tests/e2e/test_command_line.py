@@ -145,10 +145,10 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     # The last convolution is drawn anew from the second job on; of 64 channels that have nothing to do with the first
     # job's, one ranking in a thousand agrees by more than .42.
     assert table.with_first[2:].abs().max() < 0.42
-    assert table[["reliability", "removal", "score_seconds"]].notna().all(axis=None)
+    assert table[["reliability", "faithfulness", "score_seconds"]].notna().all(axis=None)
     records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
     assert [record.reliability for record in records] == pytest.approx(table.reliability.tolist())
-    assert [record.removal for record in records] == pytest.approx(table.removal.tolist())
+    assert [record.faithfulness for record in records] == pytest.approx(table.faithfulness.tolist())
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
@@ -156,7 +156,7 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
 
-def test_rankers_are_compared_in_one_table_of_agreement_with_removal_stability_and_time(
+def test_rankers_are_compared_in_one_table_of_agreement_with_faithfulness_stability_and_time(
     cli: Cli, tmp_path: Path
 ) -> None:
     small = [override for override in SMALL if not override.startswith(("score.", "visualize.maximize"))]
@@ -167,12 +167,12 @@ def test_rankers_are_compared_in_one_table_of_agreement_with_removal_stability_a
     table = pd.read_csv(sweep / "summary.csv").set_index("question")
     assert sorted(table.index) == sorted(f"score={kind}" for kind in rankers)
     assert table.index[0] == "score=ace"
-    assert table[["reliability", "removal", "with_first", "score_seconds"]].notna().all(axis=None)
-    assert table.removal["score=ablation"] == pytest.approx(1)
-    # Images, activations and what removal does are computed once, by the first job.
+    assert table[["reliability", "faithfulness", "with_first", "score_seconds"]].notna().all(axis=None)
+    assert table.faithfulness["score=ablation"] == pytest.approx(1)
+    # Images, activations and the effects of ablation are computed once, by the first job.
     assert all({"activate", "reduce", "ablate"} <= set(stages.split()) for stages in table.from_store[1:])
     (heading,) = (line for line in out if line.startswith("job"))
-    assert {"reliability", "removal", "score"} <= set(heading.split())
+    assert {"reliability", "faithfulness", "score"} <= set(heading.split())
 
 
 @pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])
