@@ -1,7 +1,7 @@
-"""The numbers: principal components and ACE. NumPy and friends alone: no torch, no paths, no config.
+"""Numerical methods: principal components, ACE, and statistics of rankings. No torch, no paths, no settings.
 
-Usable without the pipeline: `ACERegressor` (scikit-learn), `maximal_correlation` and `optimal_transforms` (many
-predictor sets at once), `supersmooth`.
+The public functions do not need the pipeline: `ACERegressor` is a scikit-learn estimator, `maximal_correlation` and
+`optimal_transforms` take many sets of predictors in one call, and `supersmooth` is the smoother that ACE uses.
 """
 
 from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms

@@ -1,11 +1,11 @@
-"""Alternating Conditional Expectations (ACE) for many predictor sets against one response, compiled.
+"""Alternating Conditional Expectations (ACE) of one response on many sets of predictors, by a compiled solver.
 
-ACE looks for transforms phi_1 ... phi_p of the predictors and theta of the response for which the sum of the phi
-explains theta best; the correlation they reach is the maximal correlation. Each transform is the conditional
-expectation of what the others leave, estimated by the supersmoother.
+ACE finds transforms phi_1 ... phi_p of the predictors and theta of the response such that phi_1 + ... + phi_p explains
+as much of the variance of theta as possible. The correlation that they reach is the maximal correlation. Each transform
+is the conditional expectation of what the other transforms leave unexplained, estimated by the supersmoother.
 
-One predictor set is one channel of a layer; channels share nothing but the response, so that a channel's result has the
-same bits alone, among others, and on any number of threads.
+A set of predictors is one channel of a layer. Channels share only the response, so the result of a channel has the same
+bits whether it is computed alone or together with others, and on any number of threads.
 
 References
 ----------
@@ -38,27 +38,27 @@ from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.supersmoother import MIN_POINTS, N_TABLE_ROWS, power_of_two_scaled, prepare, window_sizes
 
 Progress = Callable[[int, int], None]
-CHUNK_SOLVES = 64  # solves between two reports of progress
+CHUNK_SOLVES = 64  # number of solves between two reports of progress, at most
 
 
 @dataclass(frozen=True)
 class AceResult:
-    """What ACE found for every channel.
+    """Result of ACE for every channel.
 
     Attributes
     ----------
     maximal : ndarray of shape (n_channels,)
-        corr(phi_1 + ... + phi_p, theta), in [0, 1] but for rounding; 0 where no predictor varies.
+        corr(phi_1 + ... + phi_p, theta), in [0, 1] except for rounding; 0 where no predictor varies.
     first : ndarray of shape (n_channels,)
         abs(corr(phi_1, theta)), in [0, 1].
     r_squared : ndarray of shape (n_channels,)
-        1 - mean((theta - sum of phi)^2) when the iterations stopped.
+        1 - mean((theta - phi_1 - ... - phi_p)^2) after the last iteration.
     iterations : ndarray of shape (n_channels,)
-        Outer iterations, int64.
+        Number of outer iterations, int64.
     phi : ndarray of shape (n_channels, n_images, n_components)
-        The predictors' transforms at the images, mean 0.
+        Transforms of the predictors at the images, with mean 0.
     theta : ndarray of shape (n_channels, n_images)
-        The response's transform, mean 0 and standard deviation 1.
+        Transform of the response at the images, with mean 0 and standard deviation 1.
     """
 
     maximal: Float64Array
@@ -77,10 +77,24 @@ def maximal_correlation(
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
 ) -> Float64Array:
-    """Return the maximal correlation of each channel's predictors with the response, (n_channels,), in [0, 1].
+    """Return the maximal correlation of each channel's predictors with the response.
 
-    ``maximal = corr(phi_1 + ... + phi_p, theta)``; ``first = abs(corr(phi_1, theta))``. The other parameters are those
-    of `optimal_transforms`.
+    Parameters
+    ----------
+    predictors, response, parameters, n_threads
+        As in `optimal_transforms`.
+    statistic : {"maximal", "first"}
+        ``maximal`` is corr(phi_1 + ... + phi_p, theta), ``first`` is abs(corr(phi_1, theta)).
+
+    Returns
+    -------
+    ndarray of shape (n_channels,)
+        The correlations, in [0, 1].
+
+    Raises
+    ------
+    InputError
+        As in `optimal_transforms`, or if `statistic` is unknown.
     """
     if statistic not in ("maximal", "first"):
         raise InputError(f"statistic must be 'maximal' or 'first'; got {statistic!r}.")
@@ -95,30 +109,35 @@ def optimal_transforms(
     n_threads: int | None = None,
     progress: Progress | None = None,
 ) -> AceResult:
-    """Return ACE's transforms, correlations, R squared and iterations for each channel.
+    """Return the transforms of each channel and the correlations that they reach.
 
     Parameters
     ----------
     predictors : array_like of shape (n_channels, n_images, n_components)
-        Finite. A predictor that never varies gets phi = 0.
+        Finite values. A predictor that does not vary gets phi = 0.
     response : array_like of shape (n_images,)
-        Finite, not constant; at least 5 images.
+        Finite values that are not all equal; at least 5 images.
     parameters : AceParameters
         Smoothness of the transforms and convergence of the iterations.
     n_threads : int or None
-        None: one for each core. The result does not depend on it.
+        Number of threads; None for one on each core. The result does not depend on it.
     progress : callable or None
-        Called with the channels done and all channels.
+        Called with the number of channels that are done and the number of all channels.
+
+    Returns
+    -------
+    AceResult
+        Correlations, R squared, iterations and transforms.
 
     Raises
     ------
     InputError
-        If a value is not finite, the response is constant, shapes do not fit, or there are fewer than 5 images.
+        If a value is not finite, the response is constant, the shapes do not match, or there are fewer than 5 images.
 
     Notes
     -----
-    Scaling the response changes nothing; scaling a predictor may change the number of conjugate-gradient passes of the
-    linear fit that ``mace.f`` starts from, and so what the iterations end in, by little.
+    The result does not depend on the scale of the response, except for rounding. Scaling a predictor may change the
+    number of conjugate-gradient steps of the linear fit that ``mace.f`` starts from, and thereby the result slightly.
     """
     solver = _Solver(predictors, parameters, n_threads)
     found = solver.solve(checked_response(response, solver.n_images)[None], transforms=True, progress=progress)
@@ -134,7 +153,7 @@ def both_correlations(
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
 ) -> dict[str, Float64Array]:
-    """Return ``{"maximal": ..., "first": ...}``, (n_channels,) each; parameters as in `optimal_transforms`."""
+    """Return ``{"maximal": ..., "first": ...}``, each of shape (n_channels,); parameters as in `optimal_transforms`."""
     solver = _Solver(predictors, parameters, n_threads)
     found = solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
     return {"maximal": found.maximal[:, 0], "first": found.first[:, 0]}
@@ -149,34 +168,42 @@ def permuted_correlations(
     n_threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Float64Array, Float64Array]:
-    """Return both statistics of each channel for permuted responses: what they are when nothing is there.
+    """Return both statistics of each channel for permuted responses, that is, without any association.
 
-    What the smoother needs of the predictors is worked out once for all permutations.
+    The part of the smoother that depends on the predictors only is computed once for all permutations.
 
     Parameters
     ----------
     predictors, response, parameters, n_threads, progress
         As in `optimal_transforms`.
     permutations : array_like of shape (n_permutations, n_images)
-        Indices: the response of image i becomes ``response[permutations[b, i]]``.
+        Indices of images: with permutation b, the response of image i is ``response[permutations[b, i]]``.
 
     Returns
     -------
     maximal, first : ndarray of shape (n_channels, n_permutations)
-        As in `AceResult`.
+        The statistics as in `AceResult`.
+
+    Raises
+    ------
+    InputError
+        As in `optimal_transforms`, or if a row of `permutations` is not a permutation.
     """
     solver = _Solver(predictors, parameters, n_threads)
     response = checked_response(response, solver.n_images)
     indices = np.asarray(permutations, dtype=np.int64)
     if indices.ndim != 2 or not (np.sort(indices, axis=1) == np.arange(solver.n_images)).all():
-        raise InputError(f"permutations must be rows of the indices 0 to {solver.n_images - 1}, each once a row.")
+        raise InputError(
+            f"permutations must have each index from 0 to {solver.n_images - 1} once in every row; "
+            f"got an array of shape {indices.shape}."
+        )
     found = solver.solve(response[indices], transforms=False, progress=progress)
     return found.maximal, found.first
 
 
 def checked_predictors(predictors: ArrayLike) -> Float64Array:
-    """Return (n_channels, n_images, n_components) as float64, or raise what `optimal_transforms` says."""
-    # Writable too: for read-only arrays the solver would be compiled once more.
+    """Return the predictors as float64, or raise `InputError` as `optimal_transforms` documents."""
+    # Writable as well: numba would compile the solver a second time for read-only arrays.
     values = np.require(predictors, dtype=np.float64, requirements=["C", "W"])
     if values.ndim != 3 or values.shape[2] < 1:
         raise InputError(f"predictors must have the shape (n_channels, n_images, n_components); got {values.shape}.")
@@ -188,7 +215,7 @@ def checked_predictors(predictors: ArrayLike) -> Float64Array:
 
 
 def checked_response(response: ArrayLike, n_images: int) -> Float64Array:
-    """Return the response as float64, (n_images,), or raise what `optimal_transforms` says."""
+    """Return the response as float64, or raise `InputError` as `optimal_transforms` documents."""
     values = np.asarray(response, dtype=np.float64)
     if values.shape != (n_images,):
         raise InputError(f"response must hold one value for each of the {n_images} images; got shape {values.shape}.")
@@ -201,7 +228,7 @@ def checked_response(response: ArrayLike, n_images: int) -> Float64Array:
 
 @dataclass(frozen=True)
 class _Found:
-    """Results for each channel and response; `phi` and `theta` are of the first response, where asked for."""
+    """Results for each channel and response; `phi` and `theta` hold those of the first response, if requested."""
 
     maximal: Float64Array
     first: Float64Array
@@ -212,7 +239,7 @@ class _Found:
 
 
 class _Solver:
-    """Checked predictors and parameters, ready to be solved against responses that share one set of values."""
+    """Solves checked predictors for responses that are permutations of one another."""
 
     def __init__(self, predictors: ArrayLike, parameters: AceParameters, n_threads: int | None) -> None:
         self.predictors = checked_predictors(predictors)
@@ -230,7 +257,7 @@ class _Solver:
         self.n_threads = n_threads or os.cpu_count() or 1
 
     def solve(self, responses: Float64Array, *, transforms: bool, progress: Progress | None = None) -> _Found:
-        """Return the results for `responses`, (n_responses, n_images), whose rows hold the same values."""
+        """Return the results for `responses` of shape (n_responses, n_images), whose rows hold the same values."""
         thetas = power_of_two_scaled(responses)[0]
         orders = np.argsort(thetas, axis=1, kind="stable")
         rising = thetas[0, orders[0]]
@@ -254,18 +281,18 @@ class _Solver:
 
         def work(first: int) -> int:
             last = min(first + chunk, self.n_channels)
-            room = empty_channel(self.n_images, self.n_components)
+            channel = empty_channel(self.n_images, self.n_components)
             rows = scratch(self.n_images, self.n_components, side_by_side=len(responses) > 1)
             if len(responses) == 1:
                 solve_channels(
-                    self.predictors, first, last, room, given, self.parameters, rows,
+                    self.predictors, first, last, channel, given, self.parameters, rows,
                     found.maximal, found.first, found.r_squared, found.iterations, found.phi, found.theta,
                 )  # fmt: skip
                 return int(last)
             for c in range(first, last):
-                tolerance = prepare_channel(self.predictors[c], self.parameters.sides, self.parameters.delrsq, room)
+                tolerance = prepare_channel(self.predictors[c], self.parameters.sides, self.parameters.delrsq, channel)
                 solve_responses(
-                    room, tolerance, given, self.parameters, rows,
+                    channel, tolerance, given, self.parameters, rows,
                     found.maximal[c], found.first[c], found.r_squared[c], found.iterations[c],
                 )  # fmt: skip
             return int(last)

@@ -1,7 +1,7 @@
-"""ACE's iterations, compiled: what `pipeline.numerics.ace` has done for each channel and response.
+"""The compiled iterations of ACE, which `pipeline.numerics.ace` calls for each channel and response.
 
-They are those of Friedman's ``mace.f``: start from a linear fit, accept a new phi only where R squared rises, stop when
-it moved by at most `delrsq` over `nterm` outer rounds.
+They follow Friedman's ``mace.f``: they start from a linear fit, accept a new phi only if it increases R squared, and
+stop when R squared has changed by at most `delrsq` over `nterm` outer iterations.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ from pipeline.numerics.lanes import N_LANES, aligned_zeros, any_of, borrowed, el
 from pipeline.numerics.sorting import stable_order
 from pipeline.numerics.supersmoother import N_TABLE_ROWS, N_WORK_ROWS, prepare, smooth_sorted
 
-# The scratch's rows: a phi for each predictor, in its own order; then these, in the order of the images or of what is
-# being smoothed; then the smoother's.
-THETA, REST, TARGET, SMOOTH, REACHED, VALUE, WORK = range(7)  # rest: theta minus all phi
+# Rows of the scratch array: first phi of each predictor, in the order of its values. Then the rows below: theta and
+# rest (theta minus the sum of all phi) in the order of the images, target and smooth in the order of the variable that
+# is smoothed against, and R squared and another number for each lane. Then the rows of the smoother.
+THETA, REST, TARGET, SMOOTH, REACHED, VALUE, WORK = range(7)
 
 
 class Channel(NamedTuple):
-    """What is worked out once for all responses: of p predictors at n images."""
+    """What is computed once for all responses, for p predictors at n images."""
 
-    columns: Float64Array  # (p, n), centred, in the order of the images
-    products: Float64Array  # (p, p), means over the images
-    ranks: Int64Array  # (p, n): the images in the order of each predictor
-    tables: Float64Array  # (p, N_TABLE_ROWS, n), with `flags` the smoother's
+    columns: Float64Array  # (p, n): predictors, centred, in the order of the images
+    products: Float64Array  # (p, p): covariances of the predictors
+    ranks: Int64Array  # (p, n): indices of the images, sorted by each predictor
+    tables: Float64Array  # (p, N_TABLE_ROWS, n): filled by the smoother's `prepare`, as are `flags`
     flags: Int64Array  # (p,)
-    is_varying: BoolArray  # (p,)
-    spare: Float64Array  # (3, n), and so on: scratch
+    is_varying: BoolArray  # (p,): whether a predictor varies
+    spare: Float64Array  # (3, n): scratch, like the next two
     spare_ranks: Int64Array  # (n,)
     keys: NDArray[np.uint32]  # (2, n)
 
 
 class Responses(NamedTuple):
-    """Permutations of one response, standardised."""
+    """Permutations of one standardised response at n images."""
 
     thetas: Float64Array  # (n_responses, n)
-    orders: Int64Array  # (n_responses, n): the images in the order of each
-    table: Float64Array  # (N_TABLE_ROWS, n), with `flags` the smoother's
+    orders: Int64Array  # (n_responses, n): indices of the images, sorted by each response
+    table: Float64Array  # (N_TABLE_ROWS, n): filled by the smoother's `prepare`, as are `flags`
     flags: int
 
 
 class Parameters(NamedTuple):
-    """As in `pipeline.numerics.ace`; `sides` are the spans' neighbours."""
+    """The fields of `pipeline.numerics.parameters.AceParameters` for compiled code, and the sizes of the windows."""
 
-    sides: Int64Array
+    sides: Int64Array  # (3,): number of neighbours on each side of a point, for each span
     spans: Float64Array
     bass: float
     delrsq: float
@@ -58,7 +59,7 @@ class Parameters(NamedTuple):
 
 
 def empty_channel(n_images: int, n_components: int) -> Channel:
-    """Return room for `prepare_channel` to fill."""
+    """Return a `Channel` of uninitialised arrays, which `prepare_channel` fills."""
     n, p = n_images, n_components
     return Channel(
         columns=np.empty((p, n)),
@@ -74,7 +75,7 @@ def empty_channel(n_images: int, n_components: int) -> Channel:
 
 
 def scratch(n_images: int, n_components: int, *, side_by_side: bool) -> Float64Array:
-    """Return what `solve_responses` works in: of numbers for one response after another, or of lanes."""
+    """Return the scratch array of `solve_responses`: of lanes to solve responses side by side, otherwise of numbers."""
     shape = (n_components + WORK + N_WORK_ROWS, n_images + 1)
     return aligned_zeros((*shape, N_LANES) if side_by_side else shape)
 
@@ -84,7 +85,10 @@ def solve_channels(
     predictors, first_channel, last_channel, channel, responses, parameters, scratch,
     maximal, first, r_squared, iterations, phi_out, theta_out,
 ):  # fmt: skip
-    """Solve some channels, each against all responses, and keep the transforms where there is room for them."""
+    """Solve channels `first_channel` to `last_channel` - 1 for all responses.
+
+    The transforms are stored unless `phi_out` and `theta_out` are empty.
+    """
     _, n, p = predictors.shape
     rows = elements(scratch)
     for c in range(first_channel, last_channel):
@@ -102,12 +106,13 @@ def solve_channels(
 
 @compiled
 def prepare_channel(predictors, sides, delrsq, channel):
-    """Fill `channel` for predictors (n, p), and return the linear fit's tolerance."""
+    """Fill `channel` for predictors of shape (n, p) and return the tolerance of the linear fit."""
     n, p = predictors.shape
     columns, products, ranks, tables, flags, is_varying, spare, spare_ranks, keys = channel
     values, rising = spare[0], spare[1]
-    # Powers of two keep squares from overflowing and vanishing and change no digit: one for the linear fit, where
-    # the predictors' scales count against one another, and one for each predictor in the smoother.
+    # Scaling by powers of two changes no digit, and keeps squares from overflowing and from underflowing. There is one
+    # factor for the linear fit, in which the relative scales of the predictors matter, and one for each predictor in
+    # the smoother. Each factor is given as two whose product it is.
     one, other, exponent = _towards_one(predictors)
     for k in range(p):
         for i in range(n):
@@ -131,19 +136,19 @@ def prepare_channel(predictors, sides, delrsq, channel):
 
 @inlined
 def solve_responses(channel, tolerance, responses, parameters, scratch, maximal, first, r_squared, iterations):
-    """Solve one channel against every response: a lane whose response is done with takes the next.
+    """Solve one channel for every response; a lane whose response is finished takes the next one.
 
-    Lanes that are left without one go on improving what they have, and nobody looks.
+    Lanes for which no response is left go on with the last one, and their results are ignored.
     """
     delrsq, maxit, nterm = parameters.delrsq, parameters.maxit, parameters.nterm
     n_responses, p = len(responses.thetas), len(channel.columns)
     rows = elements(scratch)
-    reached = numbers(rows[p + REACHED, :1])[0]  # R squared, for each lane
+    reached = numbers(rows[p + REACHED, :1])[0]  # R squared of each lane
     n_lanes = reached.size
     counts, levels, history = np.zeros((4, n_lanes), dtype=np.int64), np.zeros((2, n_lanes)), np.empty((n_lanes, nterm))
     current, n_inner, n_outer, is_due = counts[0], counts[1], counts[2], counts[3]
     before, deviations = levels[0], levels[1]
-    current[:] = -1  # the response that each lane solves; -1: none
+    current[:] = -1  # index of the response that each lane solves; -1 for none
     started = done = 0
     while done < n_responses:
         for lane in range(n_lanes):
@@ -175,7 +180,7 @@ def solve_responses(channel, tolerance, responses, parameters, scratch, maximal,
             for past in history[lane]:
                 high, low = max(high, past), min(low, past)
             is_still = high - low <= delrsq
-            # Without a deviation no phi explains anything, and theta stays as it is.
+            # If the smooth is constant, no phi explains anything, and theta stays as it is.
             if is_still or n_outer[lane] == maxit or deviations[lane] == 0.0:
                 b = current[lane]
                 maximal[b], first[b] = _correlations(channel.ranks[0], channel.spare, lane, p, rows)
@@ -186,7 +191,7 @@ def solve_responses(channel, tolerance, responses, parameters, scratch, maximal,
 
 @inlined
 def _start(channel, tolerance, start, lane, rows):
-    """Set a lane's theta to the response `start`, and its phi to a linear fit."""
+    """Set theta of a lane to the response `start`, and its phi to the linear fit."""
     columns, ranks = channel.columns, channel.ranks
     p, n = columns.shape
     coefficients = _linear_fit(columns, channel.products, start, tolerance)
@@ -202,7 +207,7 @@ def _start(channel, tolerance, start, lane, rows):
 
 @inlined
 def _improve_phi(channel, parameters, rows):
-    """Smooth what the others leave against each predictor in turn, and take it where R squared rises."""
+    """Smooth, for each predictor in turn, what the other phi leave of theta; accept it where R squared increases."""
     ranks, tables, flags = borrowed(channel.ranks), borrowed(channel.tables), borrowed(channel.flags)
     is_varying = borrowed(channel.is_varying)
     sides, spans, bass = parameters.sides, parameters.spans, parameters.bass
@@ -231,9 +236,9 @@ def _improve_phi(channel, parameters, rows):
 
 @inlined
 def _improve_theta(responses, parameters, current, is_due, deviations, p, rows):
-    """Smooth the sum of all phi against the response in the lanes where that is due, and standardise it.
+    """Smooth the sum of all phi against the response in the lanes where `is_due`, and standardise the result.
 
-    Each lane goes through the images in the order of its own response.
+    Each lane takes the images in the order of its own response.
     """
     orders = responses.orders
     n = orders.shape[1]
@@ -283,9 +288,9 @@ def _correlations(rank, spare, lane, p, rows):
 
 @compiled
 def _towards_one(values):
-    """Return two factors, powers of two whose product brings the largest magnitude into [0.5, 1), and its exponent.
+    """Return two powers of two whose product scales the largest magnitude into [0.5, 1), and its exponent.
 
-    Two, because their product may be beyond the largest number.
+    There are two factors because their product may overflow.
     """
     largest = 0.0
     for value in values.flat:
@@ -297,7 +302,7 @@ def _towards_one(values):
 
 @compiled
 def _linear_fit(columns, products, theta, tolerance):
-    """Return the coefficients that ``mace.f`` starts from: a few rounds of conjugate gradients (its ``scale``)."""
+    """Return the coefficients that ``mace.f`` starts from, by conjugate gradients (its subroutine ``scale``)."""
     p, n = columns.shape
     goal = np.empty(p)
     for k in range(p):
@@ -334,7 +339,7 @@ def _linear_fit(columns, products, theta, tolerance):
 
 @compiled
 def _dot(a, b):
-    """Return sum(a b), in eight interleaved sums: fast, and in one order on every machine."""
+    """Return sum(a b) in eight interleaved partial sums, which is fast and has the same order on every machine."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
     n = a.size
     whole = n - n % 8
@@ -392,7 +397,7 @@ def _square(a):
 
 @compiled
 def _correlation(a, b):
-    """Return Pearson's correlation, 0 where one of the two is constant."""
+    """Return the Pearson correlation, 0 where one of the two is constant."""
     mean_a, mean_b = _mean(a), _mean(b)
     ab = aa = bb = 0.0
     for i in range(a.size):

@@ -1,4 +1,4 @@
-"""ACE by the PyPI package ``ace``: the reference, one channel at a time."""
+"""ACE by the PyPI package ``ace``, the reference implementation, one channel at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.numerics.ace import AceResult, Progress, checked_predictors, checked_response
 from pipeline.numerics.parameters import AceParameters
 
-PACKAGE_PARAMETERS = AceParameters(bass=0.0)  # the package has no others for `bass` and `spans`
+PACKAGE_PARAMETERS = AceParameters(bass=0.0)  # `bass` and `spans` are fixed in the package
 
 
 def optimal_transforms(
@@ -70,7 +70,7 @@ def _fit(
 ) -> tuple[float, float, float, int, FloatArray, FloatArray]:
     solver = ACESolver(delrsq=parameters.delrsq, maxit=parameters.maxit, nterm=parameters.nterm)
     solver.specify_data_set(list(channel.T), response)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints a line per iteration
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints a line for each iteration
         solver.solve()
     phi, theta = np.stack(solver.x_transforms, axis=1), np.asarray(solver.y_transform)
     maximal, first = _correlation(phi.sum(axis=1), theta), abs(_correlation(phi[:, 0], theta))
@@ -78,7 +78,7 @@ def _fit(
 
 
 def _correlation(a: FloatArray, b: FloatArray) -> float:
-    """Return Pearson's correlation, 0 where one of the two is constant."""
+    """Return the Pearson correlation, 0 where one of the two is constant."""
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale > 0 else 0.0

@@ -1,4 +1,4 @@
-"""How far rankings of the same channels agree: over all channels, and at the top, where people look."""
+"""Agreement between rankings of the same channels, over all channels and among the first ranks."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from scipy import stats
 
 from pipeline.arrays import Float64Array, FloatArray
 
-PERSISTENCE = 0.9  # the first ten ranks then carry 86 % of rank-biased overlap's weight
+PERSISTENCE = 0.9  # the first ten ranks then have 86 % of the weight in rank-biased overlap
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of every pair of rankings, each an array of shape (n_rankings, n_rankings), 1 on the diagonal.
+    """Agreement of every pair of rankings.
 
     Attributes
     ----------
-    spearman, kendall : ndarray
-        Rank correlations over all channels, in [-1, 1]; Kendall's tau-b, which allows for ties.
-    rank_biased_overlap : ndarray
-        In [0, 1]; weighs the top most.
-    top_overlap : ndarray
-        Share of the top `top` channels that both have, in [0, 1].
+    spearman, kendall : ndarray of shape (n_rankings, n_rankings)
+        Rank correlations over all channels, in [-1, 1]: Spearman's rho and Kendall's tau-b. The diagonal is 1, as in
+        the other arrays.
+    rank_biased_overlap : ndarray of shape (n_rankings, n_rankings)
+        Rank-biased overlap, in [0, 1], which gives the first ranks the largest weights.
+    top_overlap : ndarray of shape (n_rankings, n_rankings)
+        Share of the first `top` channels that two rankings have in common, in [0, 1].
     top : int
-        How many.
+        Number of channels that `top_overlap` compares.
     """
 
     spearman: Float64Array
@@ -38,14 +39,14 @@ class Agreement:
 
 
 def agreement(ranks: Sequence[FloatArray], top: int) -> Agreement:
-    """Return how far rankings agree, pair by pair.
+    """Return the agreement of every pair of rankings.
 
     Parameters
     ----------
     ranks : sequence of ndarray of shape (n_channels,)
-        Each channel's rank, 1 the best; ties share their mean rank.
+        Rank of each channel in each ranking, 1 for the best; tied channels have their mean rank.
     top : int
-        Channels compared at the top; all of them where there are fewer.
+        Number of channels that `Agreement.top_overlap` compares; all channels if there are fewer.
     """
     orders = [np.argsort(each, kind="stable").tolist() for each in ranks]
     top = min(top, len(ranks[0]))
@@ -67,7 +68,7 @@ def agreement(ranks: Sequence[FloatArray], top: int) -> Agreement:
 
 
 def top_overlap(first: Sequence[int], second: Sequence[int], top: int) -> float:
-    """Return the share of the `top` best of one ranking that are among the `top` best of the other."""
+    """Return the share of the first `top` items of one ranking that are among the first `top` of the other."""
     top = min(top, len(first))
     return len(set(first[:top]) & set(second[:top])) / top
 
@@ -75,16 +76,17 @@ def top_overlap(first: Sequence[int], second: Sequence[int], top: int) -> float:
 def rank_biased_overlap(first: Sequence[int], second: Sequence[int], persistence: float = PERSISTENCE) -> float:
     """Return the extrapolated rank-biased overlap of two rankings, best first.
 
-    The agreement at depth d is the share of the first d that both have; depths are weighed by persistence ** d:
+    The agreement A_d at depth d is the share of the first d items that both rankings have in common. It is averaged
+    over depths with weights that fall as the persistence p to the power of d:
 
     ``RBO = A_k p^k + (1 - p) / p * sum_{d=1..k} A_d p^d``.
 
     Parameters
     ----------
     first, second : sequence of int
-        Rankings of equal length k, best first, no item twice.
+        Rankings of equal length k, best first, without repeated items.
     persistence : float
-        p in (0, 1): how far down a reader goes on.
+        The persistence p, in (0, 1): the larger, the more weight lower ranks have.
 
     References
     ----------

@@ -1,7 +1,8 @@
-"""Other measures of how far a channel and the class score go together, to hold the maximal correlation against.
+"""Other measures of association between a channel and the class score, for comparison with the maximal correlation.
 
-All take mean activations, ``(n_channels, n_images)``, or projections, ``(n_channels, n_images, n_components)``, and the
-class score, ``(n_images,)``, and return a number for each channel, the larger the stronger; 0 where it does not vary.
+Each function takes either mean activations of shape (n_channels, n_images) or projections of shape (n_channels,
+n_images, n_components), and class scores of shape (n_images,). It returns one value for each channel, larger for a
+stronger association, and 0 for a channel that does not vary.
 """
 
 from __future__ import annotations
@@ -14,20 +15,21 @@ from pipeline.arrays import Float64Array, FloatArray
 
 
 def pearson(means: FloatArray, class_score: FloatArray) -> Float64Array:
-    """Return the absolute value of Pearson's correlation with each channel's mean activation, in [0, 1]."""
+    """Return the absolute Pearson correlation of each channel's mean activation with the class score, in [0, 1]."""
     return multiple_correlation(means[:, :, None], class_score)
 
 
 def multiple_correlation(projections: FloatArray, class_score: FloatArray) -> Float64Array:
-    """Return each channel's multiple correlation R, in [0, 1]: how well a linear fit on its components does.
+    """Return the multiple correlation R of each channel's components with the class score, in [0, 1].
 
-    R is the cosine between the centred class score and its projection onto the space that the components span.
+    R is the correlation of the class score with its linear regression on the components: the cosine of the angle
+    between the centred class scores and their projection onto the span of the centred components.
     """
     centred = projections - projections.mean(axis=1, keepdims=True)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     rounding = np.finfo(float).eps * max(centred.shape[1:])
     is_direction = singular > rounding * np.abs(projections).max(axis=(1, 2))[:, None] * np.sqrt(centred.shape[1])
-    score = class_score - class_score[0]  # a class score that is the same for all: exactly 0
+    score = class_score - class_score[0]  # exactly 0 where all class scores are equal
     score = score - score.mean()
     score = score / max(np.sqrt(score @ score), np.finfo(float).tiny)
     explained: Float64Array = np.square(np.einsum("cnk,n->ck", left, score) * is_direction).sum(axis=1)
@@ -35,7 +37,9 @@ def multiple_correlation(projections: FloatArray, class_score: FloatArray) -> Fl
 
 
 def distance_correlation(projections: FloatArray, class_score: FloatArray) -> Float64Array:
-    """Return each channel's distance correlation, in [0, 1]; 0 in the population only under independence.
+    """Return the distance correlation of each channel's components with the class score, in [0, 1].
+
+    In the population it is 0 only under independence. This is the biased sample estimate (the V-statistic).
 
     References
     ----------
@@ -53,18 +57,20 @@ def distance_correlation(projections: FloatArray, class_score: FloatArray) -> Fl
 
 
 def mutual_information(means: FloatArray, class_score: FloatArray, seed: int) -> Float64Array:
-    """Return the mutual information with each channel's mean activation, in nats, estimated from nearest neighbours.
+    """Return the mutual information of each channel's mean activation and the class score, in nats.
+
+    It is estimated from nearest neighbours by scikit-learn, which breaks ties by noise drawn with `seed`.
 
     References
     ----------
-    Kraskov, Stögbauer and Grassberger (2004), "Estimating mutual information", as scikit-learn has it.
+    Kraskov, Stögbauer and Grassberger (2004), "Estimating mutual information", Physical Review E 69.
     """
     found: Float64Array = mutual_info_regression(means.T, class_score, random_state=seed)
     return found
 
 
 def _centred_distances(points: FloatArray) -> FloatArray:
-    """Return the distances between all points, (n_images, n_images), every row's and column's mean 0."""
+    """Return the distances between all points, (n_images, n_images), double-centred: rows and columns have mean 0."""
     distances = squareform(pdist(points))
     means = distances.mean(axis=0)
     centred: FloatArray = distances - means - means[:, None] + means.mean()

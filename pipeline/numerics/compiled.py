@@ -1,4 +1,4 @@
-"""How the numerics are compiled: once a machine, kept on disk, announced to whoever waits for it."""
+"""Compilation of the numerics by numba: cached on disk, so that it happens once on a machine, and announced."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from numba.core import config, event
 from numba.core.caching import UserProvidedCacheLocator
 from platformdirs import user_cache_path
 
-ANNOUNCEMENT = "Compiling the solver, once on this machine: some fifteen seconds."
+ANNOUNCEMENT = "Compiling the solver: about 15 seconds, once on this machine."
 
 
 @cache
 def cache_dir() -> Path:
-    """Return where machine code is kept: in the user's cache folder, else in the temporary folder.
+    """Return the folder of cached machine code: in the user's cache folder or, if that is not writable, temporary.
 
-    Below it, a folder for each state of the sources. Numba itself would look at the file of the function called alone,
-    and go on using what it had inlined from a file that has changed since.
+    There is one folder for each state of the sources. Numba by itself checks only the file of the function that is
+    called, and would go on using code that it has inlined from another file, even after that file has changed.
     """
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
@@ -41,10 +41,10 @@ def cache_dir() -> Path:
 
 
 class Locator(UserProvidedCacheLocator):
-    """Where numba looks: in `cache_dir` itself, whose name tells the sources.
+    """Makes numba store its cache directly in `cache_dir`, whose name identifies the sources.
 
-    Its own locator adds a folder for each path that the sources lie at, so that every copy of a checkout (DVC's queue
-    makes one for each experiment) would compile anew.
+    Numba's own locator adds a folder for each path of the sources, so that every copy of a checkout (DVC's queue makes
+    one for each experiment) would be compiled again.
     """
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
@@ -52,28 +52,28 @@ class Locator(UserProvidedCacheLocator):
         self._cache_path = str(cache_dir())
 
     def get_source_stamp(self) -> str:
-        """Return what tells the sources' state."""
+        """Return the name that identifies the state of the sources."""
         return cache_dir().name
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function on its first call, free of the interpreter's lock, and keep the result on disk.
+    """Compile a function on its first call, and cache the machine code on disk; it runs without the interpreter's lock.
 
-    Sums keep their order (no ``fastmath``), so that the same input gives the same bits on every machine; division
-    follows IEEE 754, as NumPy's does.
+    Floating-point operations keep their order (no ``fastmath``), so that the same input gives the same bits on every
+    machine. Division by zero follows IEEE 754, as in NumPy.
     """
     return _compiled(function, inline="never")
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function as a part of those that call it: one compilation less, where there is a single one."""
+    """Compile a function as a part of its callers, which saves one compilation where there is a single caller."""
     return _compiled(function, inline="always")
 
 
 def _compiled(function: Callable[..., Any], inline: Literal["never", "always"]) -> Callable[..., Any]:
     settings = vars(config)
     ours = {"CACHE_DIR": str(cache_dir()), "CACHE_LOCATOR_CLASSES": f"{__name__}.{Locator.__name__}"}
-    before = {name: settings.get(name, "") for name in ours}  # older numba lacks the second
+    before = {name: settings.get(name, "") for name in ours}  # older versions of numba lack the second
     settings.update(ours)
     try:
         result: Callable[..., Any] = njit(nogil=True, error_model="numpy", cache=True, inline=inline)(function)
@@ -87,7 +87,7 @@ def _to_stderr(message: str) -> None:
 
 
 class _Announcer(event.Listener):
-    """Say once that our functions are being compiled."""
+    """Announces once that functions of this package are being compiled."""
 
     def __init__(self) -> None:
         self.say: Callable[[str], None] = _to_stderr
@@ -100,7 +100,7 @@ class _Announcer(event.Listener):
             self.say(ANNOUNCEMENT)
 
     def on_end(self, event: event.Event) -> None:
-        """Need no word."""
+        """Do nothing: the end of a compilation is not announced."""
 
 
 _announcer = _Announcer()
@@ -109,7 +109,7 @@ event.register("numba:compile", _announcer)  # type: ignore[no-untyped-call]
 
 @contextmanager
 def announced_by(say: Callable[[str], None]) -> Iterator[None]:
-    """Have the compiler's work announced by `say` inside the context, instead of on stderr."""
+    """Within the context, announce compilation by calling `say` instead of printing to stderr."""
     before, _announcer.say = _announcer.say, say
     try:
         yield

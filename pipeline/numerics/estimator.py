@@ -1,4 +1,4 @@
-"""ACE as a scikit-learn estimator: fit on some data, transform and predict other data."""
+"""ACE as a scikit-learn estimator, which is fitted to some data and transforms and predicts other data."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ Knots = tuple[Float64Array, Float64Array]
 
 
 class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Alternating Conditional Expectations: transforms of predictors and response that correlate as much as they can.
+    """Regression by Alternating Conditional Expectations (ACE).
 
-    Finds phi_1 ... phi_p and theta that maximise corr(phi_1(x_1) + ... + phi_p(x_p), theta(y)), each estimated by
-    Friedman's supersmoother. Read `transform` against X to see the shape of each predictor's effect.
+    The estimator finds transforms phi_1 ... phi_p of the predictors and theta of the response that maximise
+    corr(phi_1(x_1) + ... + phi_p(x_p), theta(y)). They are estimated by Friedman's supersmoother. A plot of `transform`
+    against X shows the shape of each predictor's effect.
 
     Parameters
     ----------
@@ -41,17 +42,17 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
     Attributes
     ----------
     phi_knots_ : list of (ndarray, ndarray)
-        For each predictor its distinct values, rising, and phi there.
+        For each predictor, its distinct values in increasing order and phi at these values.
     theta_knots_ : (ndarray, ndarray)
-        The same for the response.
+        The same for the response and theta.
     prediction_knots_ : (ndarray, ndarray)
-        Distinct sums of phi, rising, and the expected response there.
+        The distinct values of phi_1 + ... + phi_p in increasing order and the expected response at these values.
     maximal_correlation_ : float
-        corr(sum of phi, theta) on the data fitted to: biased upwards, the more so the fewer the samples.
+        corr(phi_1 + ... + phi_p, theta) on the training data. It is biased upwards, more so with fewer samples.
     r_squared_ : float
-        1 - mean((theta - sum of phi)^2) on these data.
+        1 - mean((theta - phi_1 - ... - phi_p)^2) on the training data.
     n_iter_ : int
-        Outer rounds.
+        Number of outer iterations.
     n_features_in_ : int
         Number of predictors.
 
@@ -92,9 +93,14 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         Parameters
         ----------
         X : array_like of shape (n_samples, n_features)
-            Finite; at least 5 samples. A feature that never varies gets phi = 0.
+            Finite values; at least 5 samples. A feature that does not vary gets phi = 0.
         y : array_like of shape (n_samples,)
-            Finite, not constant.
+            Finite values that are not all equal.
+
+        Returns
+        -------
+        ACERegressor
+            The fitted estimator.
 
         Raises
         ------
@@ -120,24 +126,60 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         return self
 
     def transform(self, X: ArrayLike) -> Float64Array:  # noqa: N803
-        """Return phi_j(x_j), (n_samples, n_features): straight lines between the values seen, held flat outside."""
+        """Return the transforms phi_j(x_j) of the predictors.
+
+        Between the values in the training data they are interpolated linearly, and outside of their range they are
+        constant.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+            Finite values.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            The transforms.
+        """
         check_is_fitted(self)
         checked: Float64Array = validate_data(self, X, dtype=np.float64, reset=False)
         return np.column_stack([np.interp(checked[:, j], *knots) for j, knots in enumerate(self.phi_knots_)])
 
     def transform_response(self, y: ArrayLike) -> Float64Array:
-        """Return theta(y), (n_samples,): straight lines between the values seen, held flat outside."""
+        """Return the transform theta(y) of the response, interpolated as in `transform`.
+
+        Parameters
+        ----------
+        y : array_like of shape (n_samples,)
+            Finite values.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The transform.
+        """
         check_is_fitted(self)
         theta: Float64Array = np.interp(np.asarray(y, dtype=np.float64), *self.theta_knots_)
         return theta
 
     def predict(self, X: ArrayLike) -> Float64Array:  # noqa: N803
-        """Return E[y | sum of phi], (n_samples,), by the supersmoother."""
+        """Return the expected response given phi_1 + ... + phi_p, as estimated by the supersmoother.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+            Finite values.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The expected response.
+        """
         expected: Float64Array = np.interp(self.transform(X).sum(axis=1), *self.prediction_knots_)
         return expected
 
 
 def _knots(x: Float64Array, values: Float64Array) -> Knots:
-    """Return the distinct x, rising, and the values there; equal x have equal values, up to rounding."""
+    """Return the distinct x in increasing order and the values there, which equal x share except for rounding."""
     distinct, first = np.unique(x, return_index=True)
     return distinct, values[first]

@@ -1,7 +1,8 @@
-"""How sure a channel's maximal correlation is: a permutation null, cross-fitting, random halves.
+"""Statistical evidence for maximal correlations: permutation null, cross-fitting, and random halves of the images.
 
-The raw number is biased upwards, the more so the more components and the fewer images; each of these says by how much.
-All of them draw once for all channels, so that channels can be compared, and from a seed.
+The maximal correlation is biased upwards, more so with more components and fewer images, and each of these methods
+estimates by how much. Random draws are the same for all channels, so that channels can be compared, and are determined
+by a seed.
 """
 
 from __future__ import annotations
@@ -17,31 +18,33 @@ from pipeline.numerics.ace import optimal_transforms, permuted_correlations
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.supersmoother import MIN_POINTS
 
-Both = Mapping[str, FloatArray]  # by statistic: "maximal" and "first", (n_channels,) each
-Scorer = Callable[[Int64Array], Both]  # of some of the images, by their indices
+Both = Mapping[str, FloatArray]  # scores of shape (n_channels,) by statistic: "maximal" and "first"
+Scorer = Callable[[Int64Array], Both]  # from the indices of some images to the scores on them
 Tick = Callable[[], None]
 
 CONFIDENCE = 0.95
-RELIABLE = 0.9  # what `images_for` aims at
-N_CURVE_PAIRS = 20
+RELIABLE = 0.9  # the reliability that `images_for` aims at
+N_CURVE_PAIRS = 20  # pairs of sets of images for each size below half, at most
 
 
 @dataclass(frozen=True)
 class Null:
-    """What each channel's statistic is when images and class scores are paired at random.
+    """Permutation null of a statistic: its distribution when class scores are assigned to images at random.
 
     Attributes
     ----------
     mean, deviation : ndarray of shape (n_channels,)
-        Of the statistic over the permutations.
+        Mean and standard deviation of the statistic over the permutations.
     p_value : ndarray of shape (n_channels,)
-        (1 + number of permutations that reach the observed statistic) / (1 + permutations).
+        (1 + number of permutations that reach the observed statistic) / (1 + number of permutations).
     q_value : ndarray of shape (n_channels,)
-        The false share to expect among the channels at or below it: Benjamini and Hochberg's adjustment of p-values
-        against the null deviations of all channels together. A channel's own 200 permutations tell apart nothing below
-        1/201, which over some hundred channels is never small enough.
+        False discovery rate among the channels with this q-value or a smaller one, by Benjamini and Hochberg's method.
+        The p-values that it adjusts compare a channel's standardised statistic with the standardised null of all
+        channels together, since a channel's own 200 permutations give no p-value below 1/201, which is never small
+        enough for some hundred channels.
     p_family : ndarray of shape (n_channels,)
-        The same as `p_value`, against the largest statistic of all channels in each permutation (Westfall and Young).
+        Family-wise p-value: as `p_value`, but compared with the largest statistic of all channels in each permutation
+        (Westfall and Young).
     """
 
     mean: Float64Array
@@ -53,18 +56,19 @@ class Null:
 
 @dataclass(frozen=True)
 class Halves:
-    """What random halves of the images say.
+    """Scores and ranks of the channels on random halves of the images.
 
     Attributes
     ----------
     scores : ndarray of shape (n_halves, n_channels)
-        Of each half.
+        Scores on each half.
     rank_low, rank_high : ndarray of shape (n_channels,)
-        The middle 95 % of the channel's rank, 1 the best.
+        Bounds of the central 95 % of the channel's ranks; 1 is the best rank.
     top_k_chance : ndarray of shape (n_channels,)
-        Share of the halves in which the channel is among the best k.
+        Share of the halves in which the channel is among the first k.
     curve : ndarray of shape (n_sizes, 2)
-        Images, and the mean Spearman correlation of the rankings by two disjoint sets of so many; the last row: halves.
+        Reliability by number of images: each row has a number of images and the mean Spearman correlation between the
+        rankings by two disjoint sets of that size. The last row is that of the halves (split-half reliability).
     """
 
     scores: Float64Array
@@ -75,7 +79,7 @@ class Halves:
 
     @property
     def columns(self) -> dict[str, Float64Array]:
-        """What is said of each channel, by name."""
+        """The results that have one value for each channel, by name."""
         return {"rank_low": self.rank_low, "rank_high": self.rank_high, "top_k_chance": self.top_k_chance}
 
 
@@ -90,22 +94,22 @@ def permutation_null(
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
 ) -> dict[str, Null]:
-    """Return the null of each channel's statistics under permuted responses, the same for all channels.
+    """Return the permutation null of both statistics of each channel; the permutations are the same for all channels.
 
     Parameters
     ----------
     predictors : ndarray of shape (n_channels, n_images, n_components)
-        Of living channels.
+        Projections of the channels that are not dead.
     response : ndarray of shape (n_images,)
         Class scores.
     observed : mapping of str to ndarray of shape (n_channels,)
-        Both statistics, as the unpermuted response gives them.
+        Both statistics for the response without permutation.
     n_permutations : int
-        The smallest p-value is 1 / (1 + this).
+        Number of permutations B; the smallest possible p-value is 1 / (1 + B).
     seed : int
-        Of the permutations.
+        Seed of the permutations.
     tick : callable
-        Called once for each permutation's worth of work.
+        Called `n_permutations` times, as the work proceeds.
     parameters, n_threads
         As in `pipeline.numerics.ace.optimal_transforms`.
 
@@ -131,7 +135,7 @@ def permutation_null(
 
 
 def _null(observed: FloatArray, null: FloatArray) -> Null:
-    """Compare ``observed``, (n_channels,), with ``null``, (n_channels, n_permutations)."""
+    """Compare `observed` of shape (n_channels,) with `null` of shape (n_channels, n_permutations)."""
     n_permutations = null.shape[1]
     mean, deviation = null.mean(axis=1), null.std(axis=1)
     p_value = (1 + (null >= observed[:, None]).sum(axis=1)) / (1 + n_permutations)
@@ -158,22 +162,30 @@ def cross_fitted(
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
 ) -> dict[str, Float64Array]:
-    """Return both statistics of each channel on images its transforms were not fitted to, (n_channels,), in [-1, 1].
+    """Return both statistics of each channel by cross-validation, on held-out images.
 
-    The transforms are fitted on all folds but one and read at the images of that one, by straight lines between the
-    values seen; the correlations are averaged over the folds. Near 0 where nothing is there, and somewhat below
-    the truth elsewhere, since fewer images are fitted to. The components themselves are of all images.
+    The transforms are fitted to all folds but one and evaluated at the held-out images by linear interpolation; the
+    correlations there are averaged over the folds. They are near 0 without an association, and otherwise somewhat below
+    the population's value, since the transforms are fitted to fewer images. The principal components are those of all
+    images.
 
     Parameters
     ----------
-    predictors, response, tick, parameters, n_threads
+    predictors, response, parameters, n_threads
         As in `permutation_null`.
     n_folds : int
-        At least 2; each must leave 5 images to fit to and hold 3 to read at.
+        Number of folds, at least 2. Each must hold 3 images and leave 5 others.
     seed : int
-        Of the folds.
+        Seed of the folds.
     n_repeats : int
-        Random partitions into folds, averaged over.
+        Number of random partitions into folds that are averaged.
+    tick : callable
+        Called once for each fold.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_channels,)
+        Mean correlations on held-out images by statistic, in [-1, 1].
     """
     rng = np.random.default_rng([seed, 2])
     total = {"maximal": np.zeros(len(predictors)), "first": np.zeros(len(predictors))}
@@ -200,34 +212,39 @@ def cross_fitted(
 def halves(
     scorer: Scorer, n_images: int, n_halves: int, *, seed: int, top_k: int, tick: Tick = lambda: None
 ) -> dict[str, Halves]:
-    """Return each channel's scores and ranks by random halves of the images, and how far the halves' rankings agree.
+    """Return the scores and ranks of the channels on random halves of the images, and the agreement of the halves.
 
     Parameters
     ----------
     scorer : callable
-        From indices of images, rising, to each channel's scores, by statistic.
+        Takes indices of images in increasing order and returns each channel's scores by statistic.
     n_images : int
-        All there are.
+        Number of all images.
     n_halves : int
-        Even: each random half goes with the other half of the same images.
+        Number of halves, even: the two halves of each random partition are both used.
     seed : int
-        Of the halves.
+        Seed of the partitions.
     top_k : int
-        What `top_k_chance` counts.
+        Number of first ranks that `Halves.top_k_chance` counts.
     tick : callable
         Called once for each pair of halves.
 
+    Returns
+    -------
+    dict of str to Halves
+        Results by statistic.
+
     Notes
     -----
-    A bootstrap with replacement would repeat images, and ACE, fitted to ties, explains them too well: at 300 images and
-    three components its replicates of a true .60 average .77. A half drawn without replacement deviates from the whole
-    as the whole does from the population (the delete-half jackknife, Shao and Wu, 1989), and shows the bias at half the
-    images, from which `corrected` works out that at all of them.
+    A bootstrap with replacement would repeat images, and ACE fits repeated images too well: with 300 images, three
+    components and a true correlation of .60, the replicates average .77. A half drawn without replacement deviates from
+    all images as these do from the population (the delete-half jackknife, Shao and Wu, 1989). It also shows the bias
+    with half the images, from which `corrected` estimates the bias with all of them.
     """
     rng = np.random.default_rng([seed, 3])
 
     def scored(size: int, n_pairs: int, tick: Tick) -> list[tuple[Both, Both]]:
-        """Return both statistics by pairs of disjoint random sets of `size` images."""
+        """Return both statistics on pairs of disjoint random sets of `size` images."""
         pairs: list[tuple[Both, Both]] = []
         for _ in range(n_pairs):
             drawn = rng.permutation(n_images)
@@ -244,7 +261,7 @@ def halves(
 
 
 def _halves(name: str, by_size: Mapping[int, list[tuple[Both, Both]]], top_k: int) -> Halves:
-    """Sum up what sets of images say of one statistic."""
+    """Summarise one statistic over the sets of images."""
     found = np.array([each[name] for pair in by_size[max(by_size)] for each in pair])
     ranks = np.array([rankdata(-each, method="ordinal") for each in found])
     tail = 100 * (1 - CONFIDENCE) / 2
@@ -261,17 +278,22 @@ def _halves(name: str, by_size: Mapping[int, list[tuple[Both, Both]]], top_k: in
 
 
 def corrected(observed: FloatArray, at_half: FloatArray) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Return the population's correlation as estimated without bias, and the ends of its 95 % interval.
+    """Return the bias-corrected correlation and the bounds of its 95 % confidence interval.
 
-    A fit with d effective parameters for each image leaves ``1 - R^2 = (1 - r^2) (1 - d)`` on average, and at half the
-    images ``(1 - r^2) (1 - 2 d)``. The two give d, and so r.
+    A fit with d effective parameters for each image has ``1 - R^2 = (1 - r^2) (1 - d)`` on average, where r is the
+    population's correlation, and ``(1 - r^2) (1 - 2 d)`` with half the images. The two equations give d and r.
 
     Parameters
     ----------
     observed : ndarray of shape (n_channels,)
-        Correlation with all images.
+        Correlations on all images.
     at_half : ndarray of shape (n_halves, n_channels)
-        Correlation with halves of them.
+        Correlations on random halves of the images.
+
+    Returns
+    -------
+    corrected, low, high : ndarray of shape (n_channels,)
+        Estimate and bounds, in [0, 1].
     """
     left, left_at_half = 1 - observed**2, 1 - at_half**2
     share = np.clip(left_at_half.mean(axis=0) / np.maximum(left, 1e-12), 0, 1)
@@ -283,12 +305,15 @@ def corrected(observed: FloatArray, at_half: FloatArray) -> tuple[Float64Array, 
 
 
 def reliability(at_half: float) -> float:
-    """Return the reliability with all images, given that of halves: Spearman and Brown's formula."""
+    """Return the reliability with all images, given the split-half reliability, by the Spearman-Brown formula."""
     return 2 * at_half / (1 + at_half) if at_half > 0 else at_half
 
 
 def images_for(n_images: int, reliable: float, goal: float = RELIABLE) -> float:
-    """Return about how many images bring the reliability `reliable`, at `n_images`, to `goal`; infinite if it is 0."""
+    """Return the number of images at which the reliability would be `goal`, given that it is `reliable` at `n_images`.
+
+    This is the Spearman-Brown formula solved for the number of images; infinite if `reliable` is not above 0.
+    """
     return n_images * goal * (1 - reliable) / (reliable * (1 - goal)) if reliable > 0 else float("inf")
 
 
@@ -305,5 +330,5 @@ def _correlation(a: FloatArray, b: FloatArray) -> float:
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> float:
-    """Return the rank correlation, 1 for a single channel."""
+    """Return the Spearman correlation, 1 for a single channel."""
     return _correlation(rankdata(a), rankdata(b)) if len(a) > 1 else 1.0

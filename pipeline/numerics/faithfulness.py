@@ -1,4 +1,4 @@
-"""Whether a ranking is faithful: does removing channels move the class score as the ranking says?"""
+"""Faithfulness of a ranking: does the class score change most when the channels ranked first are ablated?"""
 
 from __future__ import annotations
 
@@ -8,41 +8,47 @@ from scipy import stats
 
 from pipeline.arrays import BoolArray, FloatArray, Int64Array, IntArray
 
-N_STEPS = 16
-BAND = (0.05, 0.95)  # the random draws' band, as quantiles
+N_STEPS = 16  # number of steps of a curve, at most
+BAND = (0.05, 0.95)  # quantiles of the random orders that bound the band in the figures
 
 
 def rank_correlation(score: FloatArray, effect: FloatArray) -> float | None:
-    """Return Spearman's correlation in [-1, 1]; None where either is the same for all, or of fewer than 3 channels."""
+    """Return Spearman's correlation in [-1, 1]; None for fewer than 3 channels or if all values of one are equal."""
     if len(score) < 3 or np.ptp(score) == 0 or np.ptp(effect) == 0:
         return None
     return float(stats.spearmanr(score, effect).statistic)
 
 
 def removal_counts(n_channels: int) -> Int64Array:
-    """Return how many channels are removed at each point of a curve: 0 to all, evenly, the same from either end."""
+    """Return the number of ablated channels at each point of a curve: from 0 to all, evenly spaced and symmetric."""
     half = np.linspace(0, n_channels / 2, min(N_STEPS, n_channels) // 2 + 1).astype(int)
     return np.unique(np.concatenate([half, n_channels - half]))
 
 
 def random_orders(channels: IntArray, n_draws: int, seed: int) -> IntArray:
-    """Return `n_draws` random orders of the channels, (n_draws, n_living), what a ranking is held against."""
+    """Return `n_draws` random orders of the channels, (n_draws, n_living), for comparison with a ranking."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(channels) for _ in range(n_draws)])
 
 
 def removal_sets(orders: IntArray, n_channels: int) -> BoolArray:
-    """Return the sets of channels that the curves need, (n_orders, n_points, n_channels): True is removed.
+    """Return the sets of ablated channels that the curves need.
 
-    The first k of each order, for each count k. Insertion needs no more: to keep the first k is to remove the last
-    n - k, and the counts are the same from either end.
+    A set holds the first k channels of an order, for each count k of `removal_counts`. Insertion curves need no other
+    sets: keeping the first k channels of an order means ablating the first n - k of the reversed order, and the counts
+    are symmetric.
 
     Parameters
     ----------
     orders : ndarray of shape (n_orders, n_living)
-        The channels that are removed at all: a ranking, best first, the same from behind, random ones.
+        Orders of the channels that are ablated: a ranking, best first, the reversed ranking, and random orders.
     n_channels : int
-        Of the layer.
+        Number of channels of the layer.
+
+    Returns
+    -------
+    ndarray of shape (n_orders, n_points, n_channels)
+        Whether a channel is ablated.
     """
     counts = removal_counts(orders.shape[1])
     sets = np.zeros((len(orders), len(counts), n_channels), dtype=bool)
@@ -53,24 +59,25 @@ def removal_sets(orders: IntArray, n_channels: int) -> BoolArray:
 
 
 def removal_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> pd.DataFrame:
-    """Return what is left of the class score, a row for each share of channels removed or kept.
+    """Return the deletion and insertion curves: the normalised class score against the number of channels.
 
     Parameters
     ----------
     ranked : ndarray of shape (2, n_points)
-        Class scores, means over the images, for the sets of `removal_sets` by the ranking and by it from behind.
+        Mean class scores over the images for the sets of `removal_sets`, by the ranking and by the reversed ranking.
     random : ndarray of shape (n_draws, n_points)
-        The same by random orders.
+        The same for random orders.
     n_channels : int
-        Those that are removed at all.
+        Number of channels that are ablated in total.
 
     Returns
     -------
     DataFrame
-        ``n_channels``; of the first so many removed (``deletion_top``), the last (``deletion_bottom``), random ones
-        (``deletion_random``, their band ``..._low`` and ``..._high``), and likewise of so many kept
-        (``insertion_...``): the class score, 1 with nothing removed, 0 with all of them. Not a number where both ends
-        have the same.
+        One row for each number of channels (``n_channels``). The class score is normalised to 1 with no channel ablated
+        and 0 with all of them ablated, and is NaN where these two are equal. ``deletion_top`` and ``deletion_bottom``
+        are the scores with so many of the first and of the last channels ablated. ``deletion_random`` is the mean over
+        random orders, with the band from ``deletion_random_low`` to ``deletion_random_high``. The ``insertion_...``
+        columns are the scores with only so many channels kept: the first, the last, or random ones.
     """
     class_scores = np.concatenate([ranked, random])
     whole, nothing = class_scores[:, 0].mean(), class_scores[:, -1].mean()
@@ -87,7 +94,7 @@ def removal_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> p
 
 
 def area(curves: pd.DataFrame, name: str) -> float | None:
-    """Return the area under a curve, its channels running from 0 to 1; None where there is no curve."""
+    """Return the area under a curve over the share of channels, from 0 to 1; None where the curve is not defined."""
     share = curves.n_channels / curves.n_channels.max()
     found = float(np.trapezoid(curves[name], share))
     return found if np.isfinite(found) else None

@@ -1,8 +1,8 @@
-"""Several numbers side by side, one for each lane of a vector register: what one number can do, they do together.
+"""A numba type that holds several numbers, one in each lane of a vector register, with the arithmetic of a number.
 
-Inside compiled functions, an array of lanes takes the place of an array of numbers: the same source, compiled for both,
-does the same operations in the same order in every lane, and so gives the same bits. Only a decision must be taken by
-`where` and `any_of` in place of ``if``, since it may fall differently in each lane.
+In compiled functions an array of lanes can take the place of an array of numbers. The same source, compiled for both,
+does the same operations in the same order in every lane, and so gives the same bits. Decisions must be written with
+`where` and `any_of` instead of ``if``, since they may differ between lanes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from numba.np.arrayobj import make_array, populate_array
 
 from pipeline.arrays import Float64Array
 
-N_LANES = 8  # one register of AVX-512; a compiler takes two of AVX2, or four of SSE and Neon
+N_LANES = 8  # one AVX-512 register; the compiler uses two registers of AVX2, or four of SSE or Neon
 NUMBER_SIZE = 8  # bytes
 VECTOR = ir.VectorType(ir.DoubleType(), N_LANES)
 BITS = ir.VectorType(ir.IntType(1), N_LANES)
 
 
 def aligned_zeros(shape: tuple[int, ...]) -> Float64Array:
-    """Return zeros whose lanes lie within lines of the cache each: across two, they take a quarter longer."""
+    """Return zeros whose address keeps the lanes of an element in one cache line; across two, work is 25 % slower."""
     size = math.prod(shape)
     memory = np.zeros(size + N_LANES)
     start = -memory.ctypes.data // NUMBER_SIZE % N_LANES
@@ -40,18 +40,18 @@ def aligned_zeros(shape: tuple[int, ...]) -> Float64Array:
 
 
 class LanesType(types.Type):
-    """N_LANES float64."""
+    """The numba type of N_LANES float64 numbers."""
 
     def __init__(self):
         super().__init__(name="Lanes")
 
     def can_convert_from(self, typingctx, other):
-        """Take a number for every lane."""
+        """Allow a number, which is then the value of every lane."""
         return Conversion.safe if isinstance(other, types.Float | types.Integer) else None
 
 
 class MaskType(types.Type):
-    """N_LANES booleans: what a comparison of lanes gives."""
+    """The numba type of N_LANES booleans, the result of a comparison of lanes."""
 
     def __init__(self):
         super().__init__(name="Mask")
@@ -108,7 +108,7 @@ _register(abs, LANES, 1, _magnitude)
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have compiled functions call what `function` writes; it gets their arguments' types, and the callers values."""
+    """Make `function` an intrinsic: compiled functions call the code that it generates from their arguments' types."""
     result: Callable[..., Any] = numba_intrinsic(function)
     return result
 
@@ -138,30 +138,36 @@ def any_of(typingctx, condition):
 
 @intrinsic
 def elements(typingctx, array):
-    """Return numbers (rows, n, N_LANES) as rows of n lanes, and numbers (rows, n) as they are; see `borrowed`."""
+    """Return an array of shape (rows, n, N_LANES) as rows of n lanes, and one of shape (rows, n) unchanged.
+
+    The result is `borrowed`.
+    """
     if array.ndim == 2:
         return _view(array, array)
-    # As lanes' alignment is that of a vector, and numbers' that of a number: not `aligned`.
+    # Not `aligned`: the array is only known to have the alignment of numbers, and lanes have that of a vector.
     return _view(array, types.Array(LANES, array.ndim - 1, "C", aligned=False))
 
 
 @intrinsic
 def numbers(typingctx, array):
-    """Return the numbers in n elements, (n, N_LANES) for lanes and (n, 1) for numbers; see `borrowed`."""
+    """Return the numbers in an array of n elements: of shape (n, N_LANES) for lanes, and (n, 1) for numbers.
+
+    The result is `borrowed`.
+    """
     return _view(array, types.Array(types.float64, array.ndim + 1, "C"))
 
 
 @intrinsic
 def borrowed(typingctx, array):
-    """Return the array without a count of its references: counting those of its rows takes longer than a short sum.
+    """Return the array without reference counting, which would cost more for each of its rows than a short sum.
 
-    Only for what somebody else holds on to.
+    The caller must keep a counted reference to the array.
     """
     return _view(array, array)
 
 
 def _view(array, target):
-    """Return an intrinsic's signature and code: the same memory as `target`, borrowed."""
+    """Return the signature and code of an intrinsic that returns the memory of `array` as `target`, borrowed."""
     n_lanes = N_LANES if array.dtype is LANES else 1
 
     def codegen(context, builder, sig, args):

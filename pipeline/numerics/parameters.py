@@ -1,4 +1,4 @@
-"""The parameters of ACE, with their defaults and limits."""
+"""The parameters of ACE with their defaults and ranges."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Standardise and reduce every channel of a layer: the leading principal components, and nothing that is not asked for.
+"""Standardise every channel of a layer and project it onto its leading principal components.
 
-Of a channel's matrix Z (images x pixels, standardised) the smaller of Z Z' and Z' Z is formed and its leading
-eigenvectors taken, instead of a singular value decomposition of all of Z. Channels go through in parallel, each on one
-BLAS thread and in blocks of fixed size, so that a channel's digits depend on nothing but the channel.
+For the standardised matrix Z (images x pixels) of a channel, the leading eigenvectors of the smaller of Z Z' and Z' Z
+are computed instead of a full singular value decomposition of Z. Channels are processed in parallel, each on one BLAS
+thread and in blocks of fixed size, so that the result of a channel has the same bits whatever else is computed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from pipeline.arrays import BoolArray, Float64Array, FloatArray
 from pipeline.errors import InputError
 from pipeline.numerics.compiled import compiled
 
-BLOCK = 2048  # pixels standardised and multiplied at a time
-BATCH_BYTES = 4 << 20  # of standardised maps worked on at a time by one thread: about what its cache holds
+BLOCK = 2048  # number of pixels that are standardised and multiplied at a time
+BATCH_BYTES = 4 << 20  # size of the standardised maps that a thread works on at a time: about that of its cache
 MEMORY_MIB = 1024
-# Squaring Z squares its condition. Components with eigenvalues below this share of the largest are taken from Z itself.
+# Z Z' has the square of the condition number of Z. If the smallest eigenvalue that is needed is below this share of the
+# largest, the components are computed from Z itself.
 SMALLEST_EIGENVALUE = 1e-8
-# Up to this size LAPACK's decomposition of a whole stack beats one for the leading eigenvectors alone.
+# Up to this size, decomposing a whole stack of matrices is faster than computing the leading eigenvectors one by one.
 SMALL_MATRIX = 100
 
 
 def check_n_components(n_components: int | float, n_images: int, height: int, width: int) -> None:
-    """Raise `InputError` where a channel of `height` x `width` pixels over `n_images` has fewer components."""
+    """Raise `InputError` unless a channel with `n_images` maps of `height` x `width` pixels has so many components."""
     most = min(n_images, height * width)
     if isinstance(n_components, float):
         if not 0 < n_components < 1:
@@ -52,39 +53,41 @@ def reduce_channels(
     memory_mib: int = MEMORY_MIB,
     n_threads: int | None = None,
 ) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Return every channel's images in its leading principal components.
+    """Return the projections of every channel's activation maps onto its leading principal components.
 
-    Each pixel is standardised over the images (mean 0, standard deviation 1 with ddof 0; one that never varies
-    becomes 0). The projections are those of scikit-learn's ``StandardScaler`` and ``PCA(svd_solver="full")``, signs
-    included, to 1e-6; a component past the channel's rank is 0, not rounding noise.
+    Each pixel is standardised over the images to mean 0 and standard deviation 1 (ddof 0); a pixel that does not vary
+    becomes 0. The projections equal those of scikit-learn's ``StandardScaler`` and ``PCA(svd_solver="full")`` to 1e-6,
+    including the signs, except that a component beyond the channel's rank is 0 instead of rounding noise.
 
     Parameters
     ----------
     maps : ndarray of shape (n_channels, n_images, height, width)
-        Activation maps; may be memory-mapped.
+        Activation maps, which may be memory-mapped.
     n_components : int or float
-        At most ``min(n_images, height * width)``. A float in (0, 1): for each channel as many as hold more than this
-        share of its variance; the others' remaining components are 0.
+        Number of components, at most ``min(n_images, height * width)``; or a share of the variance in (0, 1), for which
+        each channel gets the smallest number of components that explain more than this share. Channels with fewer
+        components than others are padded with 0.
     progress : callable
-        Called with the channels done and all channels.
+        Called with the number of channels that are done and the number of all channels.
     memory_mib : int
-        Most memory worked in, in MiB, beside the maps and the result; decides how many channels at a time.
+        Limit of the working memory in MiB, besides the maps and the result. It decides how many channels are processed
+        at a time.
     n_threads : int or None
-        None: one for each core. Neither this nor `memory_mib` changes the result.
+        Number of threads; None for one on each core. Neither this nor `memory_mib` changes the result.
 
     Returns
     -------
     projections : ndarray of shape (n_channels, n_images, n_components)
-        float64; 0 for a dead channel.
+        Projections, float64; 0 for a dead channel.
     explained_variance_ratio : ndarray of shape (n_channels, n_components)
-        In [0, 1]; 0 for a dead channel.
+        Share of the variance that each component explains, in [0, 1]; 0 for a dead channel.
     dead : ndarray of shape (n_channels,)
-        Whether no pixel of the channel ever varies.
+        Whether a channel is dead: none of its pixels varies over the images.
 
     Raises
     ------
     InputError
-        If `n_components` is out of range, an activation is not finite, or one channel does not fit into the memory.
+        If `n_components` is out of range, an activation is not finite, or a channel needs more memory than the limit.
     """
     n_channels, n_images, height, width = maps.shape
     check_n_components(n_components, n_images, height, width)
@@ -104,7 +107,7 @@ def reduce_channels(
 
 
 class _Found:
-    """What was found channel by channel, in whatever order, until all are there."""
+    """Collects the results of the channels, which arrive in any order."""
 
     def __init__(self, n_channels: int, n_images: int, n_components: int | float) -> None:
         self._is_count = isinstance(n_components, int)
@@ -113,15 +116,15 @@ class _Found:
         self._ratios = [np.empty(0)] * n_channels
 
     def put(self, channel: int, scores: Float64Array, ratios: Float64Array) -> None:
-        """Keep a channel's projections and shares of variance."""
+        """Store a channel's projections and shares of variance."""
         self._ratios[channel] = ratios
-        if self._is_count:  # written at once, by the thread that has it in its cache
+        if self._is_count:  # written now, while the thread has the projections in its cache
             self._projections[channel, :, : len(ratios)] = scores
         else:
             self._scores[channel] = scores
 
     def arrays(self) -> tuple[Float64Array, Float64Array, BoolArray]:
-        """Return projections, shares and what is dead; as many components as the channel with most of them has."""
+        """Return projections, shares of variance and dead channels, padded to the largest number of components."""
         n_kept = np.array([len(ratios) for ratios in self._ratios])
         n_channels, n_images, most = self._projections.shape
         if not self._is_count:
@@ -137,15 +140,16 @@ class _Found:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """Return the hold on BLAS's threads; finding its libraries takes milliseconds, so it is done once."""
+    """Return the controller of BLAS threads, created once because searching the libraries takes milliseconds."""
     return ThreadpoolController()
 
 
 def _plan(n_images: int, n_pixels: int, memory_mib: int, n_threads: int) -> tuple[int, int, bool]:
-    """Return how many threads work at a time, on how many channels each, and whether they keep standardised maps."""
+    """Return the number of threads, of channels in a batch, and whether standardised maps are kept in memory."""
     side, block = min(n_images, n_pixels), n_images * min(n_pixels, BLOCK)
     budget = memory_mib << 20
-    # The standardised channel or a block of it at a time; Z Z' or Z' Z, and LAPACK's copies of it; a wide one's axes.
+    # In memory are: the standardised channel or a block of it; Z Z' or Z' Z with LAPACK's copies; the axes if Z is
+    # wide.
     rest = 4 * side * side + (n_pixels * side if n_images <= n_pixels else 0)
     least, kept = (
         8 * ((block if n_images <= n_pixels else n_images * n_pixels) + rest),
@@ -164,7 +168,7 @@ def _plan(n_images: int, n_pixels: int, memory_mib: int, n_threads: int) -> tupl
 def _reduce(
     channels: FloatArray, first: int, n_components: int | float, keep: bool
 ) -> Iterator[tuple[Float64Array, Float64Array]]:
-    """Yield each channel's projections and the shares of variance, both empty for a dead one."""
+    """Yield each channel's projections and shares of variance, both empty for a dead channel."""
     standardised = [_Standardised(channel, first + index, keep) for index, channel in enumerate(channels)]
     products = np.stack([each.product() for each in standardised])
     side = products.shape[1]
@@ -192,20 +196,24 @@ def _reduce(
 
 
 def _n_kept(ratios: Float64Array, n_components: int | float) -> int:
-    """Return the number itself or, for a share, how many components hold more than it (scikit-learn's rule)."""
+    """Return the number of components; for a share of the variance, by scikit-learn's rule: those that exceed it."""
     if isinstance(n_components, int):
         return n_components
     return min(int(np.searchsorted(np.cumsum(ratios), n_components, side="right")) + 1, len(ratios))
 
 
 def _signs(axes: Float64Array) -> Float64Array:
-    """Return the signs that make each axis's largest entry positive, as scikit-learn does; `axes` are columns."""
+    """Return the signs that make the largest entry of each column of `axes` positive, as in scikit-learn."""
     signs: Float64Array = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return signs
 
 
 class _Standardised:
-    """One channel's matrix Z, (n_images, n_pixels); where it is wide, in blocks of pixels, kept or made anew."""
+    """The standardised matrix Z of one channel, of shape (n_images, n_pixels).
+
+    If there are at least as many pixels as images (Z is wide), it is computed in blocks of pixels, which are either
+    kept in memory or computed again whenever they are needed.
+    """
 
     def __init__(self, channel: FloatArray, number: int, keep: bool) -> None:
         self._channel, self._number, self._keep = channel, number, keep
@@ -213,7 +221,7 @@ class _Standardised:
         self._blocks: list[Float64Array] = []
 
     def blocks(self) -> Iterator[Float64Array]:
-        """Yield Z from left to right."""
+        """Yield the blocks of Z from left to right."""
         if self._blocks:
             yield from self._blocks
             return
@@ -239,7 +247,7 @@ class _Standardised:
         return total
 
     def project(self, values: Float64Array, vectors: Float64Array) -> Float64Array:
-        """Return the projections, given the leading eigenvalues and eigenvectors of `product`, largest first."""
+        """Return the projections from the leading eigenvalues and eigenvectors of `product`, largest first."""
         if self._is_wide:
             axes = np.concatenate([vectors.T @ block for block in self.blocks()], axis=1)
             return vectors * (np.sqrt(values) * _signs(axes.T))
@@ -247,20 +255,21 @@ class _Standardised:
         return whole @ (vectors * _signs(vectors))
 
     def by_svd(self, n_components: int) -> tuple[Float64Array, Float64Array]:
-        """Return projections and eigenvalues from Z itself, for a channel that is nearly of lower rank."""
+        """Return projections and eigenvalues from the singular value decomposition of Z, for a nearly singular Z."""
         whole = np.concatenate(list(self.blocks()), axis=1)
         left, singular, right = np.linalg.svd(whole, full_matrices=False)
         rounding = max(whole.shape) * np.finfo(np.float64).eps
-        # Past the rank a component is rounding noise, which ACE, blind to scale, would fit: it is 0.
+        # Beyond the rank a component is rounding noise. ACE does not depend on scale and would fit it, so it is set to
+        # 0.
         singular = np.where(singular > rounding * singular[0], singular, 0.0)[:n_components]
         return left[:, :n_components] * (singular * _signs(right[:n_components].T)), singular**2
 
 
 @compiled
 def standardise(raw, out):
-    """Fill `out` with each column of `raw`, (n_images, n_pixels), at mean 0 and standard deviation 1 (ddof 0).
+    """Fill `out` with the standardised columns of `raw` (n_images, n_pixels): mean 0, standard deviation 1 (ddof 0).
 
-    A column that never varies, or by no more than rounding (scikit-learn's bound), becomes 0. Return whether all is
+    A column that does not vary by more than rounding (scikit-learn's bound) becomes 0. Return whether all values are
     finite.
     """
     n, d = raw.shape

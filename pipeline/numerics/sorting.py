@@ -1,4 +1,7 @@
-"""A stable argsort for some hundred numbers, many thousand times over: a comparing sort spends its time on branches."""
+"""A stable argsort that is fast for many short arrays of a few hundred numbers.
+
+It is a radix sort, since a comparison sort of such arrays spends most of its time on mispredicted branches.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,22 @@ import numpy as np
 from pipeline.numerics.compiled import compiled
 
 N_DIGITS, N_BUCKETS = 4, 256
-MOST_MOVES = 8  # per value, in the last pass; beyond that the values are too uneven for buckets
+MOST_MOVES = 8  # for each value, in the insertion sort; if more are needed, the values are too uneven for buckets
 
 
 @compiled
 def stable_order(values, order, keys, other, other_order):
-    """Fill `order` (int64) with the stable argsort of `values` (float64, finite); the others are scratch of its length.
+    """Fill `order` (int64) with the stable argsort of `values` (float64, finite).
 
-    A radix sort over each value's place in the range, in 32 bits; an insertion sort puts right what shares a place.
-    `keys` and `other` are uint32, `other_order` is int64.
+    A radix sort by each value's position in the range, in 32 bits, is followed by an insertion sort for values that
+    share a position. `keys` and `other` (uint32) and `other_order` (int64) are scratch arrays of the same length.
     """
     n = values.size
     low = high = values[0]
     for i in range(n):
         low = values[i] if values[i] < low else low
         high = values[i] if values[i] > high else high
-    # Halved, so that the range of the largest numbers stays finite. Rounding never turns an order round.
+    # Halved, so that the range of the largest numbers is finite. Rounding never reverses an order.
     span = 0.5 * high - 0.5 * low
     if span < 1e-290:
         _merge_sort(values, order, other_order)
@@ -63,7 +66,10 @@ def stable_order(values, order, keys, other, other_order):
 
 @compiled
 def _merge_sort(values, order, other):
-    """Fill `order` by merging ever longer runs: what no values can slow down. (NumPy's takes seconds to compile.)"""
+    """Fill `order` by a bottom-up merge sort, whose time does not depend on the values.
+
+    NumPy's stable argsort, compiled by numba, would add seconds to the compilation.
+    """
     n = values.size
     for i in range(n):
         order[i] = i
@@ -86,7 +92,7 @@ def _merge_sort(values, order, other):
 
 @compiled
 def _distribute(keys, order, shift, starts, keys_out, order_out):
-    """Take one pass of the radix sort: by the 8 bits above `shift`."""
+    """Make one pass of the radix sort, by the 8 bits from bit `shift` upwards."""
     for i in range(keys.size):
         key = keys[i]
         bucket = (key >> shift) & 255

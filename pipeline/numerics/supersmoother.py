@@ -1,17 +1,17 @@
-"""Friedman's supersmoother, compiled: local linear fits whose span varies with x, chosen by cross-validation.
+"""Friedman's supersmoother, compiled: local linear fits with a span that varies with x, chosen by cross-validation.
 
-Everything that depends on x alone (window means, inverse variances, leverages, ties) is worked out once per x, in
-`prepare`, and serves every y smoothed against it: ACE smooths against the same x in each of its iterations, a
-permutation null some hundred times more. What is left for a y are cumulative sums, of which every window of every
-span takes differences, and multiply-adds that the compiler turns into vector instructions.
+Everything that depends on x only (window means, inverse variances, leverages, ties) is computed once for each x by
+`prepare` and used for every y that is smoothed against it: ACE smooths against the same x in each of its iterations,
+and again for each permutation of a null. For each y there remain cumulative sums, whose differences are the sums over
+the windows, and multiply-adds that the compiler vectorises.
 
-With a window of w neighbours, their sums S = sum(y) and T = sum(x y), mean m and sum of squares v of x around it,
-the fit at x is ``S / w + (x - m) / v (T - m S)``: linear in S and T, so two coefficients for each x and span do.
+For a window of w neighbours with S = sum(y), T = sum(x y), mean m of x and sum of squares v of x around m, the fit at x
+is ``S / w + (x - m) / v (T - m S)``. It is linear in S and T, so two coefficients for each x and span suffice.
 
 References
 ----------
-Friedman (1984), "A variable span smoother", SLAC PUB-3477; the Fortran ``supsmu`` in Friedman's ``mace.f``, whose
-decisions (window sizes, slope threshold, ties, bass) are followed to the letter.
+Friedman (1984), "A variable span smoother", SLAC PUB-3477. Window sizes, slope threshold, ties and bass are those of
+the Fortran subroutine ``supsmu`` in Friedman's ``mace.f``.
 """
 
 from __future__ import annotations
@@ -27,31 +27,39 @@ from pipeline.numerics.compiled import compiled
 from pipeline.numerics.lanes import numbers, where
 from pipeline.numerics.parameters import SPANS, check_smoothing
 
-MIN_POINTS = 5  # the smallest window: two neighbours on each side
-SLOPE_THRESHOLD = 1e-3  # windows narrower than this share of x's interquartile range get no slope (eps in supsmu)
-# A point that alone decides the fit at its x has leverage 1; rounding leaves some units of the last place.
+MIN_POINTS = 5  # size of the smallest window: a point and two neighbours on each side
+# Windows in which the sum of squares of x is at most the square of this share of its interquartile range get no slope
+# (``eps`` in ``supsmu``).
+SLOPE_THRESHOLD = 1e-3
+# A point that alone determines the fit at its x has leverage 1, up to some units in the last place.
 FULL_LEVERAGE = 64 * np.finfo(np.float64).eps
-SMALLEST_RATIO = 1e-7  # of residuals in the bass enhancement (sml in supsmu)
+SMALLEST_RATIO = 1e-7  # smallest ratio of residuals in the bass enhancement (``sml`` in ``supsmu``)
 
-# What `prepare` leaves in its table: a row for x, then for each span the coefficients of S and T, and the factor that
-# turns a residual into the one of a fit without the point itself, 1 / (1 - leverage).
+# Rows of the table that `prepare` fills: x, then for each span the coefficients of S and T and the factor
+# 1 / (1 - leverage), which turns a residual into that of a fit without the point itself.
 N_TABLE_ROWS = 10
 N_WORK_ROWS = 16
 HAS_TIES, HAS_FULL_LEVERAGE = 1, 2
 
 
 def supersmooth(x: ArrayLike, y: ArrayLike, *, bass: float = 0.0, spans: Sequence[float] = SPANS) -> Float64Array:
-    """Return an estimate of E[y | x] at every x, by Friedman's supersmoother.
+    """Return an estimate of the conditional expectation E[y | x] at every x, by Friedman's supersmoother.
 
     Parameters
     ----------
     x, y : array_like of shape (n_points,)
-        Finite; at least 5 points. Points of equal x share their mean smooth. Where all x are equal, it is y's mean.
+        Finite values; at least 5 points. Points with equal x get the mean of their smooths. If all x are equal, the
+        result is the mean of y.
     bass : float, default=0.0
         Smoothness, in [0, 10]: larger values prefer longer windows where several do about equally well. 0 is the
         default of R's ``supsmu``; that of ACE is 5, see `pipeline.numerics.AceParameters`.
     spans : sequence of 3 floats, default=(0.05, 0.2, 0.5)
         Widths of the windows that are tried, as shares of the points: increasing, in (0, 1].
+
+    Returns
+    -------
+    ndarray of shape (n_points,)
+        The smooth, in the order of the points.
 
     Raises
     ------
@@ -70,7 +78,7 @@ def supersmooth(x: ArrayLike, y: ArrayLike, *, bass: float = 0.0, spans: Sequenc
     if np.ptp(x) == 0:
         return np.full(len(x), y.mean())
     order = np.argsort(x, kind="stable")
-    # Powers of two, so that neither squares overflow nor small numbers vanish, and no digit is touched.
+    # Scaling by powers of two changes no digit, and keeps squares from overflowing and from underflowing.
     x_sorted, y_sorted = power_of_two_scaled(x)[0][order], y[order]
     y_scaled, exponent = power_of_two_scaled(y_sorted)
     table = np.empty((N_TABLE_ROWS, len(x)))
@@ -90,17 +98,17 @@ def window_sizes(n_points: int, spans: Sequence[float]) -> Int64Array:
 
 
 def power_of_two_scaled(values: FloatArray) -> tuple[Float64Array, int]:
-    """Return the values times 2**-exponent, the largest in [0.5, 1), and the exponent. No digit is lost."""
+    """Return the values times 2**-exponent and the exponent, such that the largest magnitude is in [0.5, 1)."""
     exponent = int(np.frexp(np.abs(values).max(initial=0.0))[1])
-    half = exponent // 2  # in two steps: 2**-exponent itself may overflow
+    half = exponent // 2  # in two steps, since 2**-exponent itself may overflow
     return np.ldexp(np.ldexp(values, -half), half - exponent), exponent
 
 
 @compiled
 def prepare(x, sides, table):
-    """Fill `table` (N_TABLE_ROWS, n_points) for rising `x` that are not all equal; return flags.
+    """Fill `table` (N_TABLE_ROWS, n_points) for `x` in increasing order, not all equal; return flags.
 
-    Window means and sums of squares slide along: an addition each a step (Chan, Golub and LeVeque, 1983).
+    Means and sums of squares are updated from one window to the next (Chan, Golub and LeVeque, 1983).
     """
     n = x.size
     lower = max(n // 4, 1) - 1
@@ -112,7 +120,7 @@ def prepare(x, sides, table):
         scale = x[upper] - x[lower]
     threshold = (SLOPE_THRESHOLD * scale) ** 2
 
-    # Around the middle, so that the windows' sums of x y stay small.
+    # x is centred on its median, which keeps the sums of x y in the windows small.
     centre = 0.5 * (x[n // 2] + x[(n - 1) // 2])
     centred = table[0]
     n_ties = 0
@@ -160,10 +168,10 @@ def prepare(x, sides, table):
 
 @compiled
 def smooth_sorted(table, flags, sides, spans, bass, y, smooth, work):
-    """Fill `smooth` (n_points,) with the supersmoother of `y`, both in the order of rising x.
+    """Fill `smooth` (n_points,) with the supersmoother of `y`, both in the order of increasing x.
 
-    `work` (N_WORK_ROWS, n_points + 1) is scratch; `table` and `flags` are `prepare`'s. Where `y`, `smooth` and `work`
-    hold lanes in place of numbers, several y are smoothed at once.
+    `table` and `flags` come from `prepare`, and `work` (N_WORK_ROWS, n_points + 1) is scratch. If `y`, `smooth` and
+    `work` hold lanes instead of numbers, several y are smoothed at once.
     """
     n = y.size
     x = table[0]
@@ -184,7 +192,7 @@ def smooth_sorted(table, flags, sides, spans, bass, y, smooth, work):
         _share_ties(x, mid)
         _share_ties(x, high)
 
-    # The three residuals' sums side by side: six chains of additions that do not wait for one another.
+    # The sums of all three residuals in one loop: six chains of additions that do not depend on one another.
     s_low, s_mid, s_high = work[10], work[11], work[12]
     t_low, t_mid, t_high = work[13], work[14], work[15]
     a = b = c = d = e = f = 0.0
@@ -237,7 +245,7 @@ def smooth_sorted(table, flags, sides, spans, bass, y, smooth, work):
 
 @compiled
 def _enhance_bass(r_low, r_mid, r_high, woofer, bass, best):
-    """Move the best spans towards the longest, the more so the less is lost by it."""
+    """Move the best spans towards the longest span, further where its residuals are hardly larger."""
     power = 10.0 - bass
     whole = int(power) if power == np.floor(power) else -1
     n, n_lanes = best.shape
@@ -251,7 +259,7 @@ def _enhance_bass(r_low, r_mid, r_high, woofer, bass, best):
 
 @compiled
 def _accumulate(x, y, sums, moments):
-    """Fill cumulative sums of y and of x y, with a leading 0."""
+    """Fill the cumulative sums of y and of x y, which begin with 0."""
     total = moment = 0.0
     sums[0] = moments[0] = 0.0
     for i in range(y.size):
@@ -263,7 +271,7 @@ def _accumulate(x, y, sums, moments):
 
 @compiled
 def _window_fit(intercepts, slopes, sums, moments, side, out):
-    """Fill `out` with the local fits: the windows slide in the middle, and stand still at both ends."""
+    """Fill `out` with the local linear fits; near both ends, all points share the first or the last window."""
     n = out.size
     width = 2 * side + 1
     total, moment = sums[width], moments[width]
@@ -281,7 +289,10 @@ def _window_fit(intercepts, slopes, sums, moments, side, out):
 
 @compiled
 def _residuals(y, fit, factors, flags, out):
-    """Fill `out` with |y - fit without the point itself|; where a point alone decides the fit, with the one before."""
+    """Fill `out` with the absolute residuals of fits without the point itself.
+
+    Where a point alone determines the fit, its residual is not defined, and that of the point before is taken.
+    """
     for i in range(y.size):
         out[i] = abs(y[i] - fit[i]) * factors[i]
     if flags & HAS_FULL_LEVERAGE:
@@ -292,7 +303,7 @@ def _residuals(y, fit, factors, flags, out):
 
 @compiled
 def _share_ties(x, values):
-    """Give points of equal x the mean of their values."""
+    """Set the values of points with equal x to their mean."""
     n = x.size
     start = 0
     while start < n:
