@@ -19,28 +19,28 @@ def rank_correlation(score: FloatArray, effect: FloatArray) -> float | None:
     return float(stats.spearmanr(score, effect).statistic)
 
 
-def removal_counts(n_channels: int) -> Int64Array:
+def ablation_counts(n_channels: int) -> Int64Array:
     """Return the number of ablated channels at each point of a curve: from 0 to all, evenly spaced and symmetric."""
     half = np.linspace(0, n_channels / 2, min(N_STEPS, n_channels) // 2 + 1).astype(int)
     return np.unique(np.concatenate([half, n_channels - half]))
 
 
 def random_orders(channels: IntArray, n_draws: int, seed: int) -> IntArray:
-    """Return `n_draws` random orders of the channels, (n_draws, n_living), for comparison with a ranking."""
+    """Return `n_draws` random orders of the channels, (n_draws, n_varying), for comparison with a ranking."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(channels) for _ in range(n_draws)])
 
 
-def removal_sets(orders: IntArray, n_channels: int) -> BoolArray:
+def ablation_sets(orders: IntArray, n_channels: int) -> BoolArray:
     """Return the sets of ablated channels that the curves need.
 
-    A set holds the first k channels of an order, for each count k of `removal_counts`. Insertion curves need no other
+    A set holds the first k channels of an order, for each count k of `ablation_counts`. Insertion curves need no other
     sets: keeping the first k channels of an order means ablating the first n - k of the reversed order, and the counts
     are symmetric.
 
     Parameters
     ----------
-    orders : ndarray of shape (n_orders, n_living)
+    orders : ndarray of shape (n_orders, n_varying)
         Orders of the channels that are ablated: a ranking, best first, the reversed ranking, and random orders.
     n_channels : int
         Number of channels of the layer.
@@ -50,7 +50,7 @@ def removal_sets(orders: IntArray, n_channels: int) -> BoolArray:
     ndarray of shape (n_orders, n_points, n_channels)
         Whether a channel is ablated.
     """
-    counts = removal_counts(orders.shape[1])
+    counts = ablation_counts(orders.shape[1])
     sets = np.zeros((len(orders), len(counts), n_channels), dtype=bool)
     for place, each in enumerate(orders):
         for point, count in enumerate(counts):
@@ -58,13 +58,13 @@ def removal_sets(orders: IntArray, n_channels: int) -> BoolArray:
     return sets
 
 
-def removal_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> pd.DataFrame:
+def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> pd.DataFrame:
     """Return the deletion and insertion curves: the normalised class score against the number of channels.
 
     Parameters
     ----------
     ranked : ndarray of shape (2, n_points)
-        Mean class scores over the images for the sets of `removal_sets`, by the ranking and by the reversed ranking.
+        Mean class scores over the images for the sets of `ablation_sets`, by the ranking and by the reversed ranking.
     random : ndarray of shape (n_draws, n_points)
         The same for random orders.
     n_channels : int
@@ -85,7 +85,7 @@ def removal_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> p
         left = (class_scores - nothing) / (whole - nothing) if whole != nothing else np.full_like(class_scores, np.nan)
     low, high = np.quantile(left[2:], BAND, axis=0)
     drawn = {"": left[2:].mean(axis=0), "_low": low, "_high": high}
-    table = pd.DataFrame({"n_channels": removal_counts(n_channels)})
+    table = pd.DataFrame({"n_channels": ablation_counts(n_channels)})
     table["deletion_top"], table["deletion_bottom"] = left[0], left[1]
     table["insertion_top"], table["insertion_bottom"] = left[1][::-1], left[0][::-1]
     for name, values in drawn.items():

@@ -15,7 +15,7 @@ from pipeline.artifacts import Ablations, Activations, ImageSet
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import SMALL_INPUT
-from pipeline.numerics.faithfulness import random_orders, removal_sets
+from pipeline.numerics.faithfulness import ablation_sets, random_orders
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings, Settings
 from pipeline.stages.stage import Stage
@@ -49,7 +49,7 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
         note = f"inputs are larger than {SMALL_INPUT} x {SMALL_INPUT} pixels; ablate.when=always does it, in minutes"
         return Ablations(note=f"no channel ablated: {note}")
     n_channels = len(activations.maps)
-    sets = removal_sets(random_orders(varying, reads.ablate.n_draws, request.seed), n_channels)
+    sets = ablation_sets(random_orders(varying, reads.ablate.n_draws, request.seed), n_channels)
     each = np.eye(n_channels, dtype=bool)
     tasks = {mode: AblationTask(each, mode) for mode in AblateSettings.MODES}
     tasks["untouched"] = AblationTask(np.zeros_like(each[:1]), "zero")

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, ImageSet, Ranking
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
-from pipeline.numerics.faithfulness import area, rank_correlation, removal_curves, removal_sets
+from pipeline.numerics.faithfulness import ablation_curves, ablation_sets, area, rank_correlation
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings
 from pipeline.stages.ablate import AblateReads, select
@@ -30,14 +30,14 @@ def run(
     table = varying[["rank", "channel", "score"]].reset_index(drop=True)
     for mode, changes in zip(AblateSettings.MODES, ablations.changes[:, order], strict=True):
         table[mode], table[f"{mode}_signed"] = np.abs(changes).mean(axis=1), changes.mean(axis=1)
-    sets = removal_sets(np.stack([order, order[::-1]]), len(ranking.table))
+    sets = ablation_sets(np.stack([order, order[::-1]]), len(ranking.table))
     tasks = {"sets": AblationTask(sets.reshape(-1, sets.shape[-1]), reads.ablate.mode)}
     request = reads.network
     found = ablated_scores(
         request.open(), request.inputs(images), activations, tasks,
         batch_size=request.model.batch_size, seed=request.seed, progress=progress,
     )["sets"]  # fmt: skip
-    curves = removal_curves(found.mean(axis=1).reshape(sets.shape[:2]), ablations.random, len(order))
+    curves = ablation_curves(found.mean(axis=1).reshape(sets.shape[:2]), ablations.random, len(order))
     faithfulness = Faithfulness(
         spearman=rank_correlation(table.score.to_numpy(), table.zero.to_numpy()),
         **{f"{name}_area": area(curves, f"{name}_top") for name in ("deletion", "insertion")},

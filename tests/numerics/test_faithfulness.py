@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from pipeline.numerics.faithfulness import (
+    ablation_counts,
+    ablation_curves,
+    ablation_sets,
     area,
     random_orders,
     rank_correlation,
-    removal_counts,
-    removal_curves,
-    removal_sets,
 )
 
 WEIGHTS = np.array([8.0, 0.0, 4.0, 2.0, 1.0, 0.5])  # what each channel adds to the class score; 1 is dead
@@ -20,16 +20,16 @@ WEIGHTS = np.array([8.0, 0.0, 4.0, 2.0, 1.0, 0.5])  # what each channel adds to 
 def curves(order: list[int], n_draws: int = 20):
     best_first = np.array(order)
     orders = np.concatenate([[best_first, best_first[::-1]], random_orders(np.sort(best_first), n_draws, seed=0)])
-    left = 3 + (~removal_sets(orders, len(WEIGHTS))) @ WEIGHTS
-    return removal_curves(left[:2], left[2:], len(order))
+    left = 3 + (~ablation_sets(orders, len(WEIGHTS))) @ WEIGHTS
+    return ablation_curves(left[:2], left[2:], len(order))
 
 
 def test_the_sets_are_the_first_the_last_and_random_ones() -> None:
     order = np.array([0, 2, 3, 4, 5])
     drawn = random_orders(order, 3, seed=0)
     assert (np.sort(drawn) == order).all()
-    sets = removal_sets(np.concatenate([[order, order[::-1]], drawn]), 6)
-    counts = removal_counts(5)
+    sets = ablation_sets(np.concatenate([[order, order[::-1]], drawn]), 6)
+    counts = ablation_counts(5)
     assert sets.shape == (5, len(counts), 6)
     assert (sets.sum(axis=2) == counts).all()
     assert not sets[:, :, 1].any()  # dead
@@ -40,7 +40,7 @@ def test_the_sets_are_the_first_the_last_and_random_ones() -> None:
 
 @pytest.mark.parametrize("n_channels", [1, 2, 3, 7, 16, 64, 1000])
 def test_the_counts_are_the_same_from_either_end(n_channels: int) -> None:
-    counts = removal_counts(n_channels)
+    counts = ablation_counts(n_channels)
     assert (counts[0], counts[-1]) == (0, n_channels)
     assert (np.diff(counts) > 0).all()
     assert counts.tolist() == (n_channels - counts)[::-1].tolist()
@@ -62,7 +62,7 @@ def test_a_faithful_ranking_has_a_small_area_of_deletion_and_a_large_one_of_inse
 
 
 def test_where_nothing_moves_there_is_no_area() -> None:
-    still = removal_curves(np.ones((2, 5)), np.ones((3, 5)), 4)
+    still = ablation_curves(np.ones((2, 5)), np.ones((3, 5)), 4)
     assert area(still, "deletion_top") is None
 
 
