@@ -156,8 +156,8 @@ def test_dead_channels_share_their_mean_rank() -> None:
 
 
 def test_a_port_may_be_asked_for() -> None:
-    assert ui.asked_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
-    assert ui.asked_port([]) == (None, [])
+    assert ui.requested_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
+    assert ui.requested_port([]) == (None, [])
     for port in ("0", "65536", "x", ""):
         with pytest.raises(InputError, match=rf"^--port must be in \[1, 65535\]; got {port}\.$"):
-            ui.asked_port([f"--port={port}"])
+            ui.requested_port([f"--port={port}"])
