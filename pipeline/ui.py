@@ -47,7 +47,7 @@ def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
     """Return the pages to look at first, each as its name and its address below `root`."""
     from pipeline.run_folder import REPORT
     from pipeline.tracking.comparison import PAGE
-    from pipeline.tracking.mlflow import open_store, tracking_errors
+    from pipeline.tracking.connection import open_store, tracking_errors
     from pipeline.tracking.runs import comparison_of, experiment_id, latest_sweep, ranked_runs
 
     client, uri = open_store(Path(settings.paths.outputs), settings.tracking.uri)
@@ -94,7 +94,7 @@ def requested_port(arguments: list[str]) -> tuple[int | None, list[str]]:
 
 def serve(settings: Settings, port: int | None) -> int:
     """Start the server, print the addresses to look at, wait until the server ends, and return its exit code."""
-    from pipeline.tracking.mlflow import tracking_uri
+    from pipeline.tracking.connection import tracking_uri
 
     root = f"http://127.0.0.1:{port or free_port()}"
     shown = addresses(settings, root)

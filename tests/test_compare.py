@@ -17,7 +17,8 @@ from pipeline.errors import InputError
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.tracking.comparison import labelled, ranks_by_channel
-from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
+from pipeline.tracking.connection import tracking_uri
+from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.runs import LoggedRun
 from tests.conftest import Compose
 
@@ -104,7 +105,7 @@ def test_what_cannot_be_compared_is_one_line(cli: Cli) -> None:
         (["--sweep", "x' or '1"], "--sweep must be a sweep with finished runs; got 'x' or '1'. Latest: monday."),
         (
             ["nosuchrun", "--top", "3"],
-            "a run must be a finished run's id or its beginning; got 'nosuchrun' (there is none).",
+            "a run must be a finished run's id, or its first characters; got 'nosuchrun' (there is none).",
         ),
         (["--last", "1"], "a comparison must have at least 2 finished runs; got 1."),
         ([], "the runs must be given in one way (RUN RUN ..., --sweep ID or --last N); got 0."),
