@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.environment import environment, git_state
 from pipeline.errors import StorageError
 
-# MLflow logs an error of its database with a traceback and then raises it, and `tracking_errors` reports it in one line.
+# MLflow logs each error of its database with a traceback before raising it; `tracking_errors` reports it in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 DATABASE = "mlflow.db"
