@@ -183,7 +183,8 @@ def permuted_spline_correlations(
     layer = SplineLayer(predictors, response, n_functions, n_threads)
     smoothness = smoothness or Smoothness()
     indices = np.asarray(permutations, dtype=np.int64)
-    if indices.ndim != 2 or not (np.sort(indices, axis=1) == np.arange(layer.n_images)).all():
+    every = np.tile(np.arange(layer.n_images), (len(indices), 1))
+    if indices.ndim != 2 or not np.array_equal(np.sort(indices, axis=1), every):
         raise InputError(f"permutations must be rows of the indices 0 to {layer.n_images - 1}, each once a row.")
     side = layer.response_side(smoothness)
     permuted = np.moveaxis(layer.response.values[:, indices], 2, 0).reshape(layer.n_images, -1) / layer.n_images

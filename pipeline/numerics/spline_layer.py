@@ -21,8 +21,8 @@ Vector = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 MIN_IMAGES = 5
-N_KNOTS = 9
-N_FUNCTIONS = 5
+N_KNOTS = 7
+N_FUNCTIONS = 4
 CHUNK = 4  # channels worked on together: their functions stay in the cache
 
 
@@ -60,16 +60,21 @@ class SplineLayer:
     def _basis(self, values: Vector) -> SplineBasis:
         return spline_basis(values, self.n_functions, max(N_KNOTS, self.n_functions + 1))
 
-    def each_chunk(self, work: Callable[[int, SplineBasis], None], progress: Progress | None = None) -> None:
-        """Call ``work(number of the first channel, basis of some channels)`` for all channels, in several threads."""
+    def each_chunk(
+        self, work: Callable[[int, SplineBasis], None], progress: Progress | None = None, chunk: int = CHUNK
+    ) -> None:
+        """Call ``work(first, basis)`` for every `chunk` channels, in several threads.
+
+        `first` is the number of the first of them, and `basis` the functions of all their components.
+        """
 
         def run(first: int) -> int:
-            last: int = min(first + CHUNK, self.n_channels)
+            last: int = min(first + chunk, self.n_channels)
             work(first, self._basis(np.swapaxes(self.predictors[first:last], 1, 2)))
             return last
 
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.n_threads) as threads:
-            for n_done in threads.map(run, range(0, self.n_channels, CHUNK)):
+            for n_done in threads.map(run, range(0, self.n_channels, chunk)):
                 if progress is not None:
                     progress(n_done, self.n_channels)
 

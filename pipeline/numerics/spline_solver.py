@@ -28,7 +28,10 @@ Vector = NDArray[np.float64]
 # Added to every penalty, in units of a function's variance. It decides what duplicated predictors and more functions
 # than images leave undecided, and lowers the singular value by about as much.
 NUGGET = 1e-8
-SMALLEST_VALUE = 1e-12  # a singular value below this is rounding: nothing varies
+# Rounding in the covariances, at most some 1e-16, is divided by the nugget where nothing varies: a singular value below
+# this says nothing.
+SMALLEST_VALUE = 1e-7
+SMALLEST_VARIANCE = 1e-24
 
 
 @dataclass(frozen=True)
@@ -188,5 +191,5 @@ def correlation(product: Vector, one: Vector, other: Vector) -> Vector:
     It is 0 where a variance is 0.
     """
     scale = np.sqrt(np.maximum(one, 0.0) * np.maximum(other, 0.0))
-    is_defined = scale > SMALLEST_VALUE**2
+    is_defined = scale > SMALLEST_VARIANCE
     return np.clip(np.where(is_defined, product / np.where(is_defined, scale, 1.0), 0.0), -1.0, 1.0)
