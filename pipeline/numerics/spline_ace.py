@@ -260,6 +260,35 @@ def subset_spline_correlations(
     return SplineScores(*scores.arrays)
 
 
+def spline_regression(x: ArrayLike, y: ArrayLike, curvature: float, *, n_functions: int = N_FUNCTIONS) -> Vector:
+    """Return an estimate of E[y | x] at every x by a penalised regression spline.
+
+    Parameters
+    ----------
+    x, y : array_like of shape (n_points,)
+        Finite values; at least 5 points. If all x are equal, the estimate is the mean of y.
+    curvature : float
+        In [0, 1], as `Smoothness.predictors`: 0 is a straight line, 1 an unpenalised spline.
+    n_functions : int
+        Number of functions, as in `spline_transforms`.
+    """
+    target = np.asarray(y, dtype=np.float64)
+    layer = SplineLayer(np.asarray(x, dtype=np.float64)[None, :, None], np.arange(len(target)), n_functions, 1)
+    found: list[Vector] = []
+
+    def work(_first: int, basis: SplineBasis) -> None:
+        functions = all_functions(basis)[0]
+        penalty = predictor_penalty(basis, Smoothness(predictors=curvature))[0]
+        covariance = functions @ functions.T / len(target)
+        coefficients = np.linalg.solve(
+            penalised(covariance, penalty), functions @ (target - target.mean()) / len(target)
+        )
+        found.append(target.mean() + coefficients @ functions)
+
+    layer.each_chunk(work)
+    return found[0]
+
+
 class _Scores:
     """Arrays of the three statistics that threads fill channel by channel."""
 

@@ -258,3 +258,53 @@ def _held_out(a: Vector, b: Vector, within: Vector, cross: Vector, response_with
     phi_variance = (a * (within @ a[..., None])[..., 0]).sum(axis=-1)
     theta_variance = (b * (b @ response_within)).sum(axis=-1)
     return correlation(covariance, phi_variance, theta_variance)
+
+
+def held_out_statistics(
+    predictors: ArrayLike,
+    response: ArrayLike,
+    fitted: NDArray[np.int64],
+    held: NDArray[np.int64],
+    smoothness: Smoothness,
+    *,
+    n_functions: int = N_FUNCTIONS,
+    n_threads: int | None = None,
+) -> dict[str, Vector]:
+    """Return the statistics of each channel on held-out images, (n_channels,) in [-1, 1].
+
+    Parameters
+    ----------
+    predictors, response, n_functions, n_threads
+        As in `spline_ace.spline_transforms`.
+    fitted, held : ndarray of int64
+        Indices of the images that the transforms are fitted to, and of those that the correlations are computed on.
+    smoothness : Smoothness
+        Of the transforms.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``maximal`` and ``penalised`` are corr(phi_1 + ... + phi_p, theta): the penalties shrink the transforms, not the
+        correlation on other images. ``first`` is corr(phi_1, theta) with the sign that it has on the images fitted to.
+    """
+    layer = SplineLayer(predictors, response, n_functions, n_threads)
+    values = layer.response.values
+    maximal, first = np.zeros(layer.n_channels), np.zeros(layer.n_channels)
+    own, own_held = (moments(values[:, chosen], values[:, chosen])[0] for chosen in (fitted, held))
+    side = layer.response_side(smoothness, own)
+
+    def work(start: int, basis: SplineBasis) -> None:
+        functions, channels = all_functions(basis), slice(start, start + len(basis.values))
+        within, cross = moments(functions[:, :, fitted], values[:, fitted])
+        held_within, held_cross = moments(functions[:, :, held], values[:, held])
+        penalty = predictor_penalty(basis, smoothness)
+        solved = np.linalg.solve(penalised(within, penalty), cross)
+        one = slice(n_functions)
+        pairs = leading_pairs(cross, solved, penalty, *side, within[:, one, one])
+        maximal[channels] = _held_out(pairs.predictors, pairs.response, held_within, held_cross, own_held)
+        a = pairs.predictors[:, one]
+        sign = np.sign((a * (cross[:, one] @ pairs.response[..., None])[..., 0]).sum(axis=-1))
+        first[channels] = sign * _held_out(a, pairs.response, held_within[:, one, one], held_cross[:, one], own_held)
+
+    layer.each_chunk(work)
+    return {"maximal": maximal, "first": first, "penalised": maximal.copy()}

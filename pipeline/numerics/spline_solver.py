@@ -68,6 +68,9 @@ class Smoothness:
             raise InputError(f"smoothness.shrinkage must be finite and not negative; got {self.shrinkage}.")
 
 
+DEFAULT_SMOOTHNESS = Smoothness()
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Leading singular pairs, for any number of leading axes.
