@@ -88,7 +88,7 @@ class SplineLayer:
 def predictor_penalty(basis: SplineBasis, smoothness: Smoothness) -> Vector:
     """Return the penalty on each channel's functions, (n_channels, q), in the order of `all_functions`."""
     penalty = curvature_penalty(basis.roughness, smoothness.predictors)
-    penalty += smoothness.shrinkage * np.arange(1, penalty.shape[1] + 1)[:, None]
+    penalty += smoothness.shrinkage * np.arange(penalty.shape[1])[:, None]
     return penalty.reshape(len(penalty), -1)
 
 
