@@ -115,8 +115,8 @@ def select_smoothness(
 
     Notes
     -----
-    The penalties chosen are an average over the grid, on a logarithmic scale. A setting's weight is
-    ``exp(-t**2 / 2)``, where t is how far its mean z is below the best, in standard errors of that difference. The maximum itself is
+    The penalties chosen are an average over the grid, on a logarithmic scale. A setting's weight is ``exp(-t**2 / 2)``,
+    where t is how far its mean z is below the best, in standard errors of that difference. The maximum itself is
     determined poorly, since the mean is flat around it, and would jump with single images; the average does not. Where
     there is no association, all settings weigh about alike, and a moderate smoothness results. Measured on six layers
     of two networks with 300 images and 10 components, the rankings agreed with the population's at .749 by this
@@ -196,6 +196,7 @@ def held_out_correlations(
     folds: Sequence[NDArray[np.int64]],
     settings: Sequence[Setting],
     *,
+    first_alone: bool = False,
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
 ) -> Vector:
@@ -211,6 +212,9 @@ def held_out_correlations(
         Indices of the images of each fold.
     settings : sequence of (int, Smoothness)
         The number of leading components that enter, and the smoothness.
+    first_alone : bool
+        Whether to return the correlation of phi_1 alone with theta, with the sign that makes it positive on the images
+        fitted to.
 
     Returns
     -------
@@ -245,8 +249,12 @@ def held_out_correlations(
                 penalty = predictor_penalty(basis, settings[members[0]][1])[:, used]
                 solved = np.linalg.solve(penalised(within[:, used, used], penalty), cross[:, used])
                 pairs = leading_pairs(cross[:, used], solved, penalty, *sides[fold, key], within[:, :1, :1])
+                a, b = pairs.predictors, pairs.response
+                if first_alone:
+                    a[..., n_functions:] = 0.0
+                    a *= np.sign((a * (cross[:, used] @ b[..., None])[..., 0]).sum(axis=-1, keepdims=True))
                 found[members, fold, channels] = _held_out(
-                    pairs.predictors, pairs.response, held_within[:, used, used], held_cross[:, used], own[fold][1]
+                    a, b, held_within[:, used, used], held_cross[:, used], own[fold][1]
                 )
 
     layer.each_chunk(work, chunk=CHUNK)

@@ -39,6 +39,17 @@ def test_held_out_correlations_are_those_of_transforms_fitted_elsewhere() -> Non
             assert found[0, number, channel] == pytest.approx(np.corrcoef(phi, theta)[0, 1], abs=0.02)
 
 
+def test_of_one_component_the_first_alone_is_all() -> None:
+    values, response = layer(lambda y: -y, n_channels=3, n_components=2)
+    folds = np.array_split(np.arange(300), 5)
+    settings = [(1, Smoothness()), (2, Smoothness())]
+    whole = held_out_correlations(values, response, folds, settings)
+    first = held_out_correlations(values, response, folds, settings, first_alone=True)
+    np.testing.assert_allclose(first[0], whole[0])
+    assert (first[1] > 0.4).all()
+    assert (np.abs(first[1] - first[0]) < 0.1).all()
+
+
 def test_straight_lines_are_chosen_where_they_are_true_and_curves_where_they_are() -> None:
     straight = select_smoothness(*layer(lambda y: y), seed=0)
     assert straight.smoothness.predictors < 0.2
