@@ -55,9 +55,10 @@ class SplineLayer:
         self.n_channels, self.n_images, self.n_components = self.predictors.shape
         self.n_functions = n_functions
         self.n_threads = n_threads or os.cpu_count() or 1
-        self.response = self._basis(_checked_response(response, self.n_images))
+        self.response = self.basis_of(_checked_response(response, self.n_images))
 
-    def _basis(self, values: Vector) -> SplineBasis:
+    def basis_of(self, values: FloatArray) -> SplineBasis:
+        """Return the functions of variables, (..., n_images)."""
         return spline_basis(values, self.n_functions, max(N_KNOTS, self.n_functions + 1))
 
     def each_chunk(
@@ -70,7 +71,7 @@ class SplineLayer:
 
         def run(first: int) -> int:
             last: int = min(first + chunk, self.n_channels)
-            work(first, self._basis(np.swapaxes(self.predictors[first:last], 1, 2)))
+            work(first, self.basis_of(np.swapaxes(self.predictors[first:last], 1, 2)))
             return last
 
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.n_threads) as threads:
@@ -88,7 +89,7 @@ class SplineLayer:
 def predictor_penalty(basis: SplineBasis, smoothness: Smoothness) -> Vector:
     """Return the penalty on each channel's functions, (n_channels, q), in the order of `all_functions`."""
     penalty = curvature_penalty(basis.roughness, smoothness.predictors)
-    penalty += smoothness.shrinkage * np.arange(1, penalty.shape[1] + 1)[:, None]
+    penalty += smoothness.shrinkage * np.arange(penalty.shape[1])[:, None]
     return penalty.reshape(len(penalty), -1)
 
 

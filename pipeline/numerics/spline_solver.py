@@ -46,8 +46,9 @@ class Smoothness:
     response : float
         The same for theta.
     shrinkage : float
-        At least 0. The coefficients of the j-th predictor are also penalised by ``shrinkage * j``, in units of the
-        variance of a standardised function. The signal in principal components falls with their number, so that later
+        At least 0. All coefficients of the j-th predictor, j = 1 ... p, are also penalised by ``shrinkage * (j - 1)``:
+        in a regression on this predictor alone its straight line would be multiplied by
+        ``1 / (1 + shrinkage * (j - 1))``. The signal in principal components falls with their number, so that later
         ones are mostly noise at a few hundred images. 0 treats all predictors alike.
 
     Raises
