@@ -34,7 +34,7 @@ from pipeline.numerics.spline_ace import (
     subset_spline_correlations,
 )
 from pipeline.numerics.spline_layer import MIN_IMAGES
-from pipeline.numerics.spline_smoothness import held_out_statistics, select_smoothness
+from pipeline.numerics.spline_smoothness import held_out_correlations, select_smoothness
 from pipeline.numerics.spline_solver import DEFAULT_SMOOTHNESS, Smoothness
 from pipeline.progress import Progress
 
@@ -113,10 +113,8 @@ class AceEstimator(Protocol):
         """Return the statistics, (n_channels, n_subsets), by subsets of the images, (n_subsets, n_chosen) indices."""
         ...
 
-    def held_out(
-        self, predictors: FloatArray, response: FloatArray, fitted: Int64Array, held: Int64Array
-    ) -> ByStatistic:
-        """Return the statistics, (n_channels,) in [-1, 1], on the images `held` of transforms fitted to `fitted`."""
+    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+        """Return the statistics on the images `held` of transforms fitted to the others, (n_channels,) in [-1, 1]."""
         ...
 
 
@@ -175,10 +173,9 @@ class SupersmootherAce:
                 progress(number, len(subsets))
         return {name: np.stack([each[name] for each in found], axis=1) for name in self.statistics}
 
-    def held_out(
-        self, predictors: FloatArray, response: FloatArray, fitted: Int64Array, held: Int64Array
-    ) -> ByStatistic:
+    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
         """Return the statistics on held-out images, where the transforms are interpolated linearly."""
+        fitted = np.setdiff1d(np.arange(len(response)), held)
         found = self.fit(predictors[:, fitted], response[fitted])
         maximal, first = np.zeros(len(predictors)), np.zeros(len(predictors))
         for channel, values in enumerate(predictors):
@@ -241,11 +238,19 @@ class SplineAce:
         )
         return {name: getattr(found, name) for name in self.statistics}
 
-    def held_out(
-        self, predictors: FloatArray, response: FloatArray, fitted: Int64Array, held: Int64Array
-    ) -> ByStatistic:
-        """Return the statistics on held-out images; `penalised` is the same as `maximal` there."""
-        return held_out_statistics(predictors, response, fitted, held, self.smoothness, n_threads=self.n_threads)
+    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+        """Return the statistics on held-out images.
+
+        ``penalised`` is the same as ``maximal``: the penalties shrink transforms, not their correlation on other images.
+        """
+        setting = [(predictors.shape[2], self.smoothness)]
+        maximal, first = (
+            held_out_correlations(
+                predictors, response, [held], setting, first_alone=first_alone, n_threads=self.n_threads
+            )[0, 0]
+            for first_alone in (False, True)
+        )
+        return {"maximal": maximal, "first": first, "penalised": maximal.copy()}
 
 
 def ace_estimator(
