@@ -1,4 +1,4 @@
-"""From files to the network's input: what each transform does to the pixels, and what an image file means."""
+"""From image files to the network's input, and back to pictures."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def normalised(image: Image.Image) -> torch.Tensor:
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
-def test_the_weights_own_transform_is_torchvisions(photograph: Image.Image) -> None:
+def test_the_transform_of_published_weights_is_that_of_torchvision(photograph: Image.Image) -> None:
     expected = ResNet18_Weights.IMAGENET1K_V1.transforms()(photograph)
     assert torch.equal(Preprocessing(model()).transform(photograph), expected)
 
 
-def test_resize_is_the_originals_straight_to_224(photograph: Image.Image) -> None:
+def test_resize_ignores_the_aspect_ratio_as_the_original_scripts_do(photograph: Image.Image) -> None:
     found = Preprocessing(model("model.transform.kind=resize")).transform(photograph)
     torch.testing.assert_close(found, normalised(photograph.resize((224, 224), Image.Resampling.BILINEAR)))
 
 
-def test_none_leaves_the_pixels_alone(photograph: Image.Image) -> None:
+def test_none_only_normalises_the_pixels(photograph: Image.Image) -> None:
     found = Preprocessing(model("model.transform.kind=none")).transform(photograph)
     torch.testing.assert_close(found, normalised(photograph))
 
 
-def test_a_photograph_reaches_the_network_upright(photograph: Image.Image, tmp_path: Path) -> None:
+def test_the_orientation_of_a_photograph_is_applied(photograph: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     photograph.save(tmp_path / "phone.jpg", exif=exif, quality=95)
@@ -67,7 +67,7 @@ def test_a_photograph_reaches_the_network_upright(photograph: Image.Image, tmp_p
         "model.batch_size=7", "class_name=3",
     ],
 )  # fmt: skip
-def test_all_that_moves_the_numbers_is_in_the_key(compose: Compose, change: str) -> None:
+def test_all_settings_that_change_the_activations_are_in_the_key(compose: Compose, change: str) -> None:
     from pipeline.resolve import resolve
     from pipeline.stages import activate
 
