@@ -10,7 +10,7 @@ from pipeline.artifacts import AceFit, Activations, ChannelScores, Figures, Proj
 RNG = np.random.default_rng(0)
 
 
-def test_arrays_come_back_as_they_went_strided_ones_too(tmp_path: Path) -> None:
+def test_arrays_that_are_not_contiguous_are_saved_and_loaded_unchanged(tmp_path: Path) -> None:
     values = RNG.normal(size=(6, 4, 5)).transpose(2, 1, 0)[::2]
     assert not values.flags.c_contiguous
     dead = np.array([True, False, True, False, True, False])[::2]
@@ -22,7 +22,7 @@ def test_arrays_come_back_as_they_went_strided_ones_too(tmp_path: Path) -> None:
     assert loaded.dead.dtype == bool
 
 
-def test_scores_come_back_with_their_types(tmp_path: Path) -> None:
+def test_scores_are_saved_and_loaded_with_their_types(tmp_path: Path) -> None:
     vector, whole, flags = RNG.normal(size=3), np.array([3, 4, 5]), np.array([False, False, True])
     evidence = pd.DataFrame({"q_value": [0.1, 0.2, np.nan]}).rename_axis("channel")
     fit = AceFit(vector, whole, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)))
@@ -44,7 +44,7 @@ def test_scores_come_back_with_their_types(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded.curves[name], saved.curves[name])
 
 
-def test_maps_are_mapped_not_read(tmp_path: Path) -> None:
+def test_loaded_maps_are_memory_mapped(tmp_path: Path) -> None:
     maps = Workspace(tmp_path).empty(Activations.MAPS, (2, 3, 4, 5))
     maps[:] = RNG.normal(size=maps.shape)
     Activations(maps, np.arange(3.0)).save(tmp_path)
@@ -55,7 +55,7 @@ def test_maps_are_mapped_not_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.class_score, [0, 1, 2])
 
 
-def test_a_ranking_in_csv_and_parquet_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
+def test_a_ranking_is_the_same_to_the_last_digit_in_csv_and_parquet(tmp_path: Path) -> None:
     table = pd.DataFrame({"rank": [1, 2], "channel": [1, 0], "score": [1 / 3, 0.1 + 0.2], "class_name": ["8", "8"]})
     for trust in (Trust(), Trust(0.4, float("inf"), 3, ((75, 0.25),))):
         Ranking(table, trust).save(tmp_path)
