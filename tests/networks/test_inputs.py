@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision.models import ResNet18_Weights
 
 from pipeline.config import compose_settings
-from pipeline.networks.inputs import Preprocessing
+from pipeline.errors import InputError
+from pipeline.networks.inputs import FileInputs, Inputs, Preprocessing, batches
 from pipeline.settings import ModelSettings
 from tests.conftest import Compose
 
@@ -57,6 +58,62 @@ def test_the_orientation_of_a_photograph_is_applied(photograph: Image.Image, tmp
     batch = Preprocessing(settings).load([tmp_path / "phone.jpg"])
     assert batch.shape == (1, 3, 300, 260)
     assert Preprocessing(replace(settings, input_size=(1, 8, 8))).open(tmp_path / "phone.jpg").mode == "L"
+
+
+def test_pixels_are_recovered_from_the_networks_input(photograph: Image.Image) -> None:
+    preprocessing = Preprocessing(model("model.transform.kind=none"))
+    inputs = preprocessing.transform(photograph)[None]
+    pixels = np.asarray(photograph)
+    np.testing.assert_allclose(preprocessing.to_pixels(inputs)[0].permute(1, 2, 0).numpy() * 255, pixels, atol=1e-3)
+    np.testing.assert_array_equal(preprocessing.to_pictures(inputs)[0], pixels)
+    grey = Preprocessing(replace(model("model.transform.kind=none"), transform=replace(
+        model("model.transform.kind=none").transform, mean=(0.5,), std=(0.25,))))  # fmt: skip
+    (picture,) = grey.to_pictures(torch.tensor([[[[-2.0, 0.0, 2.0, 9.0]]]]))
+    assert picture.tolist() == [[0, 128, 255, 255]]
+
+
+def test_the_visible_part_is_the_centre_that_the_transform_of_published_weights_crops() -> None:
+    assert Preprocessing(model("model.transform.kind=resize")).visible_box(300, 200) == (0, 0, 300, 200)
+    left, top, right, bottom = Preprocessing(model()).visible_box(512, 256)  # resized to 256, cropped to 224
+    assert (left, top, right, bottom) == (144, 16, 368, 240)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> list[Path]:
+    """Return the files of seven grey images of 8 x 8 pixels, each of one level."""
+    paths = [tmp_path / f"{index}.png" for index in range(7)]
+    for index, path in enumerate(paths):
+        Image.new("L", (8, 8), 10 * index).save(path)
+    return paths
+
+
+def test_the_inputs_of_files_are_read_in_order_and_batches(scans: list[Path]) -> None:
+    preprocessing = Preprocessing(compose_settings([]).model)
+    inputs: Inputs = FileInputs(scans, preprocessing, torch.device("cpu"))
+    everything = preprocessing.load(scans)
+    assert len(inputs) == 7
+    assert everything.shape == (7, 1, 8, 8)
+    torch.testing.assert_close(everything[:, 0, 0, 0], torch.arange(7) * 10 / 255)
+    assert torch.equal(inputs.read(slice(2, 4)), everything[2:4])
+    found = list(batches(inputs, 3))
+    assert [(batch.start, batch.stop) for batch, _ in found] == [(0, 2), (2, 5), (5, 7)]
+    assert torch.equal(torch.cat([tensor for _, tensor in found]), everything)
+
+
+def test_the_inputs_of_files_are_on_the_device(scans: list[Path]) -> None:
+    inputs = FileInputs(scans, Preprocessing(compose_settings([]).model), torch.device("meta"))
+    assert inputs.read(slice(1)).device.type == "meta"
+
+
+def test_an_image_that_cannot_be_decoded_any_more_is_rejected(scans: list[Path]) -> None:
+    scans[3].write_bytes(b"no image")
+    inputs = FileInputs(scans, Preprocessing(compose_settings([]).model), torch.device("cpu"))
+    assert len(inputs.read(slice(3))) == 3
+    with pytest.raises(InputError) as caught:
+        inputs.read(slice(3, 4))
+    message = str(caught.value)
+    assert message.startswith(f"every image in the store must be decodable; got {scans[3]} (")
+    assert message.endswith("). Remove the folder that contains it.")
 
 
 @pytest.mark.parametrize(
