@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NetworkError
 from pipeline.networks import examined
 from pipeline.networks.inputs import batch_slices
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
-from pipeline.settings import Settings
+from pipeline.settings import ModelSettings, Settings
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import activate, download
 from tests.conftest import Compose
@@ -31,6 +31,25 @@ class Constant(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.conv1(images).mean(dim=(2, 3)) * 0 + self.value
+
+
+class TwoRows(nn.Module):
+    """A network with a layer that returns two rows for any number of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 2, 3)
+        self.first_two = FirstTwo()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv1(images)
+        self.first_two(maps)
+        return maps.mean(dim=(2, 3))
+
+
+class FirstTwo(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps[:2]
 
 
 def images(settings: Settings, folder: Path) -> ImageSet:
@@ -72,7 +91,12 @@ def test_all_hooks_are_removed_from_the_network(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks: list[nn.Module] = []
-    monkeypatch.setattr(examined, "load", lambda *args: networks.append(load(*args)) or networks[0])
+
+    def recording_load(model: ModelSettings, seed: int) -> nn.Module:
+        networks.append(load(model, seed))
+        return networks[0]
+
+    monkeypatch.setattr(examined, "load", recording_load)
     activations(resolve(compose()), tmp_path)
     (network,) = networks
     assert not any(module._forward_hooks for module in network.modules())
@@ -97,6 +121,19 @@ def test_scores_that_are_constant_or_not_finite_are_rejected(
     with pytest.raises(InputError) as caught:
         activations(settings, tmp_path)
     assert str(caught.value) == message
+
+
+def test_a_layer_that_does_not_return_one_row_per_image_is_rejected(compose: Compose, tmp_path: Path) -> None:
+    settings = compose(
+        "model.factory=tests.stages.test_activate:TwoRows", "model.weights=random", "model.class_names=null",
+        "class_name=8", "target_class=1", "layer=first_two",
+    )  # fmt: skip
+    with pytest.raises(NetworkError) as caught:
+        activations(settings, tmp_path)
+    assert str(caught.value) == (
+        "layer must return one row per image; got 2 rows for 20 images (layer 'first_two'). "
+        "`python -m pipeline.layers` lists the layers that can be ranked."
+    )
 
 
 def test_images_of_different_sizes_must_be_resized(compose: Compose, tmp_path: Path) -> None:
