@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from pipeline.artifacts import AceFit, Activations, ChannelScores, Figures, Projections, Ranking, Trust, Workspace
 
@@ -53,6 +54,54 @@ def test_loaded_maps_are_memory_mapped(tmp_path: Path) -> None:
     assert loaded.maps.dtype == np.float32
     np.testing.assert_array_equal(loaded.maps, maps)
     np.testing.assert_array_equal(loaded.class_score, [0, 1, 2])
+
+
+def test_a_workspace_in_memory_has_arrays_and_no_folder() -> None:
+    workspace = Workspace()
+    maps = workspace.empty(Activations.MAPS, (2, 3, 4, 5))
+    assert not isinstance(maps, np.memmap)
+    assert maps.shape == (2, 3, 4, 5)
+    assert maps.dtype == np.float32
+    with pytest.raises(ValueError, match=r"^the workspace must") as caught:
+        workspace.folder  # noqa: B018
+    assert str(caught.value) == (
+        "the workspace must have a folder for a stage that writes files; got a workspace in memory. "
+        "Use Workspace(folder)."
+    )
+
+
+def test_maps_in_memory_can_be_saved(tmp_path: Path) -> None:
+    maps = Workspace().empty(Activations.MAPS, (2, 3, 4, 5))
+    maps[:] = RNG.normal(size=maps.shape)
+    Activations(maps, np.arange(3.0)).save(tmp_path)
+    np.testing.assert_array_equal(Activations.load(tmp_path).maps, maps)
+
+
+def test_a_channel_varies_if_any_of_its_pixels_differs_between_images() -> None:
+    maps = np.zeros((3, 4, 2, 2), dtype=np.float32)
+    maps[1] = np.arange(4).reshape(2, 2)  # the same map for all images
+    maps[2, 3, 1, 1] = 1e-30
+    activations = Activations(maps, np.arange(4.0))
+    assert activations.varying().tolist() == [False, False, True]
+    assert activations.means().dtype == np.float64
+    assert activations.means()[1].tolist() == [1.5] * 4
+
+
+@pytest.mark.parametrize(
+    ("ratios", "dead", "description"),
+    [
+        ([[0.5], [0.7]], [False, False], "1 component holds 60% of the variance"),
+        ([[0.5, 0.1], [0.7, 0.1]], [False, False], "2 components hold 70% of the variance"),
+        ([[0.5, 0.0], [0.7, 0.1]], [False, False], "1 to 2 components hold 65% of the variance"),
+        ([[0.5, 0.1], [0.0, 0.0]], [False, True], "2 components hold 60% of the variance"),
+        ([[0.0, 0.0]], [True], "0 components hold 0% of the variance"),
+    ],
+)
+def test_projections_are_described_by_their_components(
+    ratios: list[list[float]], dead: list[bool], description: str
+) -> None:
+    values = np.zeros((len(ratios), 5, len(ratios[0])))
+    assert Projections(values, np.array(ratios), np.array(dead)).description == description
 
 
 def test_a_ranking_is_the_same_to_the_last_digit_in_csv_and_parquet(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ class Projections(Artifact):
         share = ratios[varying].sum(axis=1).mean() if varying.any() else 0.0
         n_kept = (ratios[varying] > 0).sum(axis=1)
         counts = sorted({int(n_kept.min()), int(n_kept.max())}) if len(n_kept) else [0]
-        return f"{' to '.join(map(str, counts))} components hold {share:.0%} of the variance"
+        noun, verb = ("component", "holds") if counts == [1] else ("components", "hold")
+        return f"{' to '.join(map(str, counts))} {noun} {verb} {share:.0%} of the variance"
 
     def save(self, folder: Path) -> Self:
         """Write a ``.npy`` file for each attribute."""
