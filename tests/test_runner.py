@@ -206,5 +206,5 @@ def test_a_layer_that_is_all_dead_is_refused(compose: Compose, tmp_path: Path) -
     state["conv1.weight"][:] = 0
     state["conv2.weight"][:] = 0
     save_file(state, tmp_path / "dead.safetensors")
-    with pytest.raises(InputError, match=r"^class scores must differ between images; got .* for every one "):
+    with pytest.raises(InputError, match=r"^class scores must differ between images; got .* for every image "):
         go(compose(f"model.checkpoint={tmp_path / 'dead.safetensors'}"), tmp_path / "run")

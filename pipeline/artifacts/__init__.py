@@ -1,4 +1,4 @@
-"""What flows between the stages: eight artifacts, each a folder of plain files that other programs can read."""
+"""The artifacts: the results of the stages, each saved as a folder of plain files that other programs can read."""
 
 from pipeline.artifacts.ablations import Ablations
 from pipeline.artifacts.activations import Activations

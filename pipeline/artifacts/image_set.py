@@ -1,4 +1,4 @@
-"""The images that a question is answered on."""
+"""The images that are analysed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class ImageRecord:
     id : str
         Unique within the set, e.g. ``cat/0007``.
     source : str
-        Where it came from, never an absolute path: ``digits:183`` or ``folder:cat/0007.jpg``.
+        Origin of the image, never an absolute path: ``digits:183`` or ``folder:cat/0007.jpg``.
     file : str
-        The file's path inside the artifact's folder.
+        Path of the file relative to the folder of the artifact.
     sha256 : str
-        Of the file's bytes.
+        SHA-256 of the file's bytes.
     width, height : int
-        Pixels.
+        Size in pixels.
     class_name : str
-        Empty where the source knows no classes.
+        Class of the image; empty if the source has no classes.
     """
 
     id: str
@@ -41,14 +41,22 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class ImageSet(Artifact):
-    """Exactly `n_images` decoded and checked images, in a fixed order, and where each came from."""
+    """The images, decoded and checked, in a fixed order.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder that contains the files.
+    records : tuple of ImageRecord
+        The images, in order.
+    """
 
     folder: Path
     records: tuple[ImageRecord, ...]
 
     name = "images"
     MANIFEST = "manifest.csv"
-    REPORT = "report.csv"  # written by sources on the web: every address that was requested, and what became of it
+    REPORT = "report.csv"  # written by sources on the web: each requested address and its result
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -61,13 +69,13 @@ class ImageSet(Artifact):
 
     @property
     def report(self) -> Path | None:
-        """The table of what was looked at, where the source wrote one."""
+        """The file with the result of each requested address; None if the source does not write one."""
         path = self.folder / self.REPORT
         return path if path.is_file() else None
 
     @property
     def n_failed(self) -> int:
-        """The number of addresses that gave no image."""
+        """Number of addresses that did not result in an image."""
         if self.report is None:
             return 0
         with self.report.open(newline="", encoding="utf-8") as file:
@@ -82,7 +90,7 @@ class ImageSet(Artifact):
         return f"{len(self.records)} images of {size} pixels{failed}"
 
     def save(self, folder: Path) -> Self:
-        """Write the manifest; the source has already written the images into the same folder."""
+        """Write the manifest; the source has already written the images into this folder."""
         with (folder / self.MANIFEST).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(ImageRecord)])
             writer.writeheader()
@@ -91,7 +99,7 @@ class ImageSet(Artifact):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the manifest in `folder`."""
+        """Read the manifest; the images stay in the folder."""
         with (folder / cls.MANIFEST).open(newline="", encoding="utf-8") as file:
             rows = [
                 ImageRecord(**{**row, "width": int(row["width"]), "height": int(row["height"])})  # type: ignore[arg-type]

@@ -234,7 +234,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         ),
         (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, run a sweep: --mult"),
         (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
-        (["model.checkpoint=none.pth"], "error: model.checkpoint must be a file; got none.pth (there is none)."),
+        (["model.checkpoint=none.pth"], "error: model.checkpoint must be an existing file; got none.pth. Give"),
         (["data=folder", "data.root=nowhere"], "error: data.root must be an existing folder; got nowhere. "),
     ],
 )
