@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.errors import InputError, listed
+from pipeline.errors import InputError
 from pipeline.sources.base import Candidate, LocalSource
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Of files that `pipeline.decoding` reads; a file with another suffix is not an image.
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
+    | {".webp"}
+)
 
 
 class FolderSource(LocalSource):
@@ -42,7 +46,7 @@ class FolderSource(LocalSource):
         classes = {path.name: found for path in folders if (found := _images(path))} or {"": _images(self.root)}
         if classes == {"": []}:
             raise InputError(
-                f"data.root must contain images ({listed(sorted(SUFFIXES), 9)}); got {self}, which has none. "
+                f"data.root must contain images ({', '.join(sorted(SUFFIXES))}); got {self}, which has none. "
                 "Set it to the folder of the images."
             )
         return {
