@@ -101,7 +101,7 @@ class LocalSource(Source):
             raise self._no_such_class(request.class_name, tuple(classes))
         pairs = {name: [(name, candidate) for candidate in found] for name, found in classes.items()}
         try:
-            return choose(request, pairs)
+            return [self._named(pair) for pair in choose(request, pairs)]
         except TooFewError as error:
             of_class = {
                 "class": "" if request.class_name is None else f"class '{request.class_name}' of ",
@@ -112,6 +112,17 @@ class LocalSource(Source):
                 f"n_images must be at most {error.n_available}; got {request.n_images} ({of_class}{self}). "
                 "Lower it or add images."
             ) from error
+
+    def _named(self, pair: tuple[str, Candidate]) -> tuple[str, Candidate]:
+        """Refuse an image whose name is not text: such names cannot be written to tables."""
+        try:
+            "".join((pair[0], pair[1].id)).encode()
+        except UnicodeEncodeError as error:
+            name = pair[1].id.encode(errors="backslashreplace").decode()
+            raise InputError(
+                f"the name of every image must be valid UTF-8; got '{name}' ({self}). Rename it."
+            ) from error
+        return pair
 
     def _no_such_class(self, class_name: str | None, classes: tuple[str, ...]) -> InputError:
         near = difflib.get_close_matches(class_name or "", classes, n=3, cutoff=0.4) or classes

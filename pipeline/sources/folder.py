@@ -42,8 +42,14 @@ class FolderSource(LocalSource):
 
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:
         """Return the images of each subfolder or, if no subfolder has any, those of the folder without classes."""
-        folders = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.name)
-        classes = {path.name: found for path in folders if (found := _images(path))} or {"": _images(self.root)}
+        try:
+            folders = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.name)
+            classes = {path.name: found for path in folders if (found := _images(path))} or {"": _images(self.root)}
+        except OSError as error:
+            raise InputError(
+                f"data.root and its subfolders must be readable; got {error.filename} ({error.strerror}). "
+                "Change its permissions or remove it."
+            ) from error
         if classes == {"": []}:
             raise InputError(
                 f"data.root must contain images ({', '.join(sorted(SUFFIXES))}); got {self}, which has none. "
