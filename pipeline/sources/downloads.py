@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ import numpy as np
 from pipeline.artifacts import ImageSet
 from pipeline.decoding import ImageError, Limits, decode
 from pipeline.digests import digest_bytes
-from pipeline.errors import InputError, listed
+from pipeline.errors import InputError, PipelineError, listed
 from pipeline.files import whole_file, write_whole
 from pipeline.progress import Progress
 from pipeline.settings import WebSettings
@@ -38,6 +39,10 @@ from pipeline.sources.web import FetchError, WebClient
 log = logging.getLogger(__name__)
 
 LOG_INTERVAL = 10.0  # seconds between messages about the progress
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR}
+    | {errno.ENAMETOOLONG, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
+)  # of the downloads folder or the machine, which concern every entry
 STALE_AFTER = 3600.0  # age in seconds from which on a partial file no longer belongs to a run
 
 
@@ -220,6 +225,12 @@ class WebSource(Source):
                 outcome = self._checked(part)
         except (FetchError, ImageError) as error:
             return Outcome(reason=str(error))
+        except PipelineError:  # every further entry would fail as well
+            raise
+        except Exception as error:  # whatever a server, an address or a library does concerns this entry alone
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
+            return Outcome(reason=f"failed ({type(error).__name__})")
         return outcome
 
     def _checked(self, path: Path) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,9 +63,9 @@ class UrlsSource(WebSource):
 
 
 def _without_user(url: str) -> str:
-    """Return a URL without its user name and password."""
+    """Return a URL without its user name and password, also if it is not a valid URL."""
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, UnicodeError):
-        return url
-    return str(parsed.copy_with(userinfo=b"")) if parsed.userinfo else url
+        return str(parsed.copy_with(userinfo=b"")) if parsed.userinfo else url
+    except (httpx.InvalidURL, ValueError):
+        return re.sub(r"//.*@", "//", url)
