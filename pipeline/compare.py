@@ -62,7 +62,7 @@ def main() -> None:
     settings = compose_settings(asked.overrides)
     # Late, so that --help and a mistyped argument do not wait for MLflow.
     from pipeline.tracking.comparison import compare
-    from pipeline.tracking.mlflow import open_store, tracking_errors
+    from pipeline.tracking.connection import open_store, tracking_errors
     from pipeline.tracking.runs import experiment_id, latest_sweep
 
     outputs = Path(settings.paths.outputs)

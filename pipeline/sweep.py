@@ -176,7 +176,7 @@ def sum_up(sweep: SweepStart) -> bool:
         drawn = list(_draw(jobs, sweep.folder))
     print_sweep(table, sweep.folder, [SUMMARY, RANKINGS, *drawn])
     if sweep.tracking is not None and sweep.tracking.enabled:
-        from pipeline.tracking.sweeps import log_sweep
+        from pipeline.tracking.sweep_summary import log_sweep
 
         log_sweep(sweep.folder, table, side_by_side(jobs), sweep.tracking, sweep.outputs)
     return bool((table.status == "finished").all())

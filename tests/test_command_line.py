@@ -66,7 +66,7 @@ def test_a_disk_that_is_full_still_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_output_closed_from_the_start_leaves_its_number_to_no_other_file() -> None:
-    code = "import os, sys; from pipeline.command_line import outlive_readers; outlive_readers(); "
+    code = "import os, sys; from pipeline.command_line import ignore_closed_output; ignore_closed_output(); "
     code += "print('lost', flush=True); "
     code += "sys.exit(os.fstat(1).st_rdev != os.stat(os.devnull).st_rdev)"
     done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{code}" >&-'], cwd=ROOT, check=False)

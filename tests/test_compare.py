@@ -17,7 +17,8 @@ from pipeline.errors import InputError
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.tracking.comparison import labelled, ranks_by_channel
-from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
+from pipeline.tracking.connection import tracking_uri
+from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.runs import LoggedRun
 from tests.conftest import Compose
 
@@ -104,7 +105,7 @@ def test_what_cannot_be_compared_is_one_line(cli: Cli) -> None:
         (["--sweep", "x' or '1"], "--sweep must be a sweep with finished runs; got 'x' or '1'. Latest: monday."),
         (
             ["nosuchrun", "--top", "3"],
-            "a run must be a finished run's id or its beginning; got 'nosuchrun' (there is none).",
+            "a run must be a finished run's id, or its first characters; got 'nosuchrun' (there is none).",
         ),
         (["--last", "1"], "a comparison must have at least 2 finished runs; got 1."),
         ([], "the runs must be given in one way (RUN RUN ..., --sweep ID or --last N); got 0."),
@@ -156,8 +157,8 @@ def test_dead_channels_share_their_mean_rank() -> None:
 
 
 def test_a_port_may_be_asked_for() -> None:
-    assert ui.asked_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
-    assert ui.asked_port([]) == (None, [])
+    assert ui.requested_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
+    assert ui.requested_port([]) == (None, [])
     for port in ("0", "65536", "x", ""):
         with pytest.raises(InputError, match=rf"^--port must be in \[1, 65535\]; got {port}\.$"):
-            ui.asked_port([f"--port={port}"])
+            ui.requested_port([f"--port={port}"])

@@ -86,11 +86,11 @@ def test_all_faults_are_reported_together() -> None:
         ("data.images_from=some", "data.images_from must be 'class', 'all' or 'balanced'; got \"some\"."),
         (
             "layer=[conv1,conv2]",
-            'layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --multirun layer=conv1,conv2.',
+            'layer must be one layer; got ["conv1", "conv2"]. For several, run a sweep: --multirun layer=conv1,conv2.',
         ),
         (
             "layer=features.*",
-            'layer must be one layer; got "features.*". For several, a run each: --multirun layer=conv1,conv2.',
+            'layer must be one layer; got "features.*". For several, run a sweep: --multirun layer=conv1,conv2.',
         ),
     ],
 )

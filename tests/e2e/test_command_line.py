@@ -222,17 +222,17 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         ),
         (
             ["layer=[conv1,conv2]"],
-            'error: layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --mu',
+            'error: layer must be one layer; got ["conv1", "conv2"]. For several, run a sweep: --m',
         ),
         (
             ["layer=conv*"],
-            'error: layer must be one layer; got "conv*". For several, a run each: --multirun layer=conv1,',
+            'error: layer must be one layer; got "conv*". For several, run a sweep: --multirun layer=conv1',
         ),
         (
             ["data.images_from=all", "target=regression", "target.output=10"],
             "error: target.output must be in [0, 9]; got 10.",
         ),
-        (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, a run each: --multi"),
+        (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, run a sweep: --mult"),
         (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
         (["model.checkpoint=none.pth"], "error: model.checkpoint must be a file; got none.pth (there is none)."),
         (["data=folder", "data.root=nowhere"], "error: data.root must be an existing folder; got nowhere. "),
