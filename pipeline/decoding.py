@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pipeline.digests import digest_bytes
 from pipeline.image_metadata import JPEG_START, PNG_SIGNATURE, completed_jpegs, without_metadata
 from pipeline.settings import MAX_PIXELS
 
@@ -87,6 +88,12 @@ class Decoded:
 
     image: Image.Image
     suffix: str
+
+    @property
+    def digest(self) -> str:
+        """Digest of the pixels in RGB: two images with the same digest are the same image, whatever their files are."""
+        width, height = self.image.size
+        return digest_bytes(f"{width}x{height}:".encode() + self.image.convert("RGB").tobytes())
 
 
 def decode(data: bytes, limits: Limits | None = None) -> Decoded:

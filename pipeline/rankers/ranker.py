@@ -15,6 +15,7 @@ from pipeline.artifacts import Activations, ChannelScores, Projections
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
+from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 
 
@@ -40,6 +41,8 @@ class RankerInputs:
         Largest number of images in a pass.
     progress : callable
         Called with the number of channels done and the number of all channels.
+    copies : Groups or None
+        Copies among the images, which random draws take together; None if all images differ.
     """
 
     settings: Any
@@ -50,6 +53,12 @@ class RankerInputs:
     images: Inputs
     batch_size: int
     progress: Progress
+    copies: Groups | None = None
+
+    @property
+    def n_different(self) -> int:
+        """The number of images without copies."""
+        return len(self.images) if self.copies is None else len(self.copies)
 
 
 Scorer = Callable[[NDArray[np.int64]], FloatArray]  # from indices of images to every channel's score

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import ImageRecord, ImageSet
+from pipeline.artifacts import ImageRecord, ImageSet, first_copies
 from pipeline.decoding import Decoded, ImageError, decode
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
@@ -76,7 +76,7 @@ class LocalSource(Source):
             If there are fewer than ``request.n_images`` images, or one of them cannot be read or decoded.
         """
         (folder / "images").mkdir()
-        records = []
+        records, pixels = [], []
         for index, (class_name, candidate) in enumerate(self._chosen(request)):
             data = self._read(candidate)
             try:
@@ -88,8 +88,9 @@ class LocalSource(Source):
                 ) from error
             source = f"{self.name}:{candidate.id}"
             records.append(write_image(folder, index, data, decoded, candidate.id, source, class_name))
+            pixels.append(decoded.digest)
             progress(index + 1, request.n_images)
-        return ImageSet(folder, tuple(records))
+        return ImageSet(folder, tuple(records), first_copies(pixels))
 
     def _chosen(self, request: ImageRequest) -> list[tuple[str, Candidate]]:
         """Return the chosen images, each with its class."""

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipeline.artifacts import ImageSet
+from pipeline.artifacts import ImageSet, first_copies
 from pipeline.decoding import ImageError, Limits, decode
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, PipelineError, listed
@@ -152,14 +152,15 @@ class WebSource(Source):
                 f"which failed: {_summary(outcomes)}). Lower it or add entries; {report} lists the reasons."
             )
         (folder / "images").mkdir()
-        records = []
+        records, pixels = [], []
         for index, entry in enumerate(accepted):
             data = self._path(entry).read_bytes()
             image_id, source = f"{entry.number}/{_safe_name(entry.label)}", f"{self.name}:{entry.label}"
             decoded = decode(data, self._limits)
             records.append(write_image(folder, index, data, decoded, image_id, source, request.class_name or ""))
+            pixels.append(decoded.digest)
         _write_report(folder / ImageSet.REPORT, entries, outcomes)
-        return ImageSet(folder, tuple(records))
+        return ImageSet(folder, tuple(records), first_copies(pixels))
 
     @property
     def _limits(self) -> Limits:
