@@ -37,7 +37,7 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
     values = projections.values[varying]
     found = _solve(inputs.settings, values, class_score, inputs.progress)
-    evidence, curves = _evidence(inputs.settings, inputs.seed, values, class_score, found, inputs.progress)
+    evidence, curves = _evidence(inputs, values, class_score, found)
 
     def of_all_channels(result: NDArray[Any]) -> NDArray[Any]:
         """Return a result of the varying channels with 0 for the dead channels."""
@@ -76,7 +76,7 @@ def _solver(score: AceSettings) -> dict[str, Any]:
 
 
 def _evidence(
-    score: AceSettings, seed: int, values: FloatArray, class_score: FloatArray, found: AceResult, progress: Progress
+    inputs: RankerInputs, values: FloatArray, class_score: FloatArray, found: AceResult
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
     """Return the evidence for the scores of the varying channels, and the reliability curves, both by statistic.
 
@@ -98,14 +98,16 @@ def _evidence(
     progress : callable
         Called with the number of channels done and the number of all channels.
     """
+    score: AceSettings = inputs.settings
     n_channels = len(values)
-    with_folds, with_halves = has_folds(score, len(class_score)), has_halves(score, len(class_score))
+    with_folds, with_halves = has_folds(score, inputs.n_different), has_halves(score, inputs.n_different)
     n_folds = score.folds * score.repeats if with_folds else 0
     n_steps = 1 + score.permutations + n_folds + (score.bootstrap // 2 if with_halves else 0)
-    tick = ticker(progress, n_steps, n_channels)
+    tick = ticker(inputs.progress, n_steps, n_channels)
     tick()
     observed = {"maximal": found.maximal, "first": found.first}
-    given: dict[str, Any] = {"seed": seed, "tick": tick, **_solver(score)}
+    drawn: dict[str, Any] = {"seed": inputs.seed, "tick": tick, "groups": inputs.copies}
+    given = {**drawn, **_solver(score)}
     tables = {name: pd.DataFrame(index=range(n_channels)) for name in observed}
     curves: dict[str, FloatArray] = {name: np.empty((0, 2)) for name in observed}
     if with_folds:
@@ -117,7 +119,7 @@ def _evidence(
         def scorer(chosen: Int64Array) -> Both:
             return both_correlations(values[:, chosen], class_score[chosen], **_solver(score))
 
-        by_halves = halves(scorer, len(class_score), score.bootstrap, seed=seed, top_k=score.top_k, tick=tick)
+        by_halves = halves(scorer, len(class_score), score.bootstrap, top_k=score.top_k, **drawn)
         for name, each in by_halves.items():
             centre, low, high = corrected(observed[name], each.scores)
             tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)
