@@ -76,7 +76,7 @@ def _solver(score: AceSettings) -> dict[str, Any]:
 
 
 def _evidence(
-    inputs: RankerInputs, values: FloatArray, class_score: FloatArray, found: AceResult
+    inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray, found: AceResult
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
     """Return the evidence for the scores of the varying channels, and the reliability curves, both by statistic.
 
