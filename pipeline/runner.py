@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Activations, Workspace
+from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, resolve
 from pipeline.run_folder import publish
@@ -154,8 +154,11 @@ class Execution:
         folder, is_cached = self._store.obtain(key, lambda folder: self._compute(stage, folder))
         self.artifacts.add(stage.artifact, folder)
         report = StageReport(stage, key, is_cached, time.perf_counter() - start, self.artifacts)
+        note = self.artifacts[ImageSet].note if stage.artifact is ImageSet else ""
         for observer in self._observers:
             observer.stage_finished(report)
+            if note:
+                observer.noted(note)
         return report
 
     def _is_stored(self, stage: Stage[Any, Any]) -> bool:

@@ -1,7 +1,7 @@
 """A ResNet-20 for 32 x 32 photographs, as He et al. (2015, arXiv 1512.03385, section 4.2) describe it.
 
-Its shortcuts have no parameters (their option A): where a block halves the map and doubles the channels, every other
-pixel is taken, and the new channels are zeros.
+Its shortcuts have no parameters (option A in the paper): where a block halves the size of the maps and doubles the
+number of channels, the shortcut takes every other pixel, and the new channels are zero.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions around a parameter-free shortcut."""
+    """Two 3 x 3 convolutions, and a shortcut without parameters."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """Three stages of three blocks, 16, 32 and 64 channels, global average pooling, one linear layer."""
+    """Three stages of three blocks with 16, 32 and 64 channels, global average pooling, and one linear layer."""
 
     def __init__(self, n_classes: int = 10) -> None:
         super().__init__()
@@ -57,5 +57,5 @@ class ResNet20(nn.Module):
 
 
 def resnet20(n_classes: int = 10) -> ResNet20:
-    """Return the network with freshly drawn weights."""
+    """Return the network with randomly initialised weights."""
     return ResNet20(n_classes)

@@ -1,4 +1,4 @@
-"""What flows between the stages: eight artifacts, each a folder of plain files that other programs can read."""
+"""The artifacts: the results of the stages, each saved as a folder of plain files that other programs can read."""
 
 from pipeline.artifacts.ablations import Ablations
 from pipeline.artifacts.activations import Activations
@@ -6,7 +6,7 @@ from pipeline.artifacts.base import Artifact, save_array
 from pipeline.artifacts.channel_scores import AceFit, ChannelScores
 from pipeline.artifacts.effects import Effects, Faithfulness
 from pipeline.artifacts.figures import Figures
-from pipeline.artifacts.image_set import ImageRecord, ImageSet
+from pipeline.artifacts.image_set import ImageRecord, ImageSet, first_copies
 from pipeline.artifacts.projections import Projections
 from pipeline.artifacts.ranking import Ranking, Trust
 from pipeline.artifacts.workspace import Workspace
@@ -26,5 +26,6 @@ __all__ = [
     "Ranking",
     "Trust",
     "Workspace",
+    "first_copies",
     "save_array",
 ]

@@ -1,4 +1,4 @@
-"""The effects of ablating channels, whatever the ranking."""
+"""The effects of ablating channels, independent of any ranking."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pipeline.artifacts.base import Artifact, save_array
 
 @dataclass(frozen=True)
 class Ablations(Artifact):
-    """The effects of ablating channels, whatever the ranking; empty if no channel was ablated.
+    """The effects of ablating channels, independent of any ranking; empty if no channel was ablated.
 
     Attributes
     ----------
     changes : ndarray of shape (3, n_channels, n_images)
-        Changes of the class score when a channel is set to ``zero``, to its ``mean``, or to its map for another image
-        (``resample``).
+        Change of each image's class score when a channel is set to ``zero``, to its ``mean``, or to its map for another
+        image (``resample``), in this order.
     random : ndarray of shape (n_draws, n_points)
         Mean class score over the images as more and more channels are ablated in random orders; see
         `pipeline.numerics.faithfulness.ablation_sets`.
     note : str
-        Why no channel was ablated, if that is not obvious; else empty.
+        The reason why no channel was ablated, if it is not obvious; otherwise empty.
     """
 
     changes: FloatArray = field(default_factory=lambda: np.empty((3, 0, 0)))
@@ -42,7 +42,7 @@ class Ablations(Artifact):
 
     @property
     def description(self) -> str:
-        """Number of channels, and in how many ways each was ablated."""
+        """Number of channels, and number of ways in which each was ablated."""
         n_modes, n_channels, _ = self.changes.shape
         return f"{n_channels} channels, each in {n_modes} ways" if self.is_measured else "no channels ablated"
 

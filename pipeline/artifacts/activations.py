@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import BoolArray, FloatArray
 from pipeline.artifacts.base import Artifact, save_array
 
 
 @dataclass(frozen=True)
 class Activations(Artifact):
-    """One layer's output for every image, and each image's class score.
+    """The maps of one layer for all images, and the class score of each image.
 
     Attributes
     ----------
     maps : ndarray of shape (n_channels, n_images, height, width)
-        float32, memory-mapped: a layer can be larger than memory.
+        float32; memory-mapped if the artifact was loaded, because the maps can be larger than memory.
     class_score : ndarray of shape (n_images,)
-        float64; what ``target`` asks for: by default the logit of the target class, unbounded.
+        float64; the score that ``target`` selects. By default the logit of the target class, unbounded.
     """
 
     maps: FloatArray
@@ -33,11 +32,11 @@ class Activations(Artifact):
     CLASS_SCORE = "class_score.npy"
 
     def means(self) -> FloatArray:
-        """Return each channel's mean activation on every image, (n_channels, n_images), float64."""
+        """Return each channel's mean activation for each image, (n_channels, n_images), float64."""
         return np.stack([np.asarray(maps, dtype=np.float64).mean(axis=(1, 2)) for maps in self.maps])
 
-    def varying(self) -> NDArray[np.bool_]:
-        """Return for each channel whether any of its pixels differs between images; if none does, it is dead."""
+    def varying(self) -> BoolArray:
+        """Return whether each channel varies over the images, (n_channels,), bool. If it does not, it is dead."""
         return np.array([bool((maps != maps[:1]).any()) for maps in self.maps])
 
     @property
@@ -46,7 +45,7 @@ class Activations(Artifact):
         return f"{self.maps.shape[0]} channels of {self.maps.shape[2]} x {self.maps.shape[3]}"
 
     def save(self, folder: Path) -> Self:
-        """Write two ``.npy`` files; maps that are mapped from the folder already are only brought to the disk."""
+        """Write two ``.npy`` files; maps that are mapped from a file in this folder are only flushed to the disk."""
         if isinstance(self.maps, np.memmap) and Path(str(self.maps.filename)) == (folder / self.MAPS).absolute():
             self.maps.flush()
         else:

@@ -1,4 +1,4 @@
-"""What all artifacts have in common, and how they write arrays."""
+"""The base class of all artifacts, and a function that writes an array."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from numpy.typing import NDArray
 
 
 class Artifact(ABC):
-    """What a stage makes: saved into a folder of plain files, and loaded from it.
+    """The result of a stage. It can be saved into a folder of plain files, and loaded from it.
 
     Attributes
     ----------
     name : str
-        Name of the artifact: stages that build on it take it as the argument of this name.
+        Name of the artifact. Stages that use it take it as an argument of this name.
     """
 
     name: ClassVar[str]
 
     @abstractmethod
     def save(self, folder: Path) -> Self:
-        """Write the artifact into `folder` and return it."""
+        """Write the artifact into an existing folder, and return it."""
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> Self:
-        """Return the artifact that was saved into `folder`."""
+        """Return the artifact that was saved into the folder."""
 
     @property
     @abstractmethod
     def description(self) -> str:
-        """What it holds, in a few words for the console."""
+        """Summary of the contents in a few words, for the console."""
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one ``.npy`` file.
+    """Write an array to a ``.npy`` file.
 
-    NumPy writes to a buffer, not to the file: on a full disk it would say that bytes are missing, but not why (no
-    errno).
+    NumPy writes to a buffer first. If it wrote to the file and the disk were full, its error would not contain the
+    reason (errno).
     """
     buffer = BytesIO()
     np.save(buffer, np.ascontiguousarray(array))

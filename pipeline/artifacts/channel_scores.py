@@ -1,4 +1,4 @@
-"""The scores of every channel, the evidence for them, and ACE's transforms."""
+"""The scores of all channels, the evidence for them, and the transforms of ACE."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import BoolArray, FloatArray, Int64Array
 from pipeline.artifacts.base import Artifact, save_array
 
 
 @dataclass(frozen=True)
 class AceFit:
-    """What ACE computes beside its scores.
+    """The results of ACE in addition to its scores.
 
     Attributes
     ----------
     r_squared : ndarray of shape (n_channels,)
-        1 - mean((theta - sum of phi)^2) when the iterations stopped.
+        1 - mean((theta - sum of phi)^2) after the last iteration.
     iterations : ndarray of shape (n_channels,)
-        Outer iterations, int64.
+        Number of outer iterations, int64.
     phi : ndarray of shape (n_channels, n_images, n_components)
-        The components' transforms at the images.
+        Transform of each component at each image.
     theta : ndarray of shape (n_channels, n_images)
-        The class score's transform, mean 0 and standard deviation 1; 0 for a dead channel.
+        Transform of the class score at each image, with mean 0 and standard deviation 1; 0 for a dead channel.
     """
 
     r_squared: FloatArray
-    iterations: NDArray[np.int64]
+    iterations: Int64Array
     phi: FloatArray
     theta: FloatArray
 
@@ -49,27 +48,29 @@ class AceFit:
 
 @dataclass(frozen=True)
 class ChannelScores(Artifact):
-    """Every channel's scores, and the evidence for them.
+    """The scores of all channels, and the evidence for them.
 
     Attributes
     ----------
     values : mapping of str to ndarray of shape (n_channels,)
-        By statistic; 0 for a dead channel. ACE has two, ``maximal``, corr(phi_1 + ... + phi_p, theta), and ``first``,
-        abs(corr(phi_1, theta)), what the original scripts compute; any other ranker has one, called as it is.
+        The scores by name of the statistic; 0 for a dead channel. ACE computes two statistics: ``maximal``,
+        corr(phi_1 + ... + phi_p, theta), and ``first``, abs(corr(phi_1, theta)), which the original scripts compute.
+        Every other ranker computes one statistic, which has the ranker's name.
     dead : ndarray of shape (n_channels,)
-        bool, as in `Projections`.
+        bool; see `Projections`.
     evidence : mapping of str to DataFrame
-        For each statistic, how sure each channel's is: one row a channel, NaN for a dead one, columns as in
-        `pipeline.numerics.evidence`; no column that was not asked for.
+        For each statistic, the evidence for each channel's score: one row per channel, NaN for a dead channel. It has
+        the columns of `pipeline.numerics.evidence` that were requested.
     curves : mapping of str to ndarray of shape (n_sizes, 2)
-        For each statistic: images, and how well the rankings by two sets of so many agree (Spearman); the last row,
-        halves of all images. Empty where no halves were asked for.
+        For each statistic, the reliability curve: a number of images, and the Spearman correlation between the rankings
+        from two disjoint sets of that many images. The last row is for halves of all images. Empty if no halves were
+        requested.
     fit : AceFit or None
-        ACE's transforms; None where another ranker scored.
+        The other results of ACE; None for other rankers.
     """
 
     values: Mapping[str, FloatArray]
-    dead: NDArray[np.bool_]
+    dead: BoolArray
     evidence: Mapping[str, pd.DataFrame]
     curves: Mapping[str, FloatArray]
     fit: AceFit | None = None
@@ -79,12 +80,12 @@ class ChannelScores(Artifact):
 
     @property
     def description(self) -> str:
-        """Number of channels, and of ACE's iterations."""
+        """Number of channels, and for ACE the mean number of iterations."""
         mean = "" if self.fit is None else f", {self.fit.iterations[~self.dead].mean():.1f} iterations on average"
         return f"{len(self.dead)} channels{mean}"
 
     def save(self, folder: Path) -> Self:
-        """Write the scores, and each statistic's evidence, as Parquet; what else there is as ``.npy`` files."""
+        """Write the scores and the evidence of each statistic as Parquet, and all arrays as ``.npy`` files."""
         pd.DataFrame(self.values).assign(dead=self.dead).to_parquet(folder / self.SCORES, index=False)
         for statistic in self.values:
             table = self.evidence[statistic].rename_axis("channel").reset_index()

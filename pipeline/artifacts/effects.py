@@ -1,4 +1,4 @@
-"""The effects of ablation, and how far the ranking agrees with them."""
+"""The effects of ablation, and the faithfulness of the ranking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.artifacts.base import Artifact
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """The agreement of a ranking with the effects of ablation; None where it was not measured or is not defined.
+    """The agreement of a ranking with the effects of ablation; None if it was not measured or is not defined.
 
     Attributes
     ----------
@@ -22,12 +22,12 @@ class Faithfulness:
         Rank correlation over the varying channels, in [-1, 1], between the ranking's score and the mean absolute change
         of the class score when the channel is set to zero.
     deletion_area, insertion_area : float or None
-        Area under the curve of the remaining class score as the best channels are ablated (small for a faithful
-        ranking), or as only the best channels are kept (large); see `pipeline.numerics.faithfulness.ablation_curves`.
+        Area under the curve of the normalised class score as the best channels are ablated (small for a faithful
+        ranking), and as only the best channels are kept (large); see `pipeline.numerics.faithfulness.ablation_curves`.
     random_deletion_area, random_insertion_area : float or None
         The same areas for channels in random orders.
-    mode : str or None
-        How channels were ablated for the curves.
+    mode : {"zero", "mean", "resample"} or None
+        Kind of ablation for the curves.
     """
 
     spearman: float | None = None
@@ -60,15 +60,15 @@ class Effects(Artifact):
     Attributes
     ----------
     table : DataFrame
-        A row for each varying channel, best first: ``rank, channel, score``, and for each of the modes ``zero``,
+        One row for each varying channel, best first: ``rank, channel, score``, and for each of the modes ``zero``,
         ``mean`` and ``resample`` the mean absolute change of the class score, and its mean change (``zero_signed``).
         Empty if no channel was ablated.
     curves : DataFrame
         See `pipeline.numerics.faithfulness.ablation_curves`.
     faithfulness : Faithfulness
-        A summary of both in a few numbers.
+        A summary of both.
     note : str
-        Why no channel was ablated, if that is not obvious; else empty.
+        The reason why no channel was ablated, if it is not obvious; otherwise empty.
     """
 
     table: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -88,7 +88,7 @@ class Effects(Artifact):
 
     @property
     def description(self) -> str:
-        """Number of channels that were ablated, and how well the ranking agrees with the effects."""
+        """Number of channels that were ablated, and the rank correlation of their effects with the ranking."""
         if not self.is_measured:
             return "no channels ablated"
         spearman = self.faithfulness.spearman
@@ -96,7 +96,7 @@ class Effects(Artifact):
         return f"{len(self.table)} channels{agreement}"
 
     def save(self, folder: Path) -> Self:
-        """Write two tables as CSV, and their summary as JSON."""
+        """Write both tables as CSV, and the summary as JSON."""
         summary = {**asdict(self.faithfulness), "note": self.note}
         (folder / self.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         if self.is_measured:

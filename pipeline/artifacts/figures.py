@@ -11,7 +11,15 @@ from pipeline.artifacts.base import Artifact
 
 @dataclass(frozen=True)
 class Figures(Artifact):
-    """Figures, a note for each one that could not be drawn, and what the report shows besides."""
+    """The figures of a run, and the other pictures that the report shows.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder that contains the files.
+    notes : tuple of str
+        A note for each figure that was not drawn, or not drawn in the usual way.
+    """
 
     folder: Path
     notes: tuple[str, ...] = ()
@@ -23,18 +31,18 @@ class Figures(Artifact):
 
     @property
     def paths(self) -> list[Path]:
-        """The figures, by name."""
+        """The files of the figures, ordered by name."""
         return sorted(self.folder.glob("*.png"))
 
     @property
     def cards(self) -> dict[int, Path]:
-        """One small picture for each of the best channels, by channel, the best first."""
+        """The files of the small pictures of the best channels, by channel, the best channel first."""
         found = sorted((self.folder / self.CARDS).glob("*.png"))
         return {int(path.stem.rpartition("_")[2]): path for path in found}
 
     @property
     def all_pictures(self) -> list[Path]:
-        """Figures, cards and overlays."""
+        """The files of all figures, small pictures and overlays."""
         return sorted(self.folder.rglob("*.png"))
 
     @property
@@ -43,11 +51,11 @@ class Figures(Artifact):
         return f"{len(self.paths)} figures"
 
     def save(self, folder: Path) -> Self:
-        """Write the notes; the stage has already written the pictures into the same folder."""
+        """Write the notes; the stage has already written the pictures into this folder."""
         (folder / self.NOTES).write_text("".join(f"{note}\n" for note in self.notes), encoding="utf-8")
         return self
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Find the pictures in `folder`."""
+        """Read the notes; the pictures stay in the folder."""
         return cls(folder, tuple((folder / cls.NOTES).read_text(encoding="utf-8").splitlines()))

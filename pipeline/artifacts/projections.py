@@ -7,40 +7,40 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import BoolArray, FloatArray
 from pipeline.artifacts.base import Artifact, save_array
 
 
 @dataclass(frozen=True)
 class Projections(Artifact):
-    """Every channel's images in its own principal components.
+    """The images of each channel in the principal components of its own maps.
 
     Attributes
     ----------
     values : ndarray of shape (n_channels, n_images, n_components)
-        float64; 0 for a dead channel.
+        Projections of the standardised maps, float64; 0 for a dead channel.
     explained_variance_ratio : ndarray of shape (n_channels, n_components)
-        Share of the standardised pixels' variance, in [0, 1].
+        Share of the variance of the standardised pixels, in [0, 1].
     dead : ndarray of shape (n_channels,)
         bool; a channel is dead if none of its pixels differs between images.
     """
 
     values: FloatArray
     explained_variance_ratio: FloatArray
-    dead: NDArray[np.bool_]
+    dead: BoolArray
 
     name = "projections"
 
     @property
     def description(self) -> str:
-        """Number of components, and the share of the variance that they hold on average."""
+        """Number of components, and their mean share of the variance."""
         ratios, varying = self.explained_variance_ratio, ~self.dead
         share = ratios[varying].sum(axis=1).mean() if varying.any() else 0.0
         n_kept = (ratios[varying] > 0).sum(axis=1)
         counts = sorted({int(n_kept.min()), int(n_kept.max())}) if len(n_kept) else [0]
-        return f"{' to '.join(map(str, counts))} components hold {share:.0%} of the variance"
+        noun, verb = ("component", "holds") if counts == [1] else ("components", "hold")
+        return f"{' to '.join(map(str, counts))} {noun} {verb} {share:.0%} of the variance"
 
     def save(self, folder: Path) -> Self:
         """Write a ``.npy`` file for each attribute."""
@@ -50,5 +50,5 @@ class Projections(Artifact):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the arrays in `folder`."""
+        """Read what `save` wrote."""
         return cls(**{field.name: np.load(folder / f"{field.name}.npy") for field in fields(cls)})

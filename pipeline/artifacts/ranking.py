@@ -1,4 +1,4 @@
-"""The ranking of the channels, and how far it can be trusted."""
+"""The ranking of the channels, and its reliability."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from pipeline.artifacts.base import Artifact
 
 @dataclass(frozen=True)
 class Trust:
-    """How far a whole ranking can be trusted; None where it was not asked.
+    """The reliability of a whole ranking; None if it was not requested.
 
     Attributes
     ----------
     reliability : float or None
-        Expected rank correlation with the ranking by as many other images (split halves, Spearman and Brown).
+        Split-half reliability: expected rank correlation with the ranking from as many other images, computed from
+        random halves with the Spearman-Brown formula.
     images_for_reliable : float or None
-        About how many images would bring it to .9; infinite where halves do not agree at all.
+        Estimated number of images for a reliability of 0.9; infinite if the halves do not agree at all.
     n_significant : int or None
-        Channels with q < .05.
+        Number of channels with a q-value below 0.05.
     curve : tuple of (int, float)
-        Images, and the Spearman correlation of the rankings by two sets of so many.
+        Reliability curve: a number of images, and the Spearman correlation between the rankings from two disjoint sets
+        of that many images.
     stands_for : str or None
-        What halves were ranked by, where it is not what the ranking is by: halves are scored by the statistic alone.
+        Name of the statistic that the halves were ranked by, if the ranking is by another one: halves have no evidence.
     """
 
     reliability: float | None = None
@@ -40,7 +42,7 @@ class Trust:
 
     @property
     def is_low(self) -> bool:
-        """Whether the ranking is not to be trusted."""
+        """Whether the reliability is below `ENOUGH`."""
         return self.reliability is not None and self.reliability < self.ENOUGH
 
     def sentences(self, n_images: int, n_channels: int) -> list[str]:
@@ -64,7 +66,16 @@ class Trust:
 
 @dataclass(frozen=True)
 class Ranking(Artifact):
-    """The channels, best first: one row each, columns ``rank, channel, score, ...``; and how far to trust them."""
+    """The channels in order of their scores, and the reliability of this order.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row for each channel, best first, with the columns ``rank, channel, score, ...``; see
+        `pipeline.stages.rank.run`.
+    trust : Trust
+        The reliability.
+    """
 
     table: pd.DataFrame
     trust: Trust = Trust()
@@ -85,7 +96,7 @@ class Ranking(Artifact):
         return self.trust.sentences(int(self.table.n_images.iloc[0]), int((~self.table.dead).sum()))
 
     def summary(self) -> dict[str, float]:
-        """Return a few numbers that compare: of the scores (the median of the living) and of the channels."""
+        """Return a few numbers for comparing runs. The median of the scores is over the varying channels."""
         table = self.table
         return {
             "score.best": float(table.score.max()),
@@ -96,7 +107,7 @@ class Ranking(Artifact):
         }
 
     def save(self, folder: Path) -> Self:
-        """Write CSV for people and Parquet for programs, and the trust in it as JSON."""
+        """Write the table as CSV and as Parquet, and its reliability as JSON."""
         (folder / self.TRUST).write_text(json.dumps(asdict(self.trust), indent=1) + "\n", encoding="utf-8")
         self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
         self.table.to_parquet(folder / self.PARQUET, index=False)
@@ -104,7 +115,7 @@ class Ranking(Artifact):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the table in `folder`."""
+        """Read what `save` wrote."""
         trust = json.loads((folder / cls.TRUST).read_text(encoding="utf-8"))
         curve = tuple((int(images), float(value)) for images, value in trust.pop("curve"))
         return cls(pd.read_parquet(folder / cls.PARQUET), Trust(**trust, curve=curve))

@@ -1,4 +1,4 @@
-"""Where a stage puts what it computes while it computes it."""
+"""Storage for results that are too large for memory, or that are files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 
 class Workspace:
-    """Room for results that are too large for memory, or that are files by nature.
+    """Storage for a stage: a folder, or memory.
 
     Parameters
     ----------
     folder : Path or None
-        The folder that the artifact will be saved into. None: everything stays in memory, and stages that make files
-        (images, figures) cannot run.
+        The folder that the artifact will be saved into. If None, large results are kept in memory, and stages that
+        write files (`download`, `visualize`) cannot run.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -33,21 +33,24 @@ class Workspace:
             If the workspace is in memory.
         """
         if self._folder is None:
-            raise ValueError("the workspace must have a folder for a stage that makes files; got one in memory.")
+            raise ValueError(
+                "the workspace must have a folder for a stage that writes files; got a workspace in memory. "
+                "Use Workspace(folder)."
+            )
         return self._folder
 
     def empty(self, file_name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return a writable float32 array: a memory map of a file in the folder, or an array in memory.
 
-        The file's disk space is reserved at once: a write to a sparse file on a full disk would end the process with
-        SIGBUS, while reserving the space raises an ordinary ``OSError`` (ENOSPC).
+        The disk space of the file is allocated immediately. Without this, writing to the mapped file on a full disk
+        would end the process with SIGBUS; now an ``OSError`` (ENOSPC) is raised instead.
 
         Parameters
         ----------
         file_name : str
             Name of the ``.npy`` file.
         shape : tuple of int
-            Of the array.
+            Shape of the array.
         """
         if self._folder is None:
             return np.empty(shape, dtype=np.float32)

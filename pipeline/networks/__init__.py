@@ -1,1 +1,1 @@
-"""Networks: building and loading them, naming their layers, capturing what a layer puts out."""
+"""Networks: building them, loading their weights, describing their layers, and computing their outputs."""

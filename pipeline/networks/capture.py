@@ -1,4 +1,4 @@
-"""Read a layer's output during a forward pass without changing the network."""
+"""Record a layer's output during a forward pass, without changing the network."""
 
 from __future__ import annotations
 
@@ -14,35 +14,40 @@ from pipeline.networks.maps import only_tensor
 
 
 class Captured:
-    """The output of one layer in the latest forward pass."""
+    """The output of one layer in the latest forward pass; see `capture`."""
 
     def __init__(self, layer: str) -> None:
         self.layer = layer
         self._outputs: list[torch.Tensor] = []
 
     def take(self) -> torch.Tensor:
-        """Return the output and forget it, so that the next pass can be recorded.
+        """Return the output and remove it, so that the next forward pass can be recorded.
+
+        Returns
+        -------
+        tensor
+            The layer's output, in the layer's own shape.
 
         Raises
         ------
         NetworkError
-            If the layer did not run in the pass, or ran more than once.
+            If the layer did not run, or ran more than once.
         """
         outputs, self._outputs = self._outputs, []
         if len(outputs) != 1:
             raise NetworkError(
                 f"layer must run once in a forward pass; got {len(outputs)} runs (layer '{self.layer}'). "
-                "Choose another: `python -m pipeline.layers` lists those that can be ranked."
+                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
             )
         return outputs[0]
 
 
 @contextmanager
 def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iterator[Captured]:
-    """Record the output of a layer in every forward pass made inside the context.
+    """Record the output of a layer in every forward pass inside the context.
 
-    The output is cloned at once: an in-place operation behind the layer (torchvision's VGG follows each convolution
-    with ``ReLU(inplace=True)``) would otherwise overwrite what was recorded.
+    The output is cloned immediately, because an in-place operation behind the layer would overwrite it: torchvision's
+    VGG, for example, has ``ReLU(inplace=True)`` after each convolution.
 
     Parameters
     ----------
@@ -52,6 +57,16 @@ def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iter
         Dotted path of the layer.
     keep_graph : bool
         Whether gradients can be propagated through the recorded output.
+
+    Yields
+    ------
+    Captured
+        Its method `take` returns the recorded output.
+
+    Raises
+    ------
+    NetworkError
+        In the forward pass, if the layer does not return exactly one tensor.
     """
     captured = Captured(layer)
 
@@ -59,8 +74,8 @@ def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iter
         tensor = only_tensor(output)
         if tensor is None:
             raise NetworkError(
-                f"layer must put out one tensor; got {type(output).__name__} (layer '{layer}'). "
-                "Choose another: `python -m pipeline.layers` lists those that can be ranked."
+                f"layer must return one tensor; got {type(output).__name__} (layer '{layer}'). "
+                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
             )
         captured._outputs.append((tensor if keep_graph else tensor.detach()).clone())
 

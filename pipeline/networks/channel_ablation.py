@@ -1,4 +1,4 @@
-"""The class scores of many images when sets of channels are ablated, computed batch by batch."""
+"""The class scores of all images when sets of channels are ablated, computed in batches."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.progress import Progress
 
 @dataclass(frozen=True)
 class AblationTask:
-    """Sets of channels to be ablated, and how.
+    """Sets of channels, and how they are ablated.
 
     Attributes
     ----------
     sets : ndarray of shape (n_sets, n_channels)
         bool; True for the channels that are ablated.
     mode : {"zero", "mean", "resample"}
-        What a channel is set to: zero, its mean over images and pixels, or its map for another image.
+        Value that a channel is set to: zero, its mean over images and pixels, or its map for another image.
     """
 
     sets: BoolArray
@@ -53,18 +53,18 @@ def ablated_scores(
     activations : Activations
         The layer's maps for the same images.
     tasks : mapping of str to AblationTask
-        By name.
+        The sets of channels, by name of the task.
     batch_size : int
-        Largest number of images in a pass.
+        Largest number of images in a forward pass.
     seed : int
-        Decides which other image a channel's map is taken from with ``resample``.
+        Seed of the choice of the other image whose map is used with ``resample``.
     progress : callable
-        Called with the number of scores done and of all scores.
+        Called with the number of scores that are computed and the number of all scores.
 
     Returns
     -------
     dict of str to ndarray of shape (n_sets, n_images)
-        By the task's name.
+        Class scores by name of the task, float64.
     """
     ablation = Ablation(examined, inputs.read(slice(3)))
     n_channels, n_images = activations.maps.shape[:2]

@@ -1,6 +1,6 @@
-"""The embedded default: a small network for scikit-learn's digits, and the recipe that made its weights.
+"""The default network: a small convolutional network for scikit-learn's digits, and the training of its weights.
 
-``python -m pipeline.networks.digits`` trains it again and writes ``data/digits_cnn.safetensors``.
+``python -m pipeline.networks.digits`` trains it and writes ``data/digits_cnn.safetensors``.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline.arrays import BoolArray
 from pipeline.resources import shipped_weights
 from pipeline.sources.sklearn_digits import scans
 
 SEED = 0
-HELD_OUT = 5  # every fifth scan is never trained on
+HELD_OUT = 5  # every fifth scan is held out of the training
 
 
 class DigitsCNN(nn.Module):
     """Three convolutions at full resolution, global average pooling, one linear layer: (n, 1, h, w) to (n, 10).
 
-    Nothing but pooling stands between the last maps and the linear layer, so that class activation maps apply.
+    Only pooling lies between the last maps and the linear layer, so that class activation maps are defined.
     """
 
     def __init__(self) -> None:
@@ -48,26 +48,44 @@ class DigitsCNN(nn.Module):
 
 
 def digits_cnn() -> DigitsCNN:
-    """Return the network with freshly drawn weights."""
+    """Return the network with randomly initialised weights."""
     return DigitsCNN()
 
 
-def held_out_split() -> tuple[NDArray[np.bool_], torch.Tensor, torch.Tensor]:
-    """Return which scans are held out, all inputs (n_scans, 1, 8, 8) in [0, 1], and their digits (n_scans,)."""
+def held_out_split() -> tuple[BoolArray, torch.Tensor, torch.Tensor]:
+    """Return the scans as inputs of the network.
+
+    Returns
+    -------
+    is_held_out : ndarray of shape (n_scans,)
+        bool; whether a scan is held out of the training.
+    inputs : tensor of shape (n_scans, 1, 8, 8)
+        float32, in [0, 1].
+    digits : tensor of shape (n_scans,)
+        int64, the digit that each scan shows.
+    """
     images, digits = scans()
     inputs = torch.from_numpy(images).unsqueeze(1).float() / 255
     return np.arange(len(images)) % HELD_OUT == 0, inputs, torch.from_numpy(digits)
 
 
 def accuracy(network: nn.Module) -> float:
-    """Return the share of held-out scans that `network` gets right, in [0, 1]."""
+    """Return the share of held-out scans that the network classifies correctly, in [0, 1]."""
     held_out, inputs, digits = held_out_split()
     with torch.inference_mode():
         return float((network.eval()(inputs[held_out]).argmax(1) == digits[held_out]).float().mean())
 
 
 def train(epochs: int = 60) -> DigitsCNN:
-    """Return the network trained on the scans that are not held out, seeded: the same each time on one machine."""
+    """Return the network trained on the scans that are not held out.
+
+    The training is seeded: on one machine, the weights are the same every time.
+
+    Parameters
+    ----------
+    epochs : int
+        Number of passes over the training scans, at least 1.
+    """
     torch.manual_seed(SEED)
     held_out, inputs, digits = held_out_split()
     inputs, digits = inputs[~held_out], digits[~held_out]
@@ -77,7 +95,7 @@ def train(epochs: int = 60) -> DigitsCNN:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=epochs * batches_per_epoch)
     for _ in range(epochs):
         for batch in torch.randperm(len(inputs)).split(64):  # type: ignore[no-untyped-call]
-            # Scans shifted by up to one pixel either way: the network has no other way to learn tolerance.
+            # Shift the scans by up to one pixel in each direction, so that the network tolerates small shifts.
             shift = torch.randint(-1, 2, (2,)).tolist()
             shifted = torch.roll(inputs[batch], shift, dims=(2, 3))
             loss = nn.functional.cross_entropy(network(shifted), digits[batch], label_smoothing=0.05)
@@ -89,8 +107,8 @@ def train(epochs: int = 60) -> DigitsCNN:
 
 
 def main() -> None:
-    """Train, say how good it is, write the weights."""
-    parser = argparse.ArgumentParser(description="Train digits_cnn again (about a minute) and write its weights.")
+    """Train the network, print its accuracy on the held-out scans, and write its weights."""
+    parser = argparse.ArgumentParser(description="Train digits_cnn (about a minute) and write its weights.")
     parser.add_argument("--output", type=Path, default=shipped_weights("digits_cnn"))
     output: Path = parser.parse_args().output
     network = train()

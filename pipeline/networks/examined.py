@@ -1,4 +1,4 @@
-"""The object that all stages after `download` work on: a network, one of its layers, and its class score."""
+"""The network that is examined: with one of its layers, the class score, and the device."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ import torch
 from torch import nn
 
 from pipeline.artifacts import ImageSet
+from pipeline.errors import NetworkError, listed
 from pipeline.networks.inputs import FileInputs, Preprocessing
 from pipeline.networks.layout import LayerInfo, layout
 from pipeline.networks.load import layout_of, load, resolve_device
-from pipeline.networks.maps import ChannelAxis, Channels
+from pipeline.networks.maps import ChannelAxis, ChannelAxisSetting
 from pipeline.networks.targets import Score, score_of
 from pipeline.settings import ModelSettings, Settings, TargetSettings
 
 
 @dataclass(frozen=True)
 class ExaminedNetwork:
-    """A network one of whose layers is examined.
+    """A network, the layer whose channels are examined, and the class score.
 
-    Build it with `NetworkRequest.open` from settings, or with `of_module` from a network in memory.
+    Use `NetworkRequest.open` to build it from settings, and `of_module` to build it from a network in memory.
 
     Attributes
     ----------
     network : Module
         In evaluation mode, on `device`.
     layer : LayerInfo
-        The layer whose channels are examined; it can be ranked.
+        The layer whose channels are examined. It can be ranked.
     score : callable
-        From the network's outputs to the class score of each image, (n_images,), float64.
+        From the network's outputs to the class score of each image, (n_images,).
     device : torch.device
-        Where the network is.
+        Device of the network and of its inputs.
     """
 
     network: nn.Module
@@ -42,63 +43,70 @@ class ExaminedNetwork:
 
     @classmethod
     def of_module(
-        cls, network: nn.Module, layer: str, score: Score, example: torch.Tensor, channels: ChannelAxis = "auto"
+        cls, network: nn.Module, layer: str, score: Score, example: torch.Tensor, channels: ChannelAxisSetting = "auto"
     ) -> Self:
-        """Return the examined network for a network in memory.
+        """Return the examined network for a network in memory. The network is not changed.
 
         Parameters
         ----------
         network : Module
-            In evaluation mode.
+            In evaluation mode. It returns one row of scores for each image.
         layer : str
-            Dotted path of the layer.
+            Dotted path of the layer, e.g. ``layer4.1.conv2``.
         score : callable
-            From the network's outputs to a score for each image, (n_images,).
+            From the network's outputs to the class score of each image, (n_images,).
         example : tensor of shape (n_images, ...)
-            Two inputs or more, on the network's device; see `pipeline.networks.layout.layout`.
+            Two inputs or more, on the network's device. Only their shape matters; see
+            `pipeline.networks.layout.layout`.
         channels : {"auto", "first", "last"}
-            Where the layer's channels are.
+            Axis of the layer's channels: inferred, axis 1, or the last axis.
 
         Raises
         ------
         NetworkError
-            If there is no such layer, or it cannot be ranked.
+            If the network is in training mode, if there is no such layer, or if the layer cannot be ranked.
         """
+        training = [name or "the network" for name, module in network.named_modules() if module.training]
+        if training:
+            raise NetworkError(
+                f"the network must be in evaluation mode; got modules in training mode ({listed(training, 3)}). "
+                "Call network.eval()."
+            )
         return cls(network, layout(network, example, channels).find(layer), score, example.device)
 
     @property
     def module(self) -> nn.Module:
-        """The layer itself."""
+        """The module of the layer."""
         return self.network.get_submodule(self.layer.name)
 
     @property
-    def channels(self) -> Channels:
-        """Where the layer's channels are."""
-        assert self.layer.channels is not None  # a layer that can be ranked has them
+    def channels(self) -> ChannelAxis:
+        """Axis of the layer's channels."""
+        assert self.layer.channels is not None  # a layer that can be ranked has this axis
         return self.layer.channels
 
     @property
     def n_channels(self) -> int:
-        """Number of the layer's channels."""
+        """Number of channels of the layer."""
         return self.layer.maps[0]
 
 
 @dataclass(frozen=True)
 class NetworkRequest:
-    """The settings that say which network is examined, at which layer, and what its class score is.
+    """The settings that determine the examined network: model, layer, class score and seed.
 
     Attributes
     ----------
     model : ModelSettings
-        The network.
+        The network and its input.
     layer : str
         Dotted path of the layer.
     target : TargetSettings
-        What the class score is.
+        The kind of class score.
     target_class : int or None
-        The class; None for a regression network.
+        Index of the class; None for a regression network.
     seed : int
-        Of weights that are initialised at random.
+        Seed of random weights.
     """
 
     model: ModelSettings
@@ -109,17 +117,17 @@ class NetworkRequest:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return the request that resolved settings make."""
+        """Return the request for resolved settings."""
         return cls(settings.model, settings.layer, settings.target, settings.target_class, settings.seed)
 
     @property
     def score(self) -> Score:
-        """From the network's outputs to the class score of each image."""
+        """The function from the network's outputs to the class score of each image, (n_images,), float64."""
         return score_of(self.target, self.target_class)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How images become the network's input."""
+        """The function from image files to the network's input, and back."""
         return Preprocessing(self.model)
 
     def open(self) -> ExaminedNetwork:
@@ -128,12 +136,12 @@ class NetworkRequest:
         Raises
         ------
         NetworkError
-            If there is no such network, weights or layer, or the layer cannot be ranked.
+            If there is no such network, weights or layer, or if the layer cannot be ranked.
         """
         layer = layout_of(self.model).find(self.layer)
         network = load(self.model, self.seed).requires_grad_(False)
         return ExaminedNetwork(network, layer, self.score, resolve_device(self.model))
 
     def inputs(self, images: ImageSet) -> FileInputs:
-        """Return the images as inputs of the network."""
+        """Return the images as inputs of the network, on its device."""
         return FileInputs(images.paths, self.preprocessing, resolve_device(self.model))

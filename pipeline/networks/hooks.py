@@ -1,22 +1,23 @@
-"""Hooks on modules that are always removed again."""
+"""Temporary changes of a network: hooks that are always removed, and activations that do not work in place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
 def attached(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove the hooks at the end of the context, whatever ends it.
+    """Remove the hooks at the end of the context, also if it ends with an exception.
 
     Parameters
     ----------
     handles : iterable of RemovableHandle
-        What ``module.register_forward_hook(...)`` and its siblings return. Pass a generator, so that hooks which are
-        already registered are removed as well if registering a later one fails.
+        The handles that ``module.register_forward_hook(...)`` and similar methods return. If they come from a
+        generator, the hooks that are already registered are also removed if registering a later one fails.
 
     Examples
     --------
@@ -30,3 +31,16 @@ def attached(handles: Iterable[RemovableHandle]) -> Iterator[None]:
         for handle in handles:
             stack.callback(handle.remove)
         yield
+
+
+@contextmanager
+def without_inplace(network: nn.Module) -> Iterator[None]:
+    """Set ``inplace=False`` on all modules inside the context: gradients need the values that would be overwritten."""
+    modules = [module for module in network.modules() if getattr(module, "inplace", False) is True]
+    for module in modules:
+        module.inplace = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.inplace = True  # type: ignore[assignment]

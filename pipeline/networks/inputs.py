@@ -1,4 +1,4 @@
-"""From image files to the network's input, and back to pictures that a person can look at."""
+"""From image files to the network's input, and back to pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from PIL import Image
 
 from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError
-from pipeline.networks.load import preset
+from pipeline.networks.libraries import library
 from pipeline.settings import ModelSettings
 
 ToInput = Callable[[Image.Image], torch.Tensor]
 Box = tuple[float, float, float, float]
 
-SMALL_INPUT = 32  # pixels a side: up to this size, maximisation and ablation take seconds on a CPU
+# Height and width in pixels up to which activation maximisation and ablation take only seconds on a CPU.
+SMALL_INPUT = 32
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Preprocessing:
     Parameters
     ----------
     model : ModelSettings
-        The network's; only its input size, its transform and its weights' own transform are used.
+        Settings of the network. Only the number of input channels and the transform are used; ``kind=weights`` stands
+        for the transform that belongs to the published weights.
     """
 
     model: ModelSettings
@@ -44,7 +46,7 @@ class Preprocessing:
 
         transform = self.model.transform
         if transform.kind == "weights":
-            return preset(self.model)
+            return library(self.model).preset(self.model)
         steps: list[Callable[..., Any]] = []
         if transform.kind == "resize":
             steps.append(transforms.Resize((transform.size, transform.size)))
@@ -55,17 +57,24 @@ class Preprocessing:
 
     @cached_property
     def normalization(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation, (channels, 1, 1) each: the input is (pixel - mean) / deviation."""
-        own = preset(self.model) if self.model.transform.kind == "weights" else self.model.transform
-        return torch.tensor(own.mean).view(-1, 1, 1), torch.tensor(own.std).view(-1, 1, 1)
+        """Mean and standard deviation, both of shape (channels, 1, 1): the input is (pixel - mean) / deviation."""
+        is_published = self.model.transform.kind == "weights"
+        used = library(self.model).preset(self.model) if is_published else self.model.transform
+        return torch.tensor(used.mean).view(-1, 1, 1), torch.tensor(used.std).view(-1, 1, 1)
 
     def open(self, path: Path) -> Image.Image:
-        """Return the decoded image: grey for networks with one input channel, otherwise RGB."""
+        """Return the decoded image: grey for networks with one input channel, otherwise RGB.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be decoded.
+        """
         try:
             return decode(path.read_bytes()).image.convert("L" if self.model.input_size[0] == 1 else "RGB")
-        except ImageError as error:  # it could be decoded when it was fetched
+        except ImageError as error:  # the file has changed since it was downloaded and checked
             raise InputError(
-                f"every image in the store must decode; got {path} ({error}). Remove its folder."
+                f"every image in the store must be decodable; got {path} ({error}). Remove the folder that contains it."
             ) from error
 
     def load(self, paths: Sequence[Path]) -> torch.Tensor:
@@ -74,50 +83,55 @@ class Preprocessing:
         Raises
         ------
         InputError
-            If they differ in size after the transform.
+            If the images differ in size after the transform, or one of them cannot be decoded.
         """
         inputs = [self.transform(self.open(path)) for path in paths]
         sizes = {tuple(image.shape[1:]) for image in inputs}
         if len(sizes) > 1:
             found = ", ".join(f"{height} x {width}" for height, width in sorted(sizes)[:3])
             raise InputError(
-                f"images must have one size when model.transform.kind=none; got {found} pixels. "
+                f"all images must have the same size with model.transform.kind=none; got {found} pixels. "
                 "Set model.transform.kind=resize, or use images of one size."
             )
         return torch.stack(inputs)
 
     def to_pixels(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the network's input without its normalisation, in [0, 1]; the shape is the same."""
+        """Return the network's input before its normalisation, clipped to [0, 1], in the same shape."""
         mean, std = self.normalization
         return (inputs * std.to(inputs.device) + mean.to(inputs.device)).clamp(0, 1)
 
     def to_pictures(self, inputs: torch.Tensor) -> list[NDArray[np.uint8]]:
-        """Return the network's input as pictures: (height, width) if grey, else (height, width, 3)."""
+        """Return the network's input as uint8 pictures: (height, width) if grey, else (height, width, 3)."""
         pictures = (self.to_pixels(inputs.cpu()) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return [picture[..., 0] if picture.shape[-1] == 1 else picture for picture in pictures]
 
     def visible_box(self, width: int, height: int) -> Box:
-        """Return the part of an image of `width` x `height` pixels that the network sees: left, top, right, bottom.
+        """Return the part of an image that the network receives: left, top, right, bottom, in pixels.
 
-        It is the whole image, except with the transform of published weights, which cuts out the centre.
+        It is the whole image, except with the transform of published weights, which crops the centre.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the image in pixels.
         """
         if self.model.transform.kind != "weights":
             return 0.0, 0.0, float(width), float(height)
-        own = preset(self.model)
-        side = min(width, height) * own.crop_size[0] / own.resize_size[0]
+        published = library(self.model).preset(self.model)
+        side = min(width, height) * published.crop_size[0] / published.resize_size[0]
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
 
 
 class Inputs(Protocol):
-    """Some images as inputs of a network, read batch by batch."""
+    """A sequence of images as inputs of a network, read in batches."""
 
     def __len__(self) -> int:
         """Return the number of images."""
         ...
 
     def read(self, images: slice) -> torch.Tensor:
-        """Return the inputs for some of the images, (n_images, ...), on the network's device."""
+        """Return the inputs for the given images, (n_images, ...), on the network's device."""
         ...
 
 
@@ -130,9 +144,9 @@ class FileInputs:
     paths : sequence of Path
         The files, in order.
     preprocessing : Preprocessing
-        What is done to each image.
+        From files to inputs.
     device : torch.device
-        Where the inputs are put.
+        Device of the inputs.
     """
 
     paths: Sequence[Path]
@@ -144,12 +158,27 @@ class FileInputs:
         return len(self.paths)
 
     def read(self, images: slice) -> torch.Tensor:
-        """Return the inputs for some of the images, (n_images, channels, height, width)."""
+        """Return the inputs for the given images, (n_images, channels, height, width)."""
         return self.preprocessing.load(self.paths[images]).to(self.device)
 
 
 def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield the inputs in batches, each with the indices of its images."""
+    """Yield the inputs in batches.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        The images.
+    batch_size : int
+        Largest number of images in a batch, at least 1; see `batch_slices`.
+
+    Yields
+    ------
+    batch : slice
+        Indices of the images in the batch.
+    tensor : tensor of shape (n_images_in_batch, ...)
+        Their inputs.
+    """
     for batch in batch_slices(len(inputs), batch_size):
         yield batch, inputs.read(batch)
 
@@ -157,8 +186,15 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
 def batch_slices(n_images: int, batch_size: int) -> list[slice]:
     """Split the images into the smallest number of batches of at most `batch_size`, all of nearly the same size.
 
-    A small last batch would be computed by other kernels than the rest, with other last digits (up to 3e-6), and
-    ACE is sensitive to these: see docs/decisions/0003-last-digits-matter.md.
+    Other kernels would compute a small last batch, with other last digits (up to 3e-6), to which ACE is sensitive: see
+    docs/decisions/0003-last-digits-matter.md.
+
+    Parameters
+    ----------
+    n_images : int
+        Number of images.
+    batch_size : int
+        Largest number of images in a batch, at least 1.
     """
     edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
     return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]

@@ -1,8 +1,8 @@
-"""The libraries that models can come from (`model.library`), and what each of them must be able to do."""
+"""The libraries that models can come from (`model.library`), and the functions that each of them provides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,23 +14,30 @@ from pipeline.settings import Library, ModelSettings
 
 
 class WeightsTransform(Protocol):
-    """The transform that belongs to published weights: from a decoded image to the network's input."""
+    """The transform that belongs to published weights: from a decoded image to the network's input.
+
+    The image is resized, the centre is cropped, and each input channel becomes (pixel - mean) / std.
+    """
 
     @property
-    def mean(self) -> Any:
-        """Mean of each input channel that is subtracted."""
+    def mean(self) -> Sequence[float]:
+        """Mean that is subtracted, one value for each input channel, for pixels in [0, 1]."""
+        ...
 
     @property
-    def std(self) -> Any:
-        """Standard deviation of each input channel that is divided by."""
+    def std(self) -> Sequence[float]:
+        """Standard deviation that the pixels are divided by, one value for each input channel."""
+        ...
 
     @property
-    def crop_size(self) -> Any:
-        """Side of the central square that is cut out, in pixels, in a list."""
+    def crop_size(self) -> Sequence[int]:
+        """Side of the square that is cropped from the centre, in pixels, as a list of one value."""
+        ...
 
     @property
-    def resize_size(self) -> Any:
-        """Length that the image's shorter side is resized to before, in pixels, in a list."""
+    def resize_size(self) -> Sequence[int]:
+        """Length of the shorter side after resizing, in pixels, as a list of one value."""
+        ...
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return the network's input, (channels, height, width)."""
@@ -38,31 +45,40 @@ class WeightsTransform(Protocol):
 
 
 class ModelLibrary(Protocol):
-    """What a library of models provides; each is a module of this package.
+    """The functions that a library of models provides; each library is a module of this package.
 
-    All functions raise `NetworkError` if there is no model or no weights of the name given.
+    All functions that take the model raise `NetworkError` if the library is not installed, or has no model or no
+    weights of the requested name. With ``model.weights=random``, `class_names` and `preset` are those of the default
+    weights.
     """
 
     def factory(self, model: ModelSettings) -> Callable[..., nn.Module]:
-        """Return the callable that builds the model with randomly initialised weights."""
+        """Return the function that builds the model with randomly initialised weights, from ``model.arguments``."""
+        ...
 
     def check_weights(self, model: ModelSettings) -> None:
-        """Raise `NetworkError` if there are no weights of that name. Nothing is downloaded."""
+        """Raise `NetworkError` if there are no published weights of this name. Nothing is downloaded."""
+        ...
 
     def state_dict(self, model: ModelSettings) -> dict[str, torch.Tensor]:
         """Return the published weights. They are downloaded once."""
+        ...
 
     def identity(self, model: ModelSettings) -> dict[str, Any]:
-        """Return what decides the published weights, for an artifact's key."""
+        """Return what determines the published weights, in plain JSON types, for the key of an artifact."""
+        ...
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of the packages that decide randomly initialised weights."""
+        """Return the versions that determine randomly initialised weights, by package, for the key of an artifact."""
+        ...
 
     def class_names(self, model: ModelSettings) -> tuple[str, ...] | None:
-        """Return the names of the outputs, None if they are not known."""
+        """Return the names of the network's outputs, or None if they are not known."""
+        ...
 
     def preset(self, model: ModelSettings) -> WeightsTransform:
-        """Return the transform that belongs to the weights."""
+        """Return the transform that belongs to the published weights."""
+        ...
 
 
 LIBRARIES: Mapping[Library, ModelLibrary] = {"torchvision": torchvision_models, "timm": timm_models}

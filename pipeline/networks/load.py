@@ -1,6 +1,6 @@
-"""Build a network and give it its weights: its library's, a checkpoint's, the shipped ones, or seeded random.
+"""Build a network and load its weights: published weights, a checkpoint, the shipped file, or random weights.
 
-Some of the trained weights may be left out (`model.randomized`): those modules stay as they were built.
+With `model.randomized`, the last modules keep the random weights that they were initialised with.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from torch import nn
 
 from pipeline.digests import digest_file
 from pipeline.errors import NetworkError
-from pipeline.networks.checkpoints import check_fit, read_checkpoint, require_checkpoint
+from pipeline.networks.checkpoints import RANDOM, SHIPPED, check_fit, read_checkpoint, require_checkpoint
 from pipeline.networks.layout import NetworkLayout, layout
-from pipeline.networks.libraries import WeightsTransform, library
+from pipeline.networks.libraries import library
 from pipeline.networks.module_order import in_forward_order, owner
-from pipeline.networks.torchvision_models import RANDOM
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
 
-SHIPPED = "shipped"
-N_PROBED = 2  # images in a pass of empty ones: with one, what has no batch axis could be taken for what has
-_Found = TypeVar("_Found")
+# Number of images in a forward pass that only shows shapes. With one image, an output without a batch axis could be
+# mistaken for an output that has one.
+N_PROBED = 2
+_ResultT = TypeVar("_ResultT")
 
 
 def load(model: ModelSettings, seed: int) -> nn.Module:
@@ -37,21 +37,21 @@ def load(model: ModelSettings, seed: int) -> nn.Module:
     Raises
     ------
     NetworkError
-        If there is no such model or weights, if the weights do not fit it, or if it has fewer modules than are to be
-        drawn anew.
+        If there is no such model, if there are no such weights, if the weights do not fit the model, or if it has fewer
+        modules with weights than `model.randomized`.
     """
     network = build(model, seed)
     state = _state_dict(model)
     if state is not None:
         check_fit(network, state, model.checkpoint or model.weights)
-        drawn_anew = set(randomized_modules(model))
-        trained = {name: value for name, value in state.items() if owner(name) not in drawn_anew}
-        network.load_state_dict(trained, strict=False)  # strictness is _check_fit's
+        randomized = set(randomized_modules(model))
+        trained = {name: value for name, value in state.items() if owner(name) not in randomized}
+        network.load_state_dict(trained, strict=False)  # check_fit has compared names and shapes
     return network.eval().to(resolve_device(model))
 
 
 def check_weights(model: ModelSettings) -> None:
-    """Raise `NetworkError` where `load` would, short of downloading anything or filling a network's memory."""
+    """Raise `NetworkError` if `load` would, without downloading anything or allocating the network's memory."""
     if model.checkpoint is not None or model.weights == SHIPPED:
         state = _state_dict(model)
         with torch.device("meta"):
@@ -64,18 +64,39 @@ def check_weights(model: ModelSettings) -> None:
 
 
 def resolve_device(model: ModelSettings) -> torch.device:
-    """Return the device to run on; ``auto`` takes CUDA where there is one."""
+    """Return the device that the network runs on; ``auto`` selects CUDA if it is available.
+
+    Raises
+    ------
+    NetworkError
+        If ``cuda`` is requested and not available.
+    """
     if model.device == "cuda" and not torch.cuda.is_available():
-        raise NetworkError("model.device must be available; got cuda, and torch sees no CUDA device. Use cpu or auto.")
+        raise NetworkError("model.device must be available; got cuda (torch finds no CUDA device). Use cpu or auto.")
     if model.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(model.device)
 
 
 def build(model: ModelSettings, seed: int) -> nn.Module:
-    """Return the architecture in evaluation mode, its weights drawn with `seed`; the global generator is untouched."""
+    """Return the network in evaluation mode with random weights.
+
+    The global random generators are not changed.
+
+    Parameters
+    ----------
+    model : ModelSettings
+        The network.
+    seed : int
+        Seed of the weights.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such model, or `model.factory` does not return a module.
+    """
     with torch.random.fork_rng(devices=[]):
-        # The CPU's generator, where weights are drawn; torch.manual_seed would queue calls for every accelerator.
+        # Seed the CPU's generator, which initialises weights; torch.manual_seed would also queue a call for every GPU.
         torch.default_generator.manual_seed(seed)
         network = _factory(model)(**model.arguments)
     if not isinstance(network, nn.Module):
@@ -85,54 +106,64 @@ def build(model: ModelSettings, seed: int) -> nn.Module:
     return network.eval()
 
 
-def probe(model: ModelSettings, look: Callable[[nn.Module, torch.Tensor], _Found]) -> _Found:
-    """Return what `look` makes of the network and `N_PROBED` empty images; no weights are loaded or downloaded.
+def probe(model: ModelSettings, function: Callable[[nn.Module, torch.Tensor], _ResultT]) -> _ResultT:
+    """Return the result of a function of the network and `N_PROBED` empty images.
 
-    Both are on torch's ``meta`` device, where tensors have shapes but no values, so that even VGG-16 takes no memory
-    and next to no time. A network of your own that needs values is built on the CPU instead.
+    No weights are loaded or downloaded. The network and the images are on torch's ``meta`` device, where tensors have
+    shapes but no values, so that even VGG-16 takes no memory and hardly any time. A network of your own that needs
+    values is built on the CPU instead.
+
+    Parameters
+    ----------
+    model : ModelSettings
+        The network.
+    function : callable
+        From the network and the images, (`N_PROBED`, channels, height, width), to any result. It may be called twice:
+        again with a network on the CPU, if it raises ``NotImplementedError`` or ``RuntimeError`` on the meta device.
     """
     shape = (N_PROBED, *model.input_size)
     try:
         with torch.device("meta"):
-            return look(build(model, seed=0), torch.empty(shape))
+            return function(build(model, seed=0), torch.empty(shape))
     except (NotImplementedError, RuntimeError):
-        return look(build(model, seed=0), torch.zeros(shape))
+        return function(build(model, seed=0), torch.zeros(shape))
 
 
 def layout_of(model: ModelSettings) -> NetworkLayout:
-    """Return the layers of a network that the settings describe; no weights are loaded or downloaded."""
+    """Return the layers of the network; no weights are loaded or downloaded."""
     return probe(model, partial(layout, channels=model.channels))
 
 
 def weighted_modules(model: ModelSettings) -> list[str]:
-    """Return the modules with weights of their own, in the order of the forward pass."""
+    """Return the names of the modules with weights of their own, in the order of the forward pass."""
     return probe(model, in_forward_order)
 
 
 def randomized_modules(model: ModelSettings) -> list[str]:
-    """Return the modules that stay as they were built, their weights drawn with the seed: the last ones.
+    """Return the names of the modules that keep their random weights: the last `model.randomized` ones.
 
     Raises
     ------
     NetworkError
-        If there are not so many.
+        If the network has fewer modules with weights of their own.
     """
     if model.randomized == 0:
         return []
     modules = weighted_modules(model)
     if model.randomized > len(modules):
         raise NetworkError(
-            f"model.randomized must be at most {len(modules)}, the modules with weights of their own; "
+            f"model.randomized must be at most {len(modules)}, the number of modules with weights of their own; "
             f"got {model.randomized} (model '{model.name}'). Lower it."
         )
     return modules[-model.randomized :]
 
 
 def _factory(model: ModelSettings) -> Any:
+    """Return the function that builds the network with random weights."""
     if model.factory is None:
         return library(model).factory(model)
     module_name, _, attribute = model.factory.partition(":")
-    if str(Path.cwd()) not in sys.path:  # the `pcace` script does not put the working folder there; python -m does
+    if str(Path.cwd()) not in sys.path:  # `python -m` adds the working folder, the script `pcace` does not
         sys.path.insert(0, str(Path.cwd()))
     try:
         factory: Any = importlib.import_module(module_name)
@@ -141,15 +172,15 @@ def _factory(model: ModelSettings) -> Any:
     except (ImportError, AttributeError) as error:
         raise NetworkError(
             f"model.factory must be importable as package.module:callable; got {model.factory} ({error}). "
-            "Run from the folder that holds the package, or install it."
+            "Run from the folder that contains the package, or install it."
         ) from error
     return factory
 
 
 def class_names(model: ModelSettings) -> tuple[str, ...] | None:
-    """Return the names of the network's outputs, where the settings or the weights know them.
+    """Return the names of the network's outputs, or None if neither the settings nor the weights define them.
 
-    With random weights these are the names that the model's published weights have: as good as any.
+    With random weights, these are the names that belong to the default weights.
     """
     if model.class_names is not None:
         return model.class_names
@@ -158,13 +189,18 @@ def class_names(model: ModelSettings) -> tuple[str, ...] | None:
     return library(model).class_names(model)
 
 
-def preset(model: ModelSettings) -> WeightsTransform:
-    """Return the transform that belongs to the published weights."""
-    return library(model).preset(model)
-
-
 def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
-    """Return what decides the network's outputs, for an artifact's key: architecture, weights, no paths."""
+    """Return what determines the network's outputs, in plain JSON types, for the key of an artifact.
+
+    It contains the architecture and the weights, and no paths.
+
+    Parameters
+    ----------
+    model : ModelSettings
+        The network.
+    seed : int
+        Seed of random weights.
+    """
     architecture: dict[str, Any] = {"library": model.library, "name": model.name, "arguments": model.arguments}
     if model.factory is not None:
         factory = _factory(model)
@@ -181,7 +217,7 @@ def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
         weights = {"random": seed, **library(model).versions()}
     else:
         weights = library(model).identity(model)
-    if model.randomized:  # only then: what was made of trained weights keeps its key
+    if model.randomized:  # otherwise, the keys are those of versions that did not have this setting
         weights = {**weights, "randomized": model.randomized, "random": seed, **library(model).versions()}
     return {"architecture": architecture, "weights": weights}
 

@@ -1,11 +1,11 @@
-"""What a layer puts out, as maps: (n, channels, height, width), whatever the network's own order of axes.
+"""The output of a layer as maps, (n, channels, height, width), for any layout of its axes.
 
 | output | as maps |
 |---|---|
-| (n, c, h, w): convolutions, and all that keeps their order | itself |
+| (n, c, h, w): convolutions, and layers that keep their layout | unchanged |
 | (n, h, w, c): Swin's blocks, ConvNeXt's inner layers | axes exchanged |
 | (n, features): linear layers | maps of one pixel |
-| (n, tokens, c): transformers | maps of tokens x 1, the class token among them |
+| (n, tokens, c): transformers | maps of tokens x 1, including the class token |
 | (n, c, length): one-dimensional convolutions | maps of length x 1 |
 """
 
@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-Channels = Literal["first", "last"]
-ChannelAxis = Literal["auto", "first", "last"]  # as a setting: "auto" is to be inferred
+ChannelAxis = Literal["first", "last"]  # axis 1, or the last axis
+ChannelAxisSetting = Literal["auto", "first", "last"]  # "auto": inferred, see pipeline.networks.layout
 
 _FIRST = (
     nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LocalResponseNorm,
@@ -29,31 +29,33 @@ _LAST = (nn.Linear, nn.MultiheadAttention)
 
 
 def only_tensor(output: object) -> torch.Tensor | None:
-    """Return the one tensor that a layer puts out, alone or in a tuple beside None; None where there is no such one.
+    """Return the tensor in a layer's output, or None if there is not exactly one.
 
-    Attention layers return their output and their weights, the latter mostly None.
+    The output is the tensor itself, or a tuple or list of the tensor and None: attention layers return their output and
+    their attention weights, which are None unless requested.
     """
     parts = output if isinstance(output, tuple | list) else (output,)
     tensors = [part for part in parts if part is not None]
     return tensors[0] if len(tensors) == 1 and isinstance(tensors[0], torch.Tensor) else None
 
 
-def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> Channels | None:
-    """Return where a module of a known kind has its channels; None where the module's kind does not tell.
+def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> ChannelAxis | None:
+    """Return the axis of a module's channels, or None if the type of the module does not determine it.
 
     Parameters
     ----------
-    module : nn.Module
+    module : Module
         The layer.
     shape : tuple of int
-        Of its output, without the batch axis.
+        Shape of its output, without the batch axis.
     """
     if isinstance(module, _FIRST):
         return "first"
     if isinstance(module, _LAST):
         return "last"
     if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
-        # Subclasses called LayerNorm2d normalise axis 1; the size of what is normalised shows which.
+        # torchvision's LayerNorm2d, a subclass, normalises axis 1. If the sizes differ, they show the axis; if they are
+        # equal, the name does.
         size = module.normalized_shape[0]
         is_first, is_last = shape[0] == size, shape[-1] == size
         if is_first and is_last:
@@ -62,8 +64,16 @@ def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> Channels | N
     return None
 
 
-def as_maps(output: torch.Tensor, channels: Channels) -> torch.Tensor:
-    """Return a layer's output of two to four axes as (n, channels, height, width); see the table above."""
+def as_maps(output: torch.Tensor, channels: ChannelAxis) -> torch.Tensor:
+    """Return a layer's output as maps, (n, channels, height, width); see the table above.
+
+    Parameters
+    ----------
+    output : tensor
+        The layer's output, with two to four axes.
+    channels : {"first", "last"}
+        Axis of the channels.
+    """
     if output.ndim == 2:
         return output[:, :, None, None]
     if channels == "last":
@@ -71,8 +81,18 @@ def as_maps(output: torch.Tensor, channels: Channels) -> torch.Tensor:
     return output if output.ndim == 4 else output.unsqueeze(-1)
 
 
-def from_maps(maps: torch.Tensor, channels: Channels, n_axes: int) -> torch.Tensor:
-    """Return maps in a layer's own order, with `n_axes` axes: what `as_maps` makes maps of."""
+def from_maps(maps: torch.Tensor, channels: ChannelAxis, n_axes: int) -> torch.Tensor:
+    """Return maps in the layout of a layer's output: the inverse of `as_maps`.
+
+    Parameters
+    ----------
+    maps : tensor of shape (n, channels, height, width)
+        The maps.
+    channels : {"first", "last"}
+        Axis of the channels in the layer's output.
+    n_axes : int
+        Number of axes of the layer's output.
+    """
     if n_axes == 2:
         return maps[:, :, 0, 0]
     if n_axes == 3:
@@ -81,7 +101,7 @@ def from_maps(maps: torch.Tensor, channels: Channels, n_axes: int) -> torch.Tens
 
 
 def with_tensor(output: object, tensor: torch.Tensor) -> object:
-    """Return a layer's output with `tensor` in the place of its one tensor (see `only_tensor`)."""
+    """Return a layer's output with its tensor (see `only_tensor`) replaced by `tensor`."""
     if isinstance(output, tuple | list):
         return type(output)(part if part is None else tensor for part in output)
     return tensor

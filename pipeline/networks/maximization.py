@@ -1,13 +1,15 @@
-"""The input that drives a channel most, found by gradient ascent from noise.
+"""Activation maximisation: the input that maximises the mean activation of a channel, by gradient ascent from noise.
 
-The picture is not optimised pixel by pixel, which ends in noise that happens to excite the network, but in a
-parametrisation where natural images are ordinary:
+Optimising the pixels themselves would result in noise that happens to activate the channel. The picture is therefore
+parametrised and regularised such that it resembles natural images:
 
-- as a Fourier spectrum whose entries are divided by their frequency, as the spectra of natural images fall off;
-- in colours decorrelated by the square root of a covariance. Lucid's well-known 3 x 3 matrix is ImageNet's; here it
-  is taken from the images at hand, so that it suits grey scans and satellite images alike;
-- under a random shift, scale and rotation in each step, so that only what survives these is kept;
-- with small terms against total variation and against leaving grey (L2).
+- as a Fourier spectrum whose entries are divided by their frequency, because the spectra of natural images decrease in
+  this way;
+- in colours that are decorrelated by the square root of their covariance. Lucid's 3 x 3 matrix is that of ImageNet;
+  here the covariance is estimated from the images of the run, so that grey scans and satellite images are treated
+  alike;
+- under a random shift, scale and rotation in each step, so that only structures that are robust to them remain;
+- with small penalties on the total variation and on the distance from grey (L2).
 
 References
 ----------
@@ -30,30 +32,30 @@ from torch.nn import functional
 
 from pipeline.arrays import FloatArray
 from pipeline.networks.capture import capture
-from pipeline.networks.maps import Channels, as_maps
+from pipeline.networks.maps import ChannelAxis, as_maps
 
-MAX_SHIFT = 1 / 16  # of the picture's side
-MAX_TURN = 5.0  # degrees
-MAX_SCALE = 0.1  # up or down
+MAX_SHIFT = 1 / 16  # share of the picture's side
+MAX_ROTATION = 5.0  # degrees
+MAX_SCALE = 0.1  # largest change of the scale, enlarged or reduced
 LEARNING_RATE = 0.05
-SMALL_SIDE = 32  # pixels
-START = 0.01  # deviation of the first spectrum: all but grey
-TOTAL_VARIATION = 0.3
-L2 = 0.8
+SMALL_SIDE = 32  # pixels; see _few_threads
+INITIAL_DEVIATION = 0.01  # standard deviation of the initial spectrum: nearly grey
+TOTAL_VARIATION = 0.3  # weight of the penalty
+L2 = 0.8  # weight of the penalty
 
 
 @dataclass(frozen=True)
 class Maximized:
-    """The inputs found, one per channel.
+    """The inputs that were found, one for each channel.
 
     Attributes
     ----------
     pictures : ndarray of shape (n_channels, height, width) or (n_channels, height, width, 3)
-        uint8.
+        The inputs without normalisation, uint8; grey or RGB.
     reached : ndarray of shape (n_channels,)
-        Mean of the channel's map on its picture, without any shift or turn; the network's own units.
+        Mean of the channel's map for its picture, without shift, scale and rotation; in the units of the activation.
     best_real : ndarray of shape (n_channels,)
-        The largest mean of the channel's map that any real image reaches.
+        Largest mean of the channel's map over the real images.
     """
 
     pictures: NDArray[np.uint8]
@@ -72,38 +74,41 @@ def maximize(
     steps: int,
     seed: int,
     progress: Callable[[int, int], None],
-    axis: Channels = "first",
+    axis: ChannelAxis = "first",
 ) -> Maximized:
-    """Return the picture that drives each channel's mean activation most; all channels share each forward pass.
+    """Return the picture that maximises each channel's mean activation; all channels share each forward pass.
 
     Parameters
     ----------
     network : Module
         In evaluation mode.
     layer : str
-        Dotted path of the module whose channels are driven.
+        Dotted path of the layer.
     channels : sequence of int
-        Indices of channels.
-    real : Tensor of shape (n_images, n_colours, height, width)
-        Some real images in [0, 1]: their size is the picture's, their colours decorrelate its own.
+        Indices of the channels.
+    real : tensor of shape (n_images, n_colours, height, width)
+        Some real images in [0, 1], on the network's device. They determine the size of the pictures and the covariance
+        of the colours.
     real_means : ndarray of shape (n_channels, n_all_images)
-        Mean of each channel's map on every real image.
+        Mean of each channel's map for every real image.
     normalize : callable
         From pixels in [0, 1] to the network's input.
     steps : int
-        Steps of Adam.
+        Number of steps of Adam.
     seed : int
-        Of the first noise and the random shifts; the same seed on the same machine gives the same bytes.
+        Seed of the initial noise and of the random shifts, scales and rotations. The same seed gives the same bytes on
+        the same machine.
     progress : callable
-        Called with (done, steps).
+        Called after each step with the number of steps done and the number of all steps.
     axis : {"first", "last"}
-        Where the layer's channels are.
+        Axis of the layer's channels.
     """
     generator = torch.Generator().manual_seed(seed)
     spectrum, to_pixels = _parametrisation(real, len(channels), generator)
     optimizer = torch.optim.Adam([spectrum], lr=LEARNING_RATE)
     rows = torch.arange(len(channels))
-    # Activations have no unit: one deviation over the real images is what the penalties are weighed against.
+    # Activations have no common unit. In units of the standard deviation over the real images, the weights of the
+    # penalties suit every channel.
     unit = torch.as_tensor(real_means.std(axis=1), dtype=torch.float32).clamp_min(1e-6).to(real.device)
 
     def means(pixels: torch.Tensor) -> torch.Tensor:
@@ -120,7 +125,7 @@ def maximize(
             optimizer.step()
             progress(step + 1, steps)
         with torch.no_grad():
-            # What is shown is what is measured: rounded to the 256 levels that a picture has.
+            # Measure the picture that is shown, rounded to 256 levels.
             levels = (to_pixels(spectrum) * 255).round()
             reached = means(levels / 255).double().cpu().numpy()
     pictures = levels.byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -131,9 +136,9 @@ def maximize(
 
 @contextmanager
 def _few_threads(side: int) -> Iterator[None]:
-    """Compute small pictures on one thread inside the context: two would wait for each other longer than they work.
+    """Compute small pictures on one thread inside the context, because several threads mostly wait for each other.
 
-    On two cores that others use as well, *measured* with 8 x 8 pixels: 9 s with two threads, 0.5 s with one.
+    Measured with 8 x 8 pixels on two cores that other processes used as well: 9 s with two threads, 0.5 s with one.
     """
     n_threads = torch.get_num_threads()
     if side <= SMALL_SIDE:
@@ -147,17 +152,17 @@ def _few_threads(side: int) -> Iterator[None]:
 def _parametrisation(
     real: torch.Tensor, n_pictures: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """Return a first spectrum, to be optimised, and the function from spectra to pixels in [0, 1]."""
+    """Return the initial spectrum, which is optimised, and the function from spectra to pixels in [0, 1]."""
     n_colours, height, width = real.shape[1:]
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
-    falloff = (1 / frequency.clamp_min(1 / max(height, width))).to(real.device) * math.sqrt(1 / (height * width))
+    decrease = (1 / frequency.clamp_min(1 / max(height, width))).to(real.device) * math.sqrt(1 / (height * width))
     mix = _colour_mix(real).to(real.device)
-    noise = torch.randn((n_pictures, n_colours, *frequency.shape, 2), generator=generator) * START
+    noise = torch.randn((n_pictures, n_colours, *frequency.shape, 2), generator=generator) * INITIAL_DEVIATION
     spectrum = noise.to(real.device).requires_grad_()
 
     def to_pixels(spectrum: torch.Tensor) -> torch.Tensor:
-        waves = torch.view_as_complex(spectrum) * falloff
-        plain = torch.fft.irfft2(waves, s=(height, width), norm="ortho")
+        scaled = torch.view_as_complex(spectrum) * decrease
+        plain = torch.fft.irfft2(scaled, s=(height, width), norm="ortho")
         pixels: torch.Tensor = torch.einsum("dc,nchw->ndhw", mix, plain * math.sqrt(height * width)).sigmoid()
         return pixels
 
@@ -165,9 +170,10 @@ def _parametrisation(
 
 
 def _colour_mix(real: torch.Tensor) -> torch.Tensor:
-    """Return the square root of the colours' covariance, scaled so that its longest row has length 1 (Lucid's scale).
+    """Return the square root of the covariance of the colours, scaled such that its longest row has length 1, as Lucid.
 
-    A tenth of its trace is added to the diagonal, so that images of one colour do not forbid the others.
+    A tenth of the mean variance is added to the diagonal, so that all colours are possible even if the images have only
+    one.
     """
     colours = real.transpose(0, 1).flatten(1).double().cpu()
     covariance = torch.cov(colours).reshape(len(colours), len(colours))
@@ -180,14 +186,14 @@ def _colour_mix(real: torch.Tensor) -> torch.Tensor:
 
 
 def _moved(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return each picture under a random shift, scale and rotation of its own; the border is mirrored."""
+    """Return each picture with a random shift, scale and rotation of its own; pixels beyond the border are mirrored."""
     n_pictures = len(pixels)
 
     def uniform(most: float) -> torch.Tensor:
         return (torch.rand(n_pictures, generator=generator) * 2 - 1) * most
 
-    angle, scale = uniform(math.radians(MAX_TURN)), 1 + uniform(MAX_SCALE)
-    shift_x, shift_y = uniform(2 * MAX_SHIFT), uniform(2 * MAX_SHIFT)  # the grid runs from -1 to 1
+    angle, scale = uniform(math.radians(MAX_ROTATION)), 1 + uniform(MAX_SCALE)
+    shift_x, shift_y = uniform(2 * MAX_SHIFT), uniform(2 * MAX_SHIFT)  # the grid ranges from -1 to 1
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     rows = [torch.stack([cosine, -sine, shift_x], dim=1), torch.stack([sine, cosine, shift_y], dim=1)]
     grid = functional.affine_grid(torch.stack(rows, dim=1), list(pixels.shape), align_corners=False)
@@ -197,12 +203,12 @@ def _moved(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _total_variation(pixels: torch.Tensor) -> torch.Tensor:
-    """Return the sum of absolute differences of neighbours over the side's length, one number per picture."""
+    """Return the sum of absolute differences of neighbouring pixels divided by the width, one number per picture."""
     across = (pixels[..., 1:] - pixels[..., :-1]).abs().sum(dim=(1, 2, 3))
     down = (pixels[..., 1:, :] - pixels[..., :-1, :]).abs().sum(dim=(1, 2, 3))
     return (across + down) / pixels.shape[-1]
 
 
 def _energy(pixels: torch.Tensor) -> torch.Tensor:
-    """Return the sum of squared distances from grey over the side's length, one number per picture."""
+    """Return the sum of squared distances from grey divided by the width, one number per picture."""
     return ((pixels - 0.5) ** 2).sum(dim=(1, 2, 3)) / pixels.shape[-1]

@@ -1,7 +1,4 @@
-"""The class score: which number of a network's output is examined.
-
-It is a class's logit, probability or margin, or one output of a regression network.
-"""
+"""The class score of an image: the logit, probability or margin of a class, or one output of a regression network."""
 
 from __future__ import annotations
 
@@ -18,19 +15,19 @@ Score = Callable[[torch.Tensor], torch.Tensor]
 
 
 def output_index(target: TargetSettings, target_class: int | None) -> int:
-    """Return the index of the network's output that the target refers to."""
+    """Return the index of the output that the target refers to; `target_class` is the class of a `ClassTarget`."""
     match target:
         case RegressionTarget():
             return target.output
         case ClassTarget():
-            assert target_class is not None  # the settings are resolved
+            assert target_class is not None  # resolved settings contain the class
             return target_class
         case _:
             assert_never(target)
 
 
 def check_target(target: TargetSettings, n_outputs: int) -> None:
-    """Raise `NetworkError` if a network with `n_outputs` outputs does not have this score."""
+    """Raise `NetworkError` if the score is not defined for a network with `n_outputs` outputs."""
     match target:
         case RegressionTarget():
             if target.output >= n_outputs:
@@ -38,20 +35,20 @@ def check_target(target: TargetSettings, n_outputs: int) -> None:
         case ClassTarget():
             if target.score == "margin" and n_outputs == 1:
                 raise NetworkError(
-                    "target.score must be logit or probability for a network with one output; got margin, "
-                    "which compares with other classes."
+                    "target.score must be logit or probability for a network with one output; got margin "
+                    "(the difference from other classes)."
                 )
         case _:
             assert_never(target)
 
 
 def score_of(target: TargetSettings, target_class: int | None) -> Score:
-    """Return the function from a network's outputs to the score of every image; see `target_scores`."""
+    """Return the function from a network's outputs to the score of each image; see `target_scores`."""
     return partial(target_scores, target=target, target_class=target_class)
 
 
 def score_label(target: TargetSettings) -> str:
-    """Return what the class score is, as figures call it: ``class score (logit)`` or ``output 0``."""
+    """Return the label of the class score in figures, e.g. ``class score (logit)`` or ``output 0``."""
     match target:
         case RegressionTarget():
             return f"output {target.output}"
@@ -62,23 +59,23 @@ def score_label(target: TargetSettings) -> str:
 
 
 def target_scores(outputs: torch.Tensor, target: TargetSettings, target_class: int | None) -> torch.Tensor:
-    """Return the score of every image.
+    """Return the score of each image.
 
     Parameters
     ----------
     outputs : tensor of shape (n_images, n_outputs) or (n_images,)
-        What the network puts out.
+        The network's outputs.
     target : ClassTarget or RegressionTarget
         ``logit`` is output_k, unbounded. ``probability`` is softmax(output)_k, in [0, 1]; for a network with one output
         it is the logistic function of that output. ``margin`` is output_k - max(output_j, j != k), unbounded, and
-        positive where k is the best class. A regression target is the output itself.
+        positive if k is the predicted class. A regression target is the output itself.
     target_class : int or None
         The class k; None for a regression target.
 
     Returns
     -------
     tensor of shape (n_images,)
-        float64.
+        The scores, float64.
     """
     index, outputs = output_index(target, target_class), outputs.double()
     if outputs.ndim == 1:

@@ -1,4 +1,7 @@
-"""timm's models (an extra): names, pretrained weights from the Hugging Face hub, and what goes with these."""
+"""The models of timm: names, pretrained weights from the Hugging Face hub, their class names and transform.
+
+timm is an optional dependency. It implements `pipeline.networks.libraries.ModelLibrary`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import nn
 
 from pipeline.errors import NetworkError, listed
 from pipeline.settings import ModelSettings
@@ -17,7 +21,7 @@ from pipeline.settings import ModelSettings
 
 @dataclass(frozen=True)
 class TimmPreset:
-    """The weights' own transform, under the names that torchvision's have."""
+    """The transform that belongs to timm's weights; see `pipeline.networks.libraries.WeightsTransform`."""
 
     transform: Callable[[Image.Image], torch.Tensor]
     mean: tuple[float, ...]
@@ -30,53 +34,55 @@ class TimmPreset:
         return self.transform(image)
 
 
-def factory(model: ModelSettings) -> Any:
-    """Return the callable that builds the model, with weights freshly drawn."""
+def factory(model: ModelSettings) -> Callable[..., nn.Module]:
+    """Return the function that builds the model with randomly initialised weights."""
     timm = _timm()
     _config(model)
+    # Not functools.partial: it would let model.arguments replace `pretrained`, which here raises a TypeError.
     return lambda **arguments: timm.create_model(model.name, pretrained=False, **arguments)
 
 
 def check_weights(model: ModelSettings) -> None:
-    """Raise `NetworkError` where there are no weights of that name."""
+    """Raise `NetworkError` if there are no published weights of this name."""
     _config(model)
     if model.weights != "DEFAULT":
         raise NetworkError(
             f"model.weights must be DEFAULT or random; got '{model.weights}' (timm's '{model.name}'). "
-            "timm's weights are chosen by the tag in model.name; for a file of your own, set model.checkpoint."
+            "Select timm's weights by the tag in model.name, or set model.checkpoint to a file of your own."
         )
     if not _timm().is_model_pretrained(model.name):
         raise NetworkError(
-            f"model.weights must be random for a model without pretrained weights; got DEFAULT (timm's '{model.name}')."
+            "model.weights must be random for a model without pretrained weights; got DEFAULT "
+            f"(timm's '{model.name}'). Set model.weights=random or model.checkpoint."
         )
 
 
 def state_dict(model: ModelSettings) -> dict[str, torch.Tensor]:
-    """Return the pretrained weights, downloaded once by the Hugging Face hub's client."""
+    """Return the pretrained weights; the client of the Hugging Face hub downloads them once."""
     check_weights(model)
     try:
         return dict(_timm().create_model(model.name, pretrained=True, **model.arguments).state_dict())
-    except (OSError, RuntimeError) as error:  # the hub's errors are OSErrors
+    except (OSError, RuntimeError) as error:  # the errors of the hub's client are OSErrors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NetworkError(
-            f"model.weights must be downloadable; timm's '{model.name}' is not here and could not be fetched "
-            f"({reason}). Download it by hand and set model.checkpoint, or use model.weights=random."
+            f"model.weights must be downloadable; got timm's '{model.name}', which is not in the cache and could not "
+            f"be downloaded ({reason}). Download it yourself and set model.checkpoint, or use model.weights=random."
         ) from error
 
 
 def identity(model: ModelSettings) -> dict[str, Any]:
-    """Return what decides the pretrained weights: timm says which file on the hub an architecture and a tag mean."""
+    """Return what determines the pretrained weights: timm maps an architecture and a tag to a file on the hub."""
     config = _config(model)
     return {"timm": version("timm"), "weights": f"{config.architecture}.{config.tag}", "hub": config.hf_hub_id}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide freshly drawn weights."""
+    """Return the versions of the packages that determine randomly initialised weights."""
     return {"torch": version("torch"), "timm": version("timm")}
 
 
 def class_names(model: ModelSettings) -> tuple[str, ...] | None:
-    """Return the names of the outputs: each one's first in WordNet, for weights trained on ImageNet; else None."""
+    """Return the first WordNet name of each class for weights trained on ImageNet; None for other weights."""
     data = _timm().data
     subset = data.infer_imagenet_subset(_config(model).to_dict())
     if subset is None:
@@ -85,7 +91,7 @@ def class_names(model: ModelSettings) -> tuple[str, ...] | None:
 
 
 def preset(model: ModelSettings) -> TimmPreset:
-    """Return the weights' own transform."""
+    """Return the transform that belongs to the weights."""
     data = _timm().data
     config = data.resolve_data_config(pretrained_cfg=_config(model).to_dict())
     side = config["input_size"][1]
@@ -99,28 +105,29 @@ def preset(model: ModelSettings) -> TimmPreset:
 
 
 def _config(model: ModelSettings) -> Any:
-    """Return timm's description of a model and its weights."""
+    """Return timm's configuration of a model and its weights."""
     timm = _timm()
     architecture, _, tag = model.name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.4)
         raise NetworkError(
             f"model.name must be one of timm's models; got '{model.name}'. Nearest: {listed(near) or 'none'}. "
-            "timm.list_models() lists all."
+            "timm.list_models() lists all models."
         )
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise NetworkError(
-            f"model.name must end in one of the tags {listed(tags)}, or in none; got '{model.name}' (timm)."
+            f"model.name must end in one of the tags {listed(tags)}, or have no tag; got '{model.name}' (timm)."
         )
     return timm.get_pretrained_cfg(model.name)
 
 
 def _timm() -> Any:
+    """Return the package, which is imported only if it is needed."""
     try:
         import timm
     except ImportError as error:
         raise NetworkError(
-            'model.library must be installed; got timm, which is not. Install it: pip install "pcace[timm]".'
+            'model.library must be installed; got timm, which is not installed. Run pip install "pcace[timm]".'
         ) from error
     return timm

@@ -1,4 +1,4 @@
-"""Networks as graphs (torch.fx): what a removal cuts in two, and what DeepLIFT needs each activation to be alone in."""
+"""Networks as graphs of `torch.fx`: for cutting a network at a layer, and for the activations of DeepLIFT."""
 
 from __future__ import annotations
 
@@ -19,32 +19,44 @@ _AS_MODULES: dict[Callable[..., Any] | str, type[nn.Module]] = {
 
 
 class LayerTracer(fx.Tracer):
-    """Trace a network down to torch's own modules, and no deeper than one layer."""
+    """Trace a network down to the modules of torch, and not into the modules of one layer."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
         self._layer = layer
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Say whether a module is one node of the graph."""
+        """Return whether a module is one node of the graph."""
         return module_qualified_name == self._layer or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(network: nn.Module, layer: str) -> fx.Graph | None:
-    """Return the network's graph, in which `layer` is one node; None where it cannot be traced."""
+    """Return the network's graph, in which each call of `layer` is one node; None if the network cannot be traced."""
     try:
         return LayerTracer(layer).trace(network)
-    except Exception:  # tracing runs the network's own code on stand-ins for tensors: it may raise anything
+    except Exception:  # tracing runs the network's code on proxies, which may raise any error
         return None
 
 
 def with_separate_activations(network: nn.Module, layer: str) -> nn.Module | None:
-    """Return the network with a module for every use of an activation, none in place; None where it cannot be traced.
+    """Return the network with a separate module, not in place, for each use of an activation function.
 
-    Captum's DeepLIFT hooks activations as modules: it does not see ``functional.relu``, and takes a module that runs
-    twice, as in torchvision's ResNets, for one. Where one hooked module feeds another, as ReLU does max pooling, it
-    takes the gradient of the first before the second has changed it; a copy between the two puts that right. The
-    parameters are shared with `network`, which is not changed.
+    Captum's DeepLIFT attaches hooks to modules of activation functions. It ignores ``functional.relu``, and treats a
+    module that runs twice, as in torchvision's ResNets, as one. If the output of one such module is the input of
+    another (ReLU and max pooling), Captum reads the gradient of the first before the second has changed it; a copy
+    between the two prevents this. See docs/decisions/0076.
+
+    Parameters
+    ----------
+    network : Module
+        The network. It is not changed, and the returned network shares its parameters.
+    layer : str
+        Dotted path of the layer that is examined. It stays one module.
+
+    Returns
+    -------
+    Module or None
+        None if the network cannot be traced.
     """
     graph = trace(network, layer)
     if graph is None:
@@ -63,8 +75,8 @@ def with_separate_activations(network: nn.Module, layer: str) -> nn.Module | Non
         name = f"separate_activation_{index}"
         separate.add_submodule(name, activation)
         with graph.inserting_before(node):
-            alone = graph.call_module(name, node.args[:1])
-            node.replace_all_uses_with(graph.call_method("clone", (alone,)))
+            separate_call = graph.call_module(name, node.args[:1])
+            node.replace_all_uses_with(graph.call_method("clone", (separate_call,)))
         graph.erase_node(node)
     separate.recompile()
     return separate

@@ -1,4 +1,4 @@
-"""The rankers: the ways to give every channel a score. `RANKERS` is the table of all of them."""
+"""The rankers: methods that compute a score for each channel. `RANKERS` is the table of all of them."""
 
 from pipeline.rankers.ranker import Ranker, RankerInputs, Statistic
 from pipeline.rankers.table import ACE, RANKERS, ranking_statistic

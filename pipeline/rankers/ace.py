@@ -1,4 +1,4 @@
-"""PCACE itself: ACE between each channel's principal components and the class score, and how sure the scores are."""
+"""PCACE: ACE between each channel's principal components and the class score, and the evidence for the scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import AceFit, ChannelScores
 from pipeline.numerics import ace_package
 from pipeline.numerics.ace import AceResult, both_correlations, optimal_transforms
@@ -20,26 +20,37 @@ from pipeline.rankers.ranker import RankerInputs
 from pipeline.settings import AceSettings, has_folds, has_halves
 
 
-def score_by_ace(inputs: RankerInputs) -> ChannelScores:
-    """Return every channel's maximal correlation with the class score, its transforms and its evidence."""
+def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
+    """Return each channel's maximal correlation with the class score, the transforms of ACE, and the evidence.
+
+    Parameters
+    ----------
+    inputs : RankerInputs
+        The data. The network and the images are not used.
+
+    Returns
+    -------
+    ChannelScores
+        The scores ``maximal`` and ``first``; 0 for a dead channel.
+    """
     projections, class_score = inputs.projections, inputs.activations.class_score
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
     values = projections.values[varying]
     found = _solve(inputs.settings, values, class_score, inputs.progress)
-    evidence, curves = _evidence(inputs.settings, inputs.seed, values, class_score, found, inputs.progress)
+    evidence, curves = _evidence(inputs, values, class_score, found)
 
-    def of_all(result: NDArray[Any]) -> NDArray[Any]:
-        """Return a result of the varying channels with 0 for the dead ones."""
+    def of_all_channels(result: NDArray[Any]) -> NDArray[Any]:
+        """Return a result of the varying channels with 0 for the dead channels."""
         whole = np.zeros((n_channels, *result.shape[1:]), dtype=result.dtype)
         whole[varying] = result
         return whole
 
     return ChannelScores(
-        values={"maximal": of_all(found.maximal), "first": of_all(found.first)},
+        values={"maximal": of_all_channels(found.maximal), "first": of_all_channels(found.first)},
         dead=projections.dead,
         evidence={name: table.set_index(varying).reindex(range(n_channels)) for name, table in evidence.items()},
         curves=curves,
-        fit=AceFit(**{field.name: of_all(getattr(found, field.name)) for field in fields(AceFit)}),
+        fit=AceFit(**{field.name: of_all_channels(getattr(found, field.name)) for field in fields(AceFit)}),
     )
 
 
@@ -56,7 +67,7 @@ def _solve(score: AceSettings, values: FloatArray, class_score: FloatArray, prog
 
 
 def ace_parameters(score: AceSettings) -> AceParameters:
-    """Return the parameters of ACE that the settings contain, each under its own name."""
+    """Return the parameters of ACE in the settings. Both have the same names."""
     return AceParameters(**{field.name: getattr(score, field.name) for field in fields(AceParameters)})
 
 
@@ -65,20 +76,38 @@ def _solver(score: AceSettings) -> dict[str, Any]:
 
 
 def _evidence(
-    score: AceSettings, seed: int, values: FloatArray, class_score: FloatArray, found: AceResult, progress: Progress
+    inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray, found: AceResult
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
-    """Return how sure each varying channel's score is, by statistic, and the curves of reliability.
+    """Return the evidence for the scores of the varying channels, and the reliability curves, both by statistic.
 
-    The compiled solver computes it, whichever solver computed the scores: the package would take days.
+    It is always computed by the compiled solver, also if the `ace` package computed the scores: the package would take
+    days.
+
+    Parameters
+    ----------
+    score : AceSettings
+        Which evidence is computed.
+    seed : int
+        Seed of all random numbers.
+    values : ndarray of shape (n_varying, n_images, n_components)
+        Projections of the varying channels.
+    class_score : ndarray of shape (n_images,)
+        The class scores.
+    found : AceResult
+        The scores of the varying channels.
+    progress : callable
+        Called with the number of channels done and the number of all channels.
     """
+    score: AceSettings = inputs.settings
     n_channels = len(values)
-    with_folds, with_halves = has_folds(score, len(class_score)), has_halves(score, len(class_score))
+    with_folds, with_halves = has_folds(score, inputs.n_different), has_halves(score, inputs.n_different)
     n_folds = score.folds * score.repeats if with_folds else 0
     n_steps = 1 + score.permutations + n_folds + (score.bootstrap // 2 if with_halves else 0)
-    tick = ticker(progress, n_steps, n_channels)
+    tick = ticker(inputs.progress, n_steps, n_channels)
     tick()
     observed = {"maximal": found.maximal, "first": found.first}
-    given: dict[str, Any] = {"seed": seed, "tick": tick, **_solver(score)}
+    drawn: dict[str, Any] = {"seed": inputs.seed, "tick": tick, "groups": inputs.copies}
+    given = {**drawn, **_solver(score)}
     tables = {name: pd.DataFrame(index=range(n_channels)) for name in observed}
     curves: dict[str, FloatArray] = {name: np.empty((0, 2)) for name in observed}
     if with_folds:
@@ -87,10 +116,10 @@ def _evidence(
             table["cross_fitted"] = held_out[name]
     if with_halves:
 
-        def scorer(chosen: NDArray[np.int64]) -> Both:
+        def scorer(chosen: Int64Array) -> Both:
             return both_correlations(values[:, chosen], class_score[chosen], **_solver(score))
 
-        by_halves = halves(scorer, len(class_score), score.bootstrap, seed=seed, top_k=score.top_k, tick=tick)
+        by_halves = halves(scorer, len(class_score), score.bootstrap, top_k=score.top_k, **drawn)
         for name, each in by_halves.items():
             centre, low, high = corrected(observed[name], each.scores)
             tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)

@@ -1,48 +1,52 @@
-"""What a ranker is: one entry of the table in `pipeline.rankers.table`."""
+"""The definition of a ranker: one entry of the table in `pipeline.rankers.table`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Activations, ChannelScores, Projections
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
+from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
+from pipeline.settings import HalvesSettings
+
+SettingsT_co = TypeVar("SettingsT_co", bound=HalvesSettings, covariant=True)
 
 
 @dataclass(frozen=True)
-class RankerInputs:
-    """What a ranker can use.
+class RankerInputs(Generic[SettingsT_co]):
+    """The data that a ranker can use.
 
     Attributes
     ----------
-    settings : one of the classes in `pipeline.settings.ScoreSettings`
-        The ranker's own settings.
+    settings : HalvesSettings
+        The ranker's own settings: an instance of the class `Ranker.settings`.
     seed : int
-        Of everything that is drawn at random.
+        Seed of all random numbers.
     activations : Activations
         The layer's maps and the class scores.
     projections : Projections
         The principal components of the maps.
     open_network : callable
-        Returns the network; it is loaded only if it is called.
+        Returns the network. It is loaded only when this is called.
     images : Inputs
-        The images as inputs of the network.
+        The images as inputs of the network, in the order of the activations.
     batch_size : int
-        Largest number of images in a pass.
+        Largest number of images in a forward pass.
     progress : callable
-        Called with the number of channels done and the number of all channels.
+        Called with the number of channels that are scored and the number of all channels.
+    copies : Groups or None
+        Copies among the images, which random draws take together; None if all images differ.
     """
 
-    settings: Any
+    settings: SettingsT_co
     seed: int
     activations: Activations
     projections: Projections
@@ -50,9 +54,16 @@ class RankerInputs:
     images: Inputs
     batch_size: int
     progress: Progress
+    copies: Groups | None = None
+
+    @property
+    def n_different(self) -> int:
+        """The number of images without copies."""
+        return len(self.images) if self.copies is None else len(self.copies)
 
 
-Scorer = Callable[[NDArray[np.int64]], FloatArray]  # from indices of images to every channel's score
+Scorer = Callable[[Int64Array], FloatArray]
+"""From the indices of some images to the score of every channel, (n_channels,)."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,11 @@ class Statistic:
     Attributes
     ----------
     name : str
-        Its name in settings and tables.
+        Name in settings and tables.
     label : str
-        What it is, as figures and reports call it.
+        Description in figures and reports.
     is_correlation : bool
-        Whether it is a correlation: at most 1, and hardly below 0.
+        Whether it is a correlation: at most 1, and rarely below 0.
     """
 
     name: str
@@ -74,35 +85,36 @@ class Statistic:
     is_correlation: bool
 
 
-def nothing_needed(network: nn.Module, layer: LayerInfo) -> None:
-    """Accept every network."""
+def no_requirements(network: nn.Module, layer: LayerInfo) -> None:
+    """Accept every network and layer."""
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """A way to give every channel a score.
+    """A method that computes a score for each channel.
 
     Attributes
     ----------
     kind : str
-        Its name: ``score=<kind>``.
+        Name in the settings: ``score=<kind>``.
     settings : type
-        The class of its settings.
+        Class of its settings.
     statistics : tuple of Statistic
-        What it computes of each channel; the first is what it ranks by unless the settings say otherwise.
+        The numbers that it computes for each channel. The first is the one that channels are ranked by, unless the
+        settings name another one.
     score : callable
         From `RankerInputs` to the scores of all channels.
     scorer : callable or None
-        From `RankerInputs` to the function that scores the channels by any subset of the images; None for a ranker that
-        does not score channels so.
+        From `RankerInputs` to the function that scores the channels with any subset of the images; None if the ranker
+        has no such function.
     check : callable
-        Called with the network (its weights may be missing) and the layer before any work; raises `NetworkError` if the
-        ranker needs something that they do not have.
+        Called with the network, whose weights may be missing, and the layer, before anything is computed. It raises
+        `NetworkError` if the ranker cannot be applied to them.
     """
 
     kind: str
-    settings: type[Any]
+    settings: type[HalvesSettings]
     statistics: tuple[Statistic, ...]
-    score: Callable[[RankerInputs], ChannelScores]
-    scorer: Callable[[RankerInputs], Scorer] | None = None
-    check: Callable[[nn.Module, LayerInfo], None] = nothing_needed
+    score: Callable[[RankerInputs[Any]], ChannelScores]
+    scorer: Callable[[RankerInputs[Any]], Scorer] | None = None
+    check: Callable[[nn.Module, LayerInfo], None] = no_requirements

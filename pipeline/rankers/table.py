@@ -1,11 +1,14 @@
 """The table of all rankers.
 
-A new ranker is one entry here, its kind in `pipeline.settings.score`, and a file ``conf/score/<kind>.yaml``.
+To add a ranker, add an entry to `_ENTRIES`, its kind to a class in `pipeline.settings.score`, and a file
+``conf/score/<kind>.yaml``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
 
 from torch import nn
 
@@ -14,8 +17,11 @@ from pipeline.networks.layout import LayerInfo
 from pipeline.numerics import association
 from pipeline.rankers.ace import score_by_ace
 from pipeline.rankers.images import mean_magnitude, score_by_images
-from pipeline.rankers.ranker import Ranker, RankerInputs, Scorer, Statistic, nothing_needed
-from pipeline.settings import AceSettings, PathRankerSettings, RankerSettings
+from pipeline.rankers.ranker import Ranker, RankerInputs, Scorer, Statistic, no_requirements
+from pipeline.settings import AceSettings, HalvesSettings, PathRankerSettings, RankerSettings
+
+SettingsT = TypeVar("SettingsT", bound=HalvesSettings)
+AnyInputs = RankerInputs[HalvesSettings]
 
 ACE = Ranker(
     "ace",
@@ -27,7 +33,8 @@ ACE = Ranker(
     score_by_ace,
 )
 
-# What channels can be ranked by beside a ranker's own statistics (`rank.by`): columns of the evidence.
+# Columns of the evidence that channels can be ranked by, in addition to the statistics of the rankers (`rank.by`). A
+# ranking by q-values is ordered by the excess where q-values are equal, and shows the excess as its score.
 EVIDENCE = (
     Statistic("cross_fitted", "cross-fitted correlation", is_correlation=True),
     Statistic("excess", "standard deviations above the null mean", is_correlation=False),
@@ -35,87 +42,109 @@ EVIDENCE = (
 )
 
 
-def _pearson(inputs: RankerInputs) -> Scorer:
+def _pearson(inputs: AnyInputs) -> Scorer:
     means, class_score = inputs.activations.means(), inputs.activations.class_score
     return lambda chosen: association.pearson(means[:, chosen], class_score[chosen])
 
 
-def _multiple_correlation(inputs: RankerInputs) -> Scorer:
+def _multiple_correlation(inputs: AnyInputs) -> Scorer:
     values, class_score = inputs.projections.values, inputs.activations.class_score
     return lambda chosen: association.multiple_correlation(values[:, chosen], class_score[chosen])
 
 
-def _distance_correlation(inputs: RankerInputs) -> Scorer:
+def _distance_correlation(inputs: AnyInputs) -> Scorer:
     values, class_score = inputs.projections.values, inputs.activations.class_score
     return lambda chosen: association.distance_correlation(values[:, chosen], class_score[chosen])
 
 
-def _mutual_information(inputs: RankerInputs) -> Scorer:
+def _mutual_information(inputs: AnyInputs) -> Scorer:
     means, class_score = inputs.activations.means(), inputs.activations.class_score
     return lambda chosen: association.mutual_information(means[:, chosen], class_score[chosen], inputs.seed)
 
 
-def _weight_norm(inputs: RankerInputs) -> Scorer:
+def _weight_norm(inputs: AnyInputs) -> Scorer:
     norms = contributions.weight_norms(inputs.open_network())
     return lambda _chosen: norms
 
 
-def _mean_activation(inputs: RankerInputs) -> Scorer:
+def _mean_activation(inputs: AnyInputs) -> Scorer:
     means = inputs.activations.means()
     return lambda chosen: means[:, chosen].mean(axis=1)
 
 
-def _gradient_x_activation(inputs: RankerInputs) -> Scorer:
+def _gradient_x_activation(inputs: AnyInputs) -> Scorer:
     return mean_magnitude(inputs, contributions.gradient_x_activation(inputs.open_network()))
 
 
-def _conductance(inputs: RankerInputs) -> Scorer:
+def _conductance(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
     return mean_magnitude(inputs, contributions.conductance(inputs.open_network(), inputs.settings.n_steps))
 
 
-def _integrated_gradients(inputs: RankerInputs) -> Scorer:
+def _integrated_gradients(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
     return mean_magnitude(inputs, contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps))
 
 
-def _deeplift(inputs: RankerInputs) -> Scorer:
+def _deeplift(inputs: AnyInputs) -> Scorer:
     return mean_magnitude(inputs, contributions.deeplift(inputs.open_network()))
 
 
-def _ablation(inputs: RankerInputs) -> Scorer:
+def _ablation(inputs: AnyInputs) -> Scorer:
     return mean_magnitude(inputs, contributions.ablation(inputs.open_network(), inputs.images.read(slice(3))))
 
 
 def _by_images(
     kind: str,
     label: str,
-    scorer: Callable[[RankerInputs], Scorer],
+    settings: type[SettingsT],
+    scorer: Callable[[RankerInputs[SettingsT]], Scorer],
     *,
     is_correlation: bool = False,
-    settings: type[RankerSettings | PathRankerSettings] = RankerSettings,
-    check: Callable[[nn.Module, LayerInfo], None] = nothing_needed,
+    check: Callable[[nn.Module, LayerInfo], None] = no_requirements,
 ) -> Ranker:
-    """Return the entry of a ranker whose scores can be computed from any subset of the images."""
+    """Return the entry of a ranker whose scores can be computed from any subset of the images.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the ranker, and of its only statistic.
+    label : str
+        Description of the statistic in figures and reports.
+    settings : type
+        Class of the ranker's settings. A type checker compares it with the settings that `scorer` takes.
+    scorer : callable
+        From the inputs to the function that scores the channels with subsets of the images.
+    is_correlation : bool
+        Whether the statistic is a correlation.
+    check : callable
+        See `Ranker.check`.
+    """
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(
-        kind, settings, (statistic,), lambda inputs: score_by_images(kind, scorer, inputs), scorer=scorer, check=check
-    )
+    return Ranker(kind, settings, (statistic,), partial(score_by_images, kind, scorer), scorer, check)
 
 
 _ENTRIES = (
     ACE,
-    _by_images("pearson", "|Pearson| of the mean activation", _pearson, is_correlation=True),
-    _by_images("multiple_correlation", "multiple correlation R", _multiple_correlation, is_correlation=True),
-    _by_images("distance_correlation", "distance correlation", _distance_correlation, is_correlation=True),
-    _by_images("mutual_information", "mutual information (nats)", _mutual_information),
-    _by_images("weight_norm", "L2 norm of the weights", _weight_norm, check=contributions.check_weights_of_channels),
-    _by_images("mean_activation", "mean activation", _mean_activation),
-    _by_images("gradient_x_activation", "mean |gradient x activation|", _gradient_x_activation),
-    _by_images("conductance", "mean |layer conductance|", _conductance, settings=PathRankerSettings),
+    _by_images("pearson", "|Pearson| of the mean activation", RankerSettings, _pearson, is_correlation=True),
     _by_images(
-        "integrated_gradients", "mean |integrated gradients|", _integrated_gradients, settings=PathRankerSettings
+        "multiple_correlation", "multiple correlation R", RankerSettings, _multiple_correlation, is_correlation=True
     ),
-    _by_images("deeplift", "mean |DeepLIFT|", _deeplift, check=contributions.check_traceable),
-    _by_images("ablation", "mean |change without the channel|", _ablation),
+    _by_images(
+        "distance_correlation", "distance correlation", RankerSettings, _distance_correlation, is_correlation=True
+    ),
+    _by_images("mutual_information", "mutual information (nats)", RankerSettings, _mutual_information),
+    _by_images(
+        "weight_norm",
+        "L2 norm of the weights",
+        RankerSettings,
+        _weight_norm,
+        check=contributions.check_weights_of_channels,
+    ),
+    _by_images("mean_activation", "mean activation", RankerSettings, _mean_activation),
+    _by_images("gradient_x_activation", "mean |gradient x activation|", RankerSettings, _gradient_x_activation),
+    _by_images("conductance", "mean |layer conductance|", PathRankerSettings, _conductance),
+    _by_images("integrated_gradients", "mean |integrated gradients|", PathRankerSettings, _integrated_gradients),
+    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_traceable),
+    _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation),
 )
 
 RANKERS: Mapping[str, Ranker] = {ranker.kind: ranker for ranker in _ENTRIES}
@@ -126,5 +155,5 @@ _STATISTICS = {each.name: each for ranker in _ENTRIES for each in ranker.statist
 
 
 def ranking_statistic(by: str) -> Statistic:
-    """Return what a ranking's scores are, by its column ``by``."""
+    """Return the statistic that channels are ranked by; `by` is the value of a ranking's column ``by``."""
     return _STATISTICS[by]

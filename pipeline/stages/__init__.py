@@ -1,9 +1,12 @@
-"""The stages: one verb a module, each a pure function from settings and artifacts to an artifact.
+"""The stages of the pipeline: one module for each, named after a verb.
 
-Every module defines a frozen dataclass of what the stage reads of the settings, a function that selects it, a function
-that computes the artifact, and the stage itself as ``STAGE`` (see `pipeline.stages.stage`). The modules are imported
-when the stages are needed, because that takes seconds.
+Each stage is a pure function from settings and artifacts to an artifact. Its module defines a frozen dataclass of the
+settings that the stage reads, a function `select` that returns it, a function `run` that computes the artifact, and the
+stage itself as ``STAGE``; see `pipeline.stages.stage`. The modules are imported when a stage is needed, because
+importing them takes seconds.
 """
+
+from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,12 +17,12 @@ if TYPE_CHECKING:
 ORDER = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
 
 
-def load_stages() -> "tuple[Stage[Any, Any], ...]":
+def load_stages() -> tuple[Stage[Any, Any], ...]:
     """Return the stages in order."""
     return tuple(load_stage(name) for name in ORDER)
 
 
-def load_stage(name: str) -> "Stage[Any, Any]":
-    """Return the stage of this name, one of `ORDER`."""
+def load_stage(name: str) -> Stage[Any, Any]:
+    """Return the stage of this name, which is one of `ORDER`."""
     found: Stage[Any, Any] = import_module(f"pipeline.stages.{name}").STAGE
     return found

@@ -1,6 +1,6 @@
 """ablate: measure the effect of ablating each channel, and of ablating more and more channels in random orders.
 
-The effects do not depend on a ranking, so that all rankings of a layer (by other components, statistics or rankers) are
+The effects do not depend on a ranking: all rankings of a layer (with other components, statistics or rankers) are
 compared with the same measurement.
 """
 
@@ -23,23 +23,26 @@ from pipeline.stages.stage import Stage
 
 @dataclass(frozen=True)
 class AblateReads:
-    """What the stages `ablate` and `evaluate` read: how channels are ablated, and the network."""
+    """Settings of the stages `ablate` and `evaluate`: how channels are ablated, and the network."""
 
     ablate: AblateSettings
     network: NetworkRequest
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result; the keys of the artifacts upstream hold network, layer and target."""
+        """Return what determines the result, in plain JSON types; the upstream keys contain the network."""
         return {"ablate": asdict(self.ablate), "seed": self.network.seed}
 
 
 def select(settings: Settings) -> AblateReads:
-    """Return what this stage reads; the settings must be resolved."""
+    """Return the settings of this stage; `settings` must be resolved."""
     return AblateReads(settings.ablate, NetworkRequest.of(settings))
 
 
 def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progress: Progress) -> Ablations:
-    """Return the effects of ablation; they are empty if the settings ask for none, or if every channel is dead."""
+    """Return the effects of ablation.
+
+    They are empty if every channel is dead, with ``ablate.when=never``, and for large inputs with ``ablate.when=auto``.
+    """
     request, when = reads.network, reads.ablate.when
     varying = np.flatnonzero(activations.varying())
     inputs = request.inputs(images)

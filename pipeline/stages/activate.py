@@ -1,4 +1,4 @@
-"""activate: compute every channel's maps and every image's class score in one forward pass over the images."""
+"""activate: compute each channel's maps and each image's class score in one forward pass over the images."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pipeline.stages.stage import Stage
 
 @dataclass(frozen=True)
 class ActivateReads:
-    """What the stage reads: the network, the layer, and which of the outputs is the class score."""
+    """Settings of the stage: the network, the layer, and which output is the class score."""
 
     network: NetworkRequest
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types; the batch size and the device decide the last digits."""
+        """Return what determines the result, in plain JSON types; batch size and device determine the last digits."""
         request, model = self.network, self.network.model
         return {
             "network": identity(model, request.seed),
@@ -46,7 +46,7 @@ class ActivateReads:
 
 
 def select(settings: Settings) -> ActivateReads:
-    """Return what this stage reads; the settings must be resolved."""
+    """Return the settings of this stage; `settings` must be resolved."""
     return ActivateReads(NetworkRequest.of(settings))
 
 
@@ -56,9 +56,9 @@ def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progres
     Raises
     ------
     NetworkError
-        If the layer cannot be ranked: see `pipeline.networks.layout`.
+        If the layer cannot be ranked; see `pipeline.networks.layout`.
     InputError
-        If the class scores are not finite, or all the same: then there is nothing to correlate with.
+        If the class scores are not finite, or equal for all images, so that no correlation is defined.
     """
     request = reads.network
     examined = request.open()
@@ -71,7 +71,7 @@ def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progres
 def activations_of(
     examined: ExaminedNetwork, inputs: Inputs, batch_size: int, workspace: Workspace, progress: Progress
 ) -> Activations:
-    """Return the maps of a network's examined layer, and the class scores, for some inputs.
+    """Return the maps of the examined layer, and the class scores, for all images.
 
     Parameters
     ----------
@@ -80,11 +80,16 @@ def activations_of(
     inputs : Inputs
         The images.
     batch_size : int
-        Largest number of images in a pass.
+        Largest number of images in a forward pass.
     workspace : Workspace
-        Where the maps are put.
+        Storage of the maps: a folder or memory.
     progress : callable
-        Called with the images done and all images.
+        Called with the number of images done and the number of all images.
+
+    Raises
+    ------
+    NetworkError
+        If the layer does not run exactly once in a forward pass, or does not return one row per image.
     """
     layer, n_images = examined.layer.name, len(inputs)
     class_score = np.empty(n_images, dtype=np.float64)
@@ -95,8 +100,8 @@ def activations_of(
             output = captured.take()
             if len(output) != len(images):
                 raise NetworkError(
-                    f"layer must put out a row an image; got {len(output)} for {len(images)} images "
-                    f"(layer '{layer}'). `python -m pipeline.layers` lists those that can be ranked."
+                    f"layer must return one row per image; got {len(output)} rows for {len(images)} images "
+                    f"(layer '{layer}'). `python -m pipeline.layers` lists the layers that can be ranked."
                 )
             output = as_maps(output, examined.channels)
             if maps is None:
@@ -110,15 +115,17 @@ def activations_of(
 
 
 def _check_class_score(class_score: FloatArray, of: str) -> None:
+    """Raise `InputError` if the class scores do not allow any correlation; `of` names the output for the message."""
     context = f"{of}, {len(class_score)} images"
     if not np.isfinite(class_score).all():
         n_bad = int((~np.isfinite(class_score)).sum())
         raise InputError(
-            f"class scores must be finite; got {n_bad} that are not ({context}). Check the weights and the transform."
+            f"class scores must be finite; got {n_bad} that are not finite ({context}). "
+            "Check the weights and the transform."
         )
     if np.ptp(class_score) == 0:
         raise InputError(
-            f"class scores must differ between images; got {class_score[0]:g} for every one ({context}). "
+            f"class scores must differ between images; got {class_score[0]:g} for every image ({context}). "
             "Check that the weights are trained, the images differ and the transform suits the network."
         )
 

@@ -1,4 +1,4 @@
-"""evaluate: ablate the best and the last channels together, and compute the faithfulness of the ranking."""
+"""evaluate: ablate the first and the last channels of a ranking together, and compute its faithfulness."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def run(
     ranking: Ranking,
     progress: Progress,
 ) -> Effects:
-    """Return the effects of ablation in the order of the ranking, and its faithfulness; empty if none was measured."""
+    """Return the effects of ablation in the order of the ranking, and its faithfulness.
+
+    They are empty if the stage `ablate` did not ablate any channel.
+    """
     if not ablations.is_measured:
         return Effects(note=ablations.note)
     varying = ranking.table[~ranking.table.dead]

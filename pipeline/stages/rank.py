@@ -1,4 +1,7 @@
-"""rank: order the channels, best first, ties by index, dead channels last; and say how far to trust the order."""
+"""rank: order the channels by their scores, and state how reliable the order is.
+
+The best channel is first. Equal scores are ordered by the index of the channel, and dead channels are last.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,25 @@ import pandas as pd
 
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import ChannelScores, Ranking, Trust
+from pipeline.errors import InputError
 from pipeline.numerics.evidence import images_for, reliability
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages.stage import Stage
 
-SIGNIFICANT = 0.05
+SIGNIFICANT = 0.05  # q-values below are significant
 
 
 @dataclass(frozen=True)
 class RankReads:
-    """What the stage reads: what to rank by, and what the table says of the run in every row."""
+    """Settings of the stage: the statistic to rank by, and the columns that identify the run in each row of the table.
+
+    Attributes
+    ----------
+    by : str
+        Name of the statistic or of the column of the evidence that channels are ranked by.
+    statistic : str
+        Name of the statistic whose evidence is shown.
+    """
 
     by: str
     statistic: str
@@ -32,12 +44,12 @@ class RankReads:
     seed: int
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types."""
+        """Return what determines the result, in plain JSON types."""
         return asdict(self)
 
 
 def select(settings: Settings) -> RankReads:
-    """Return what this stage reads."""
+    """Return the settings of this stage; `settings` must be resolved."""
     score = settings.score
     statistic = score.statistic if isinstance(score, AceSettings) else score.kind
     by = settings.rank.by or statistic
@@ -57,14 +69,14 @@ def select(settings: Settings) -> RankReads:
 def run(reads: RankReads, *, scores: ChannelScores) -> Ranking:
     """Return the ranking.
 
-    The column ``score`` is what the channels are ranked by. With ``by="q_value"``, where many channels share the
-    smallest value, it is the excess, which tells them apart.
+    The column ``score`` contains the values that the channels are ranked by. With ``by="q_value"``, it contains the
+    excess instead, which also orders channels with equal q-values: many channels share the smallest one.
     """
     evidence = scores.evidence[reads.statistic]
     channels = np.arange(len(scores.dead))
     score = _score(reads, scores, evidence)
-    first_of_all = evidence["q_value"].to_numpy() if reads.by == "q_value" else np.zeros(len(score))
-    order = np.lexsort((channels, -score, first_of_all, scores.dead))
+    q_value = evidence["q_value"].to_numpy() if reads.by == "q_value" else np.zeros(len(score))
+    order = np.lexsort((channels, -score, q_value, scores.dead))
     table = pd.DataFrame(
         {
             "rank": channels + 1,
@@ -84,15 +96,20 @@ def run(reads: RankReads, *, scores: ChannelScores) -> Ranking:
 
 
 def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> FloatArray:
-    """Return what the channels are ranked by, the larger the better; 0 for a dead channel."""
+    """Return the values that channels are ranked by, (n_channels,); larger is better, and 0 for a dead channel."""
     if reads.by in scores.values:
         return scores.values[reads.by]
-    column: FloatArray = evidence["excess" if reads.by == "q_value" else reads.by].to_numpy()
-    return np.where(scores.dead, 0.0, column)
+    name = "excess" if reads.by == "q_value" else reads.by
+    if name not in evidence:  # the settings allow it for this number of images, but copies do not count
+        raise InputError(
+            f"rank.by must be a score that can be computed; got {reads.by}, for which too few of the {reads.n_images} "
+            "images differ. Use rank.by=null, or images that are not copies of one another."
+        )
+    return np.where(scores.dead, 0.0, evidence[name].to_numpy())
 
 
 def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
-    """Return how far the ranking can be trusted."""
+    """Return the reliability of the ranking, and the number of significant channels."""
     evidence, curve = scores.evidence[reads.statistic], scores.curves[reads.statistic]
     n_significant = int((evidence.q_value < SIGNIFICANT).sum()) if "q_value" in evidence else None
     if not len(curve):

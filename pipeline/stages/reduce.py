@@ -1,4 +1,4 @@
-"""reduce: standardise each channel's pixels over the images and compute the leading principal components."""
+"""reduce: standardise each channel's pixels over the images, and compute the leading principal components."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pipeline.stages.stage import Stage
 
 @dataclass(frozen=True)
 class ReduceReads:
-    """What the stage reads: the number of components, and the memory that it may use."""
+    """Settings of the stage: the number of components, and the memory that it may use."""
 
     n_components: int | float
     memory_mib: int
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types; the memory does not."""
+        """Return what determines the result, in plain JSON types. The memory does not."""
         return {"n_components": self.n_components}
 
 
 def select(settings: Settings) -> ReduceReads:
-    """Return what this stage reads."""
+    """Return the settings of this stage."""
     return ReduceReads(settings.n_components, settings.reduce.memory_mib)
 
 
 def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> Projections:
-    """Return every channel's projections.
+    """Return the projections of each channel's images onto its principal components.
 
     Raises
     ------
     InputError
-        If there are more components than images or pixels, or one channel does not fit into the memory.
+        If there are fewer images or pixels than components, or one channel does not fit into the memory.
     """
     return Projections(*reduce_channels(activations.maps, reads.n_components, progress, memory_mib=reads.memory_mib))
 

@@ -1,4 +1,4 @@
-"""score: compute every channel's score by the ranker that `score` selects, and the evidence for it."""
+"""score: compute each channel's score with the ranker that `score` selects, and the evidence for the scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
 from pipeline.errors import InputError
 from pipeline.networks.examined import NetworkRequest
+from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.rankers import RANKERS, RankerInputs
 from pipeline.settings import AceSettings, ScoreSettings, Settings
@@ -16,26 +17,26 @@ from pipeline.stages.stage import Stage
 
 @dataclass(frozen=True)
 class ScoreReads:
-    """What the stage reads: the ranker and the network. ACE computes both statistics, so `statistic` is not read."""
+    """Settings of the stage: the ranker and the network. ACE computes both statistics, so `statistic` is not read."""
 
     score: ScoreSettings
     network: NetworkRequest
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result, in plain JSON types.
+        """Return what determines the result, in plain JSON types.
 
-        The keys of the artifacts upstream contain the network, the layer and the target; the number of threads does not
-        change the result.
+        The upstream keys contain the network, the layer and the target. The number of threads does not change the
+        result.
         """
-        decisive = asdict(self.score)
+        determining = asdict(self.score)
         if isinstance(self.score, AceSettings):
-            del decisive["n_jobs"], decisive["statistic"]
-            decisive["spans"] = list(self.score.spans)
-        return {**decisive, "seed": self.network.seed}
+            del determining["n_jobs"], determining["statistic"]
+            determining["spans"] = list(self.score.spans)
+        return {**determining, "seed": self.network.seed}
 
 
 def select(settings: Settings) -> ScoreReads:
-    """Return what this stage reads; the settings must be resolved."""
+    """Return the settings of this stage; `settings` must be resolved."""
     return ScoreReads(settings.score, NetworkRequest.of(settings))
 
 
@@ -47,19 +48,19 @@ def run(
     projections: Projections,
     progress: Progress,
 ) -> ChannelScores:
-    """Return every channel's scores, transforms and evidence.
+    """Return each channel's scores, and the evidence for them.
 
     Raises
     ------
     InputError
-        If every channel is dead: there is nothing to rank.
+        If every channel is dead.
     NetworkError
-        If the ranker needs something that the network does not have, see `pipeline.rankers.table`.
+        If the ranker cannot be applied to the network or the layer; see `pipeline.rankers.table`.
     """
     if projections.dead.all():
         raise InputError(
-            f"at least one channel must vary over the images; got {len(projections.dead)} dead ones. "
-            "Choose another layer."
+            f"layer must have a channel that varies over the images; got {len(projections.dead)} dead channels "
+            f"(layer '{reads.network.layer}'). Choose another layer."
         )
     request = reads.network
     return RANKERS[reads.score.kind].score(
@@ -72,6 +73,7 @@ def run(
             images=request.inputs(images),
             batch_size=request.model.batch_size,
             progress=progress,
+            copies=Groups.by_label(images.first_copies) if images.n_copies else None,
         )
     )
 

@@ -1,4 +1,4 @@
-"""What a stage is: declared once, as a `Stage` at the end of its module."""
+"""The definition of a stage: each module of `pipeline.stages` declares its stage once, as a `Stage`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from pipeline.settings import Settings
 
 
 class Reads(Protocol):
-    """What a stage reads of the settings."""
+    """The settings that a stage reads."""
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the stage's result beside the artifacts that it builds on, in plain JSON types."""
+        """Return what determines the stage's result, apart from the upstream artifacts, in plain JSON types."""
         ...
 
 
 ReadsT = TypeVar("ReadsT", bound=Reads)
 ArtifactT = TypeVar("ArtifactT", bound=Artifact)
+
+# Arguments of `Stage.run` that are not artifacts.
 PROVIDED = {"workspace": Workspace, "progress": Progress}
 
 
@@ -32,28 +34,29 @@ class Stage(Generic[ReadsT, ArtifactT]):
     Attributes
     ----------
     name : str
-        A verb, which is also the name of the stage's module.
+        A verb. It is also the name of the stage's module.
     version : int
-        Raised whenever a change of the code changes the result: it is part of the artifact's key.
+        Part of the artifact's key. It must be raised when a change of the code changes the result.
     counts : str
-        What the stage's progress counts, e.g. ``channels``.
+        Unit in which the stage reports its progress, e.g. ``channels``.
     artifact : type
-        What the stage makes.
+        Class of the artifact that the stage computes.
     select : callable
-        From resolved settings to what the stage reads of them.
+        From resolved settings to the settings that the stage reads.
     run : callable
-        ``run(reads, *, <arguments>)`` computes the artifact and saves nothing. It names as keyword arguments what it
-        needs: artifacts (``images: ImageSet``), ``workspace: Workspace``, room for results that are large or files, and
-        ``progress: Progress``, to be called with the units done and all units.
+        ``run(reads, *, <arguments>)`` computes the artifact and does not save it. Its keyword-only arguments are the
+        artifacts that it needs (``images: ImageSet``), ``workspace: Workspace`` for results that are files or too large
+        for memory, and ``progress: Progress``.
     upstream : mapping of str to type
-        The artifacts that `run` builds on, by the names of its arguments; read from its signature.
+        The artifacts that `run` needs, by the names of its arguments. They are read from its signature.
     provided : frozenset of str
         Which of ``workspace`` and ``progress`` it takes.
 
     Raises
     ------
     TypeError
-        If the signature of `run` asks for something that there is not. This happens when the module is imported.
+        If the signature of `run` does not have this form, or does not agree with `select` and `artifact`. The error is
+        raised when the stage's module is imported.
     """
 
     name: str
@@ -67,39 +70,70 @@ class Stage(Generic[ReadsT, ArtifactT]):
 
     def __post_init__(self) -> None:
         """Bind the arguments of `run` to artifacts."""
-        hints, (_, *arguments) = get_type_hints(self.run), inspect.signature(self.run).parameters.values()
+        arguments = list(inspect.signature(self.run).parameters.values())
+        hints, selected = self._hints(self.run), self._hints(self.select).get("return")
+        if not arguments or arguments[0].kind is not arguments[0].POSITIONAL_OR_KEYWORD:
+            raise TypeError(f"run of the stage {self.name} must have a positional argument for its settings; got none.")
+        reads, *arguments = arguments
+        if hints.get(reads.name) is not selected:
+            raise TypeError(
+                f"the first argument of run of the stage {self.name} must have the type that select returns, "
+                f"{_name(selected)}; got {_name(hints.get(reads.name))}."
+            )
         upstream: dict[str, type[Artifact]] = {}
         for argument in arguments:
-            wanted = hints[argument.name]
-            is_artifact = isinstance(wanted, type) and issubclass(wanted, Artifact) and wanted.name == argument.name
-            if argument.kind is not argument.KEYWORD_ONLY or not (is_artifact or PROVIDED.get(argument.name) == wanted):
+            hint = hints.get(argument.name)
+            artifact = _artifact(argument.name, hint)
+            is_provided = argument.name in PROVIDED and PROVIDED[argument.name] == hint
+            if argument.kind is not argument.KEYWORD_ONLY or not (artifact or is_provided):
                 raise TypeError(
-                    f"every argument of the stage {self.name} after the first must be keyword-only, and an artifact "
-                    f"under its own name, workspace or progress; got {argument}."
+                    f"all other arguments of run of the stage {self.name} must be keyword-only, and be artifacts under "
+                    f"their own names, workspace: Workspace or progress: Progress; got {argument}."
                 )
-            if is_artifact:
-                upstream[argument.name] = wanted
-        if hints["return"] is not self.artifact:
-            raise TypeError(f"the stage {self.name} must return {self.artifact.__name__}; got {hints['return']}.")
+            if artifact:
+                upstream[argument.name] = artifact
+        if hints.get("return") is not self.artifact:
+            raise TypeError(
+                f"run of the stage {self.name} must return {self.artifact.__name__}; got {_name(hints.get('return'))}."
+            )
         object.__setattr__(self, "upstream", upstream)
         object.__setattr__(self, "provided", frozenset(argument.name for argument in arguments) & PROVIDED.keys())
+
+    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Return the types in the annotations of a function."""
+        try:
+            return get_type_hints(function)
+        except NameError as error:  # for example, if a type is imported only if TYPE_CHECKING
+            raise TypeError(
+                f"the annotations of the stage {self.name} must be defined when it is imported; got {error}."
+            ) from error
 
     def compute(
         self, settings: Settings, upstream: Mapping[str, Artifact], workspace: Workspace, progress: Progress
     ) -> ArtifactT:
-        """Return the artifact.
+        """Return the artifact. It is not saved.
 
         Parameters
         ----------
         settings : Settings
-            Resolved.
+            The settings of the run, resolved.
         upstream : mapping of str to Artifact
-            The artifacts that the stage builds on, by name.
+            The artifacts in `Stage.upstream`, by name.
         workspace : Workspace
-            Where large results and files are put.
+            Storage of files and large results.
         progress : callable
-            Called with the units done and all units.
+            Called with the number of units done and the number of all units.
         """
         provided = {"workspace": workspace, "progress": progress}
         given = {**upstream, **{name: provided[name] for name in self.provided}}
         return self.run(self.select(settings), **given)
+
+
+def _artifact(name: str, hint: Any) -> type[Artifact] | None:
+    """Return the class of artifacts that an argument of this name and type takes, or None if it takes no artifact."""
+    is_artifact = isinstance(hint, type) and issubclass(hint, Artifact) and getattr(hint, "name", None) == name
+    return hint if is_artifact else None
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)

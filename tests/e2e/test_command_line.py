@@ -1,4 +1,4 @@
-"""The commands of the README, as a stranger types them."""
+"""The commands of the README, run in this process."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_ui(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(cli: Cli, tmp_path: Path) -> None:
     run_dir = tmp_path / "here"
     code, out, err = cli(*SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}")
     assert (code, err) == (0, [])
@@ -92,7 +92,7 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: Path) -> None:
+def test_a_sweep_is_summarised_even_if_a_job_fails(cli: Cli, tmp_path: Path) -> None:
     code, out, err = cli(*SMALL, "tracking.enabled=true", "layer=conv1,conv9,conv2", "--multirun")
     assert code == 1
     assert len(err) == 1
@@ -120,13 +120,13 @@ def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: 
     assert (summed_up.data.metrics["n_jobs"], summed_up.data.metrics["n_failed"]) == (3, 1)
     names = {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
     assert {"summary.csv", "summary.json", "rankings.csv", "rankings.json", "curves.png"} <= names
-    assert "agreement.png" not in names  # no layer was ranked twice
+    assert "agreement.png" not in names  # because no layer was ranked twice
     jobs = [run for run in runs if run.data.tags.get("sweep") == sweep.name]
     assert sorted(run.info.status for run in jobs) == ["FAILED", "FINISHED", "FINISHED"]
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path: Path) -> None:
+def test_a_ranking_is_lost_when_the_weights_of_its_layer_are_randomised(cli: Cli, tmp_path: Path) -> None:
     small = [override for override in SMALL if not override.startswith(("layer", "n_images", "visualize.maximize"))]
     code, out, err = cli(
         "--multirun", "experiment=randomized_weights", *small, "layer=conv3", "n_images=60", "score.permutations=0",
@@ -142,8 +142,8 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     table = pd.read_csv(sweep / "summary.csv")
     assert table.question.tolist() == [f"model.randomized={n}" for n in range(5)]
     assert table.with_first[0] == pytest.approx(1)
-    # The last convolution is drawn anew from the second job on; of 64 channels that have nothing to do with the first
-    # job's, one ranking in a thousand agrees by more than .42.
+    # The last convolution is randomised from the third job on. Of unrelated rankings of 64 channels, one in a thousand
+    # has a Spearman correlation above .42.
     assert table.with_first[2:].abs().max() < 0.42
     assert table[["reliability", "faithfulness", "score_seconds"]].notna().all(axis=None)
     records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
@@ -156,9 +156,7 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
 
-def test_rankers_are_compared_in_one_table_of_agreement_with_faithfulness_stability_and_time(
-    cli: Cli, tmp_path: Path
-) -> None:
+def test_rankers_are_compared_by_faithfulness_reliability_and_time_in_one_table(cli: Cli, tmp_path: Path) -> None:
     small = [override for override in SMALL if not override.startswith(("score.", "visualize.maximize"))]
     code, out, err = cli("--multirun", "experiment=compare_rankers", *small, "layer=conv2", "score.bootstrap=4")
     assert (code, err) == (0, [])
@@ -176,14 +174,14 @@ def test_rankers_are_compared_in_one_table_of_agreement_with_faithfulness_stabil
 
 
 @pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])
-def test_uncommitted_changes_are_said(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
+def test_uncommitted_changes_are_noted(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
     monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
     _, out, _ = cli(*SMALL)
     note = "Note: the code has uncommitted changes, so the commit logged does not tell all of it."
     assert out.count(note) == n_notes
 
 
-def test_a_job_that_was_killed_is_missed_in_the_summary(tmp_path: Path) -> None:
+def test_the_summary_reports_a_job_that_was_killed(tmp_path: Path) -> None:
     for number, record in enumerate([Record("failed", "out of memory.", ["layer=conv1", "seed=1"]), None]):
         (tmp_path / str(number)).mkdir()
         if record is not None:
@@ -234,11 +232,11 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         ),
         (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, run a sweep: --mult"),
         (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
-        (["model.checkpoint=none.pth"], "error: model.checkpoint must be a file; got none.pth (there is none)."),
+        (["model.checkpoint=none.pth"], "error: model.checkpoint must be an existing file; got none.pth. Give"),
         (["data=folder", "data.root=nowhere"], "error: data.root must be an existing folder; got nowhere. "),
     ],
 )
-def test_every_refusal_is_one_line_and_leaves_nothing(
+def test_every_refusal_is_one_line_and_leaves_no_files(
     cli: Cli, tmp_path: Path, arguments: list[str], start: str
 ) -> None:
     code, _, err = cli(*SMALL, *arguments)
@@ -249,7 +247,7 @@ def test_every_refusal_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.rglob("ranking*"))
 
 
-def test_several_faults_are_a_line_each(cli: Cli) -> None:
+def test_each_of_several_faults_is_one_line(cli: Cli) -> None:
     code, out, err = cli("n_imgs=3", "n_components=0", "score.statistic=best")
     assert (code, out) == (1, [])
     assert err == [
@@ -259,7 +257,7 @@ def test_several_faults_are_a_line_each(cli: Cli) -> None:
     ]
 
 
-def test_a_list_of_addresses_says_how_many_failed_and_where_to_read_why(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_with_failed_addresses_prints_their_number_and_the_path_of_the_report(cli: Cli, tmp_path: Path) -> None:
     run_dir = tmp_path / "here"
     with serving(misbehave) as server:
         listed = [f"{server.url}/{'page' if index % 4 == 2 else 'good'}/{index}.jpg" for index in range(30)]
@@ -271,13 +269,13 @@ def test_a_list_of_addresses_says_how_many_failed_and_where_to_read_why(cli: Cli
     assert f"Images   {run_dir / 'download_report.csv'} (every address)" in out
     report = pd.read_csv(run_dir / "download_report.csv")
     assert report.reason.dropna().tolist() == ["not an image (a web page)"] * 6
-    # The server is gone: the second run asks nobody.
+    # The server has stopped, so the second run succeeds only if it sends no requests.
     code, out, err = cli(*SMALL, *asked)
     assert (code, err) == (0, [])
     assert [line.endswith("from the store") for line in out[1:9]] == [True] * 8
 
 
-def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
+def test_both_spellings_of_a_layer_are_accepted(cli: Cli) -> None:
     for layer in ("layer4[1].conv9", "layer4.1.conv9"):
         resnet = ("model=resnet18", "model.weights=random", "target_class=8", f"layer={layer}")
         code, _, err = cli(*SMALL, *resnet, "class_name=8")
@@ -292,7 +290,7 @@ def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     assert out[0].split() == ["layer", "type", "channels", "map", "output"]
     assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split()[:6] for line in out]
     assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split()[:6] for line in out]
-    # A question's other settings, of whatever source, do not stand in the way.
+    # Overrides of the data and the target are ignored, even if they are not possible.
     asked = ("data=folder", "data.root=nowhere", "class_name=cat", "n_images=300", "target=regression")
     assert cli(*asked, main=layers.main)[:2] == cli(main=layers.main)[:2]
     code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
@@ -300,7 +298,7 @@ def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")
 
 
-def test_a_flags_value_is_no_override(cli: Cli) -> None:
+def test_the_value_of_a_flag_is_not_taken_for_an_override(cli: Cli) -> None:
     code, out, err = cli("--cfg", "job", "layer=conv2", "--package", "data")
     assert (code, err) == (0, [])
     assert out[:3] == ["# @package data", "source: digits", "select: first"]
@@ -309,7 +307,7 @@ def test_a_flags_value_is_no_override(cli: Cli) -> None:
     assert err[0].startswith("error: every argument must have the form setting=value; got nonsense (")
 
 
-def test_help_shows_the_keys_the_groups_and_examples() -> None:
+def test_the_help_shows_the_main_settings_the_groups_and_examples() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
     )

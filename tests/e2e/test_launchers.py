@@ -1,4 +1,4 @@
-"""One sweep by every launcher, on real clusters of one machine: the rankings are the same bytes."""
+"""The same sweep with every launcher, on real clusters of one machine: the rankings are equal to the byte."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def need(is_there: bool, what: str) -> None:
 
 @pytest.fixture(scope="module")
 def by_basic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The rankings as the basic launcher makes them, one job after the other."""
+    """The rankings with the basic launcher, which runs one job after the other."""
     rankings = sweep(tmp_path_factory.mktemp("basic"))
     assert len(set(rankings.values())) == len(LAYERS)
     return rankings
@@ -74,6 +74,6 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 def test_ray(tmp_path: Path, by_basic: dict[str, bytes], ray: dict[str, str]) -> None:
-    # Started elsewhere and before: its workers know neither our folder nor our environment.
+    # The cluster was started before and elsewhere, so its workers have another working folder and environment.
     address = "hydra.launcher.ray.init.address=auto"
     assert sweep(tmp_path, "hydra/launcher=ray", address, environment=ray) == by_basic

@@ -1,4 +1,4 @@
-"""Two ways to ablate channels: behind a cut, and by a hook in whole passes."""
+"""Both ways to ablate channels: in a cut network, and by a hook in passes through the whole network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.networks import ablation
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.digits import digits_cnn
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.maps import Channels, as_maps
+from pipeline.networks.maps import ChannelAxis, as_maps
 from pipeline.networks.targets import Score
 
 N_IMAGES = 5
 
 
 class Token(nn.Module):
-    """Attention over tokens: a tuple for an output, channels last."""
+    """Attention over tokens, which returns a tuple and has its channels on the last axis."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Token(nn.Module):
 
 
 class Overwriting(nn.Module):
-    """Shortcuts that are added to in place, before and behind the layer, and an in-place ReLU right behind it."""
+    """Shortcuts that are changed in place, before and behind the layer, and an in-place ReLU after the layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Overwriting(nn.Module):
 
 
 class Deciding(nn.Module):
-    """What it does depends on the values: not to be traced."""
+    """A network whose computation depends on values, so that it cannot be traced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Deciding(nn.Module):
 
 
 class Counting(nn.Module):
-    """Hands the number of images around the layer: traced, and yet wrong for many sets at once."""
+    """A network that uses the number of images: it can be traced, but the trace is wrong for several sets at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,37 +81,39 @@ def resnet18() -> nn.Module:
     return build(weights=None)
 
 
-CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...], Channels, bool]] = {
+CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...], ChannelAxis, bool]] = {
     "digits": (digits_cnn, "conv2", (1, 8, 8), "first", True),
     "a linear layer": (digits_cnn, "classifier", (1, 8, 8), "first", True),
-    "around a shortcut": (resnet20, "layer2.1.conv1", (3, 32, 32), "first", True),
-    "a block": (resnet20, "layer3.1", (3, 32, 32), "first", True),
-    "torchvision": (resnet18, "layer4.1.conv1", (3, 32, 32), "first", True),
-    "an activation": (resnet18, "layer2.0.bn2", (3, 32, 32), "first", True),
-    "a tuple": (Token, "attention", (8, 4, 4), "last", True),
-    "in place": (Overwriting, "conv", (3, 8, 8), "first", True),
-    "not to be traced": (Deciding, "conv", (3, 8, 8), "first", False),
-    "traced wrongly": (Counting, "conv", (3, 8, 8), "first", False),
+    "a layer inside a residual block": (resnet20, "layer2.1.conv1", (3, 32, 32), "first", True),
+    "a residual block": (resnet20, "layer3.1", (3, 32, 32), "first", True),
+    "a network of torchvision": (resnet18, "layer4.1.conv1", (3, 32, 32), "first", True),
+    "a batch normalisation": (resnet18, "layer2.0.bn2", (3, 32, 32), "first", True),
+    "a layer that returns a tuple": (Token, "attention", (8, 4, 4), "last", True),
+    "operations in place": (Overwriting, "conv", (3, 8, 8), "first", True),
+    "a network that cannot be traced": (Deciding, "conv", (3, 8, 8), "first", False),
+    "a network with a wrong trace": (Counting, "conv", (3, 8, 8), "first", False),
 }
 
 
-def prepared(name: str) -> tuple[nn.Module, str, torch.Tensor, Channels, bool]:
+def prepared(name: str) -> tuple[nn.Module, str, torch.Tensor, ChannelAxis, bool]:
     build, layer, shape, channels, is_cut = CASES[name]
     torch.manual_seed(0)
     network = build().eval().requires_grad_(False)
-    for module in network.modules():  # random networks start with all variances 1, all means 0
+    for module in network.modules():  # initially, all running variances are 1 and all running means 0
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return network, layer, torch.rand(N_IMAGES, *shape), channels, is_cut
 
 
-def examined(network: nn.Module, layer: str, channels: Channels, inputs: torch.Tensor, score: Score) -> ExaminedNetwork:
+def examined(
+    network: nn.Module, layer: str, channels: ChannelAxis, inputs: torch.Tensor, score: Score
+) -> ExaminedNetwork:
     return ExaminedNetwork.of_module(network, layer, score, inputs, channels)
 
 
 def by_hand(network: nn.Module, layer: str, inputs: torch.Tensor, change: Callable[[torch.Tensor], None]) -> Any:
-    """One whole pass, the layer's output changed in place."""
+    """Return the scores of one pass through the whole network, in which `change` alters the layer's output."""
 
     def edit(_module: nn.Module, _inputs: object, output: Any) -> Any:
         tensor = (output[0] if isinstance(output, tuple) else output).clone()
@@ -126,21 +128,23 @@ def by_hand(network: nn.Module, layer: str, inputs: torch.Tensor, change: Callab
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_both_ways_give_what_one_whole_pass_per_channel_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ways_give_the_scores_of_one_whole_pass_for_each_set_of_channels(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network, layer, inputs, channels, is_cut = prepared(name)
     score = lambda outputs: outputs[:, 1].double()  # noqa: E731
     ours = Ablation(examined(network, layer, channels, inputs, score), inputs)
     assert (ours.cut is not None) == is_cut
-    seen: list[torch.Tensor] = []
-    by_hand(network, layer, inputs, lambda output: seen.append(output.clone()))
-    maps = as_maps(seen[0], channels)
+    recorded: list[torch.Tensor] = []
+    by_hand(network, layer, inputs, lambda output: recorded.append(output.clone()))
+    maps = as_maps(recorded[0], channels)
     n_channels = maps.shape[1]
     ablated = torch.eye(n_channels, dtype=torch.bool)[:5]
-    ablated[0, -1] = True  # two at once
+    ablated[0, -1] = True  # two channels in one set
     for fills in (torch.zeros(1, n_channels, 1, 1), torch.rand(1, n_channels, 1, 1), maps.roll(1, dims=0)):
-        told: list[int] = []
-        found = ours.at(inputs).scores(ablated, fills, told.append)
-        assert sum(told) == len(ablated)
+        finished: list[int] = []
+        found = ours.at(inputs).scores(ablated, fills, finished.append)
+        assert sum(finished) == len(ablated)
         monkeypatch.setattr(ablation, "VALUES_AT_ONCE", 3 * maps.numel())  # in several passes
         again = ours.at(inputs).scores(ablated, fills)
         with monkeypatch.context() as patch:
@@ -161,12 +165,12 @@ def test_both_ways_give_what_one_whole_pass_per_channel_gives(name: str, monkeyp
             torch.testing.assert_close(found[place], expected, rtol=0, atol=tolerance)
 
 
-def test_ablating_nothing_changes_nothing_and_the_network_stays_as_it_was() -> None:
-    network, layer, inputs, channels, _ = prepared("in place")
+def test_ablating_no_channel_gives_the_original_scores_and_does_not_change_the_network() -> None:
+    network, layer, inputs, channels, _ = prepared("operations in place")
     with torch.inference_mode():
         before = network(inputs)
     ours = Ablation(examined(network, layer, channels, inputs, lambda outputs: outputs[:, 0]), inputs)
-    for _ in range(2):  # in-place work behind the layer reaches nothing that is kept
+    for _ in range(2):  # operations in place behind the layer do not change the values that are kept
         found = ours.at(inputs).scores(torch.zeros((3, 6), dtype=torch.bool), torch.zeros(1, 6, 1, 1))
         torch.testing.assert_close(found, before[:, 0].double().expand(3, -1), rtol=0, atol=1e-6)
     assert not network.get_submodule(layer)._forward_hooks

@@ -13,7 +13,7 @@ def n_hooks(network: nn.Module) -> int:
     return sum(len(module._forward_hooks) for module in network.modules())
 
 
-def test_an_in_place_relu_cannot_overwrite_what_was_captured() -> None:
+def test_an_in_place_relu_does_not_overwrite_the_captured_output() -> None:
     torch.manual_seed(0)
     network = vgg11(weights=None).eval()
     assert network.features[1].inplace
@@ -27,7 +27,7 @@ def test_an_in_place_relu_cannot_overwrite_what_was_captured() -> None:
     assert output.min() < 0
 
 
-def test_no_hook_outlives_the_context_even_when_the_pass_fails() -> None:
+def test_the_hook_is_removed_if_the_forward_pass_fails() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     with pytest.raises(RuntimeError), capture(network, "0"):
         assert n_hooks(network) == 1
@@ -35,19 +35,34 @@ def test_no_hook_outlives_the_context_even_when_the_pass_fails() -> None:
     assert n_hooks(network) == 0
 
 
-def test_the_capture_is_a_copy_that_needs_no_gradient() -> None:
+def test_the_captured_output_requires_a_gradient_only_on_request() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
-    with capture(network, "0") as captured:
-        network(torch.ones(1, 1, 8, 8))
-    assert not captured.take().requires_grad
+    for keep_graph in (False, True):
+        with capture(network, "0", keep_graph=keep_graph) as captured:
+            network(torch.ones(1, 1, 8, 8))
+        assert captured.take().requires_grad == keep_graph
 
 
-def test_a_layer_that_runs_twice_or_never_is_refused() -> None:
+def test_a_layer_that_runs_twice_or_never_is_rejected() -> None:
     relu = nn.ReLU()
     network = nn.Sequential(relu, nn.Conv2d(1, 2, 3), relu)
     with capture(network, "0") as captured:
         network(torch.ones(1, 1, 8, 8))
-        with pytest.raises(NetworkError, match=r"^layer must run once in a forward pass; got 2 runs \(layer '0'\)"):
-            captured.take()
-        with pytest.raises(NetworkError, match=r"got 0 runs"):
-            captured.take()
+        for n_runs in (2, 0):  # the second time, no forward pass has been made since
+            with pytest.raises(NetworkError) as caught:
+                captured.take()
+            assert str(caught.value) == (
+                f"layer must run once in a forward pass; got {n_runs} runs (layer '0'). "
+                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+            )
+
+
+def test_a_layer_that_returns_several_tensors_is_rejected() -> None:
+    network = nn.Sequential(nn.LSTM(3, 2))
+    with pytest.raises(NetworkError) as caught, capture(network, "0"):
+        network(torch.zeros(4, 3))
+    assert str(caught.value) == (
+        "layer must return one tensor; got tuple (layer '0'). "
+        "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+    )
+    assert n_hooks(network) == 0

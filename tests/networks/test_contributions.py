@@ -1,4 +1,4 @@
-"""What a channel adds to the class score, against what is known of it: sums, gradients by hand, ablation."""
+"""The contributions of channels, compared with independent computations: sums, gradients, and ablation by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ KINDS = ("gradient_x_activation", "conductance", "integrated_gradients", "deepli
 
 
 class Chain(nn.Module):
-    """All passes through `conv`; activations as modules, or as a function, a method and one module twice."""
+    """A network whose values all pass through `conv`.
+
+    Its activation functions are separate modules, or a function, a method and one module that runs twice.
+    """
 
     def __init__(self, as_modules: bool) -> None:
         super().__init__()
@@ -79,19 +82,21 @@ def conv(channels: int = 5) -> LayerInfo:
 
 @pytest.mark.parametrize("kind", ["conductance", "integrated_gradients", "deeplift"])
 @pytest.mark.parametrize("as_modules", [True, False])
-def test_the_channels_of_a_layer_that_all_passes_through_add_up_to_the_score(kind: str, as_modules: bool) -> None:
+def test_contributions_add_up_to_the_change_of_the_score_if_all_values_pass_through_the_layer(
+    kind: str, as_modules: bool
+) -> None:
     network, inputs = seeded(Chain(as_modules)), images()
     total = score(network(inputs)) - score(network(torch.zeros_like(inputs)))
     torch.testing.assert_close(found(kind, network, conv(), inputs).sum(dim=1), total, rtol=0.02, atol=2e-3)
 
 
-def test_deeplift_is_the_same_however_the_activations_are_written() -> None:
+def test_deeplift_does_not_depend_on_how_activation_functions_are_written() -> None:
     one, other = seeded(Chain(True)), seeded(Chain(False))
     torch.testing.assert_close(one(images()), other(images()))
     torch.testing.assert_close(found("deeplift", one, conv(), images()), found("deeplift", other, conv(), images()))
 
 
-def test_gradient_times_activation_is_what_autograd_says() -> None:
+def test_gradient_times_activation_equals_the_product_computed_by_autograd() -> None:
     network, inputs = seeded(Chain(False)), images()
     maps = network.conv(functional.relu(network.stem(inputs))).requires_grad_()
     behind = network.act1(network.third(network.pool(network.act1(maps))).relu())
@@ -100,7 +105,7 @@ def test_gradient_times_activation_is_what_autograd_says() -> None:
     torch.testing.assert_close(found("gradient_x_activation", network, conv(), inputs), by_hand)
 
 
-def test_ablation_is_the_score_less_that_without_the_channel() -> None:
+def test_ablation_is_the_difference_from_the_score_without_the_weights_of_the_channel() -> None:
     network, inputs = seeded(Chain(False)), images()
     by_kind = found("ablation", network, conv(), inputs)
     for channel in range(5):
@@ -112,7 +117,7 @@ def test_ablation_is_the_score_less_that_without_the_channel() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_image_has_the_same_contributions_alone_and_the_network_stays_as_it_was(kind: str) -> None:
+def test_contributions_do_not_depend_on_the_batch_and_do_not_change_the_network(kind: str) -> None:
     network, inputs = seeded(resnet20(4)), images(3)
     layer = LayerInfo("layer2.1.conv1", "Conv2d", (32, 4, 4), 1, "first")
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -127,36 +132,37 @@ def test_an_image_has_the_same_contributions_alone_and_the_network_stays_as_it_w
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_channels_on_the_last_axis_are_understood(kind: str) -> None:
+def test_channels_can_be_on_the_last_axis(kind: str) -> None:
     network = seeded(nn.Sequential(nn.Flatten(), nn.Linear(243, 6), nn.ReLU(), nn.Linear(6, 4)))
     layer = LayerInfo("1", "Linear", (6,), 1, "last")
     assert found(kind, network, layer, images(), n_steps=8).shape == (N_IMAGES, 6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_layer_that_puts_its_tensor_into_a_tuple_is_understood(kind: str) -> None:
+def test_the_layer_can_return_its_tensor_in_a_tuple(kind: str) -> None:
     network = seeded(Token())
     layer = LayerInfo("attention", "MultiheadAttention", (25, 8), 1, "last")
     tokens = torch.randn(N_IMAGES, 8, 5, 5, generator=torch.Generator().manual_seed(2))
     by_kind = found(kind, network, layer, tokens)
-    # What lies behind is linear: what a channel adds is its activation times its weight, less that of the zero input.
-    seen = [network.attention(*[each.flatten(2).transpose(1, 2)] * 3, need_weights=False)[0].mean(dim=1)
+    # The layers behind are linear: the contribution of a channel is its activation times its weight, minus the same for
+    # the zero input if the method compares with a baseline.
+    means = [network.attention(*[each.flatten(2).transpose(1, 2)] * 3, need_weights=False)[0].mean(dim=1)
             for each in (tokens, torch.zeros_like(tokens))]  # fmt: skip
     is_difference = kind in ("conductance", "integrated_gradients", "deeplift")
-    by_hand = (seen[0] - seen[1] if is_difference else seen[0]) * network.head.weight[2]
+    by_hand = (means[0] - means[1] if is_difference else means[0]) * network.head.weight[2]
     torch.testing.assert_close(by_kind, by_hand.double(), rtol=0.02, atol=2e-3)
 
 
-def test_deeplift_of_what_cannot_be_traced_is_refused() -> None:
+def test_deeplift_rejects_a_network_that_cannot_be_traced() -> None:
     with pytest.raises(
         NetworkError,
-        match=r"^score=deeplift must have a network that torch\.fx can trace; got one that it cannot\. "
-        r"Take another: score=conductance asks nothing of the network\.$",
+        match=r"^the network must be traceable by torch\.fx for score=deeplift; got one that is not\. "
+        r"Choose another ranker, for example score=conductance\.$",
     ):
         found("deeplift", seeded(Deciding()), conv(6), images())
 
 
-def test_every_use_of_an_activation_gets_a_module_and_the_rest_is_shared() -> None:
+def test_each_use_of_an_activation_function_gets_a_module_and_all_others_are_shared() -> None:
     network = seeded(Chain(False))
     separate = with_separate_activations(network, "conv")
     assert separate is not None
@@ -175,16 +181,18 @@ def test_every_use_of_an_activation_gets_a_module_and_the_rest_is_shared() -> No
         (nn.BatchNorm2d(4), 4, lambda module: module.weight[3].abs()),
     ],
 )  # fmt: skip
-def test_weight_norms_are_those_of_each_channels_own_weights(module: nn.Module, n_channels: int, by_hand) -> None:
+def test_weight_norms_are_computed_from_the_weights_of_each_channel(
+    module: nn.Module, n_channels: int, by_hand
+) -> None:
     norms = contributions.weight_norms(examined(nn.Sequential(module), LayerInfo("0", "", (n_channels,), 1, "first")))
     assert norms.shape == (n_channels,)
     assert norms[-1] == pytest.approx(float(by_hand(module).detach()))
 
 
-def test_a_layer_without_weights_of_its_own_is_refused() -> None:
+def test_weight_norms_reject_a_layer_without_weights() -> None:
     with pytest.raises(
         NetworkError,
-        match=r"^layer must have weights for each of its 4 channels with score=weight_norm; got a ReLU\. "
+        match=r"^layer must have weights for each of its 4 channels for score=weight_norm; got a layer of type ReLU\. "
         r"Choose a convolution or a linear layer\.$",
     ):
         contributions.weight_norms(examined(nn.Sequential(nn.ReLU()), LayerInfo("0", "ReLU", (4,), 1, "first")))

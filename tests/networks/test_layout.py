@@ -20,7 +20,7 @@ def own(factory: str) -> ModelSettings:
 
 
 class Awkward(nn.Module):
-    """Everything that a layer can put out besides maps."""
+    """A network whose layers return everything that cannot be ranked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,14 +45,14 @@ class Pair(nn.Module):
 
 
 class Windows(nn.Module):
-    """Four rows an image, as attention within windows has them."""
+    """A layer that returns four rows per image, as attention within windows does."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return torch.cat([maps[:, :, :3, :3]] * 4)
 
 
 class NeedsValues(Awkward):
-    """Looks at a value on its way, which torch's meta device has none of."""
+    """A network that reads a value, which is impossible on torch's meta device."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(images if images.sum().item() >= 0 else -images)
@@ -63,7 +63,7 @@ class TwoOutputs(nn.Module):
         return images, images
 
 
-def test_both_spellings_are_one_layer() -> None:
+def test_both_spellings_refer_to_the_same_layer() -> None:
     assert canonical_name("layer4[1].conv2") == canonical_name("layer4.1.conv2") == "layer4.1.conv2"
     assert canonical_name("features[28]") == "features.28"
 
@@ -87,12 +87,14 @@ def test_the_digits_network_has_three_convolutions() -> None:
         ("densenet161", "features.conv0", (96, 112, 112)),
     ],
 )
-def test_shapes_are_read_from_the_originals_networks(name: str, layer: str, shape: tuple[int, ...]) -> None:
+def test_shapes_are_found_for_the_networks_of_the_original_scripts(
+    name: str, layer: str, shape: tuple[int, ...]
+) -> None:
     found = layout_of(model(f"model={name}"))
     assert (found.find(layer).shape, found.n_outputs) == (shape, 1000)
 
 
-def test_an_unknown_layer_lists_the_nearest() -> None:
+def test_the_message_about_an_unknown_layer_lists_the_nearest_names() -> None:
     with pytest.raises(NetworkError) as caught:
         layout_of(model()).find("conv4")
     assert str(caught.value) == (
@@ -102,30 +104,31 @@ def test_an_unknown_layer_lists_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "what"),
+    ("layer", "rejection"),
     [
-        ("relu", "got 2 runs in one pass (layer 'relu', ReLU)"),
-        ("pair", "got something other than one tensor with a row an image (layer 'pair', Pair)"),
-        ("windows", "got something other than one tensor with a row an image (layer 'windows', Windows)"),
+        ("relu", "got 2 calls in one forward pass (layer 'relu', ReLU)"),
+        ("pair", "got an output that is not one tensor with one row per image (layer 'pair', Pair)"),
+        ("windows", "got an output that is not one tensor with one row per image (layer 'windows', Windows)"),
         ("volume", "got shape (n, 1, 4, 3, 3) (layer 'volume', Unflatten)"),
     ],
 )
-def test_a_layer_without_maps_is_refused(layer: str, what: str) -> None:
+def test_a_layer_without_maps_is_rejected(layer: str, rejection: str) -> None:
     with pytest.raises(NetworkError) as caught:
         layout_of(own("Awkward")).find(layer)
     assert str(caught.value) == (
-        "layer must put out (n, channels, height, width), (n, tokens, channels) or (n, features), once a pass; "
-        f"{what}. `python -m pipeline.layers` lists others."
+        "layer must return (n, channels, height, width), (n, tokens, channels) or (n, features), in one call per "
+        f"forward pass; {rejection}. `python -m pipeline.layers` lists the layers that can be ranked."
     )
 
 
-def test_a_network_that_needs_values_is_run_on_the_cpu() -> None:
+def test_a_network_that_needs_values_runs_on_the_cpu() -> None:
     assert layout_of(own("NeedsValues")).find("conv").shape == (4, 6, 6)
 
 
-def test_a_network_without_class_scores_is_refused() -> None:
-    with pytest.raises(
-        NetworkError,
-        match=r"^the network must put out one row of scores per image, .+; got tuple",
-    ):
+def test_a_network_that_does_not_return_one_row_of_scores_per_image_is_rejected() -> None:
+    with pytest.raises(NetworkError) as caught:
         layout_of(own("TwoOutputs"))
+    assert str(caught.value) == (
+        "the network must return one row of scores per image, (n, n_outputs) or (n,); got tuple (2 images). "
+        "Wrap it in a module that returns the scores."
+    )

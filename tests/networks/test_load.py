@@ -25,16 +25,16 @@ def state() -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in digits_cnn().state_dict().items()}
 
 
-def test_the_shipped_weights_are_right_on_held_out_scans() -> None:
+def test_the_shipped_weights_classify_held_out_scans_correctly() -> None:
     assert accuracy(load(model(), seed=0)) >= 0.97
 
 
-def test_the_shipped_weights_are_small() -> None:
+def test_the_file_of_the_shipped_weights_is_small() -> None:
     assert shipped_weights("digits_cnn").stat().st_size < 500_000
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pth", "nested", "parallel"])
-def test_every_form_of_checkpoint_gives_the_same_network(
+def test_all_formats_of_checkpoints_give_the_same_network(
     form: str, state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     path = tmp_path / ("weights.safetensors" if form == "safetensors" else "weights.pth")
@@ -50,7 +50,7 @@ def test_every_form_of_checkpoint_gives_the_same_network(
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
-def test_random_weights_are_seeded_and_leave_the_global_generator_alone() -> None:
+def test_random_weights_are_seeded_without_changing_the_global_generator() -> None:
     settings = model("model.weights=random")
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -66,15 +66,22 @@ class Payload:
         return print, ("code from a checkpoint ran",)
 
 
-def test_code_in_a_checkpoint_is_refused_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_contains_code_is_rejected_and_the_code_does_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save({"state_dict": {"weight": Payload()}}, tmp_path / "evil.pth")
-    with pytest.raises(NetworkError, match=r"^model\.checkpoint must hold tensors alone; .* convert it once: "):
+    with pytest.raises(NetworkError) as caught:
         read_checkpoint(tmp_path / "evil.pth")
+    assert str(caught.value) == (
+        f"model.checkpoint must contain only tensors; got {tmp_path / 'evil.pth'}, which contains other Python objects "
+        "(which could run code). Convert a trusted file: "
+        "torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW)."
+    )
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
-def test_a_checkpoint_that_cannot_be_read_is_one_line(name: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_read_gives_an_error_of_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\x80\x02 this is no checkpoint")
     with pytest.raises(NetworkError) as caught:
         read_checkpoint(tmp_path / name)
@@ -82,15 +89,17 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line(name: str, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(NetworkError) as caught:
         check_weights(model(f"model.checkpoint={tmp_path / 'none.pth'}"))
     assert str(caught.value) == (
-        f"model.checkpoint must be a file; got {tmp_path / 'none.pth'} (there is none). Give the path of the weights."
+        f"model.checkpoint must be an existing file; got {tmp_path / 'none.pth'}. Give the path of the weights."
     )
 
 
-def test_a_checkpoint_that_does_not_fit_says_which_keys(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_the_message_about_a_checkpoint_that_does_not_fit_lists_the_entries(
+    state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     wrong = {**state, "extra": torch.zeros(1), "conv1.bias": torch.zeros(3)}
     del wrong["conv2.weight"]
     save_file(wrong, tmp_path / "wrong.safetensors")
@@ -98,19 +107,19 @@ def test_a_checkpoint_that_does_not_fit_says_which_keys(state: dict[str, torch.T
         check_weights(model(f"model.checkpoint={tmp_path / 'wrong.safetensors'}"))
     assert str(caught.value) == (
         f"model.checkpoint must fit the network; got {tmp_path / 'wrong.safetensors'} (missing: conv2.weight; "
-        "unexpected: extra; wrong shape: conv1.bias (3,) for (16,)). "
+        "unexpected: extra; wrong shape: conv1.bias (3,) instead of (16,)). "
         "Check model.name, model.factory and model.arguments."
     )
 
 
-def test_unknown_models_weights_and_factories_are_refused() -> None:
+def test_unknown_models_weights_and_factories_are_rejected() -> None:
     with pytest.raises(NetworkError, match=r"^model\.name must be a torchvision .* got 'resnet19'\. Nearest: resnet1"):
         check_weights(model("model=torchvision", "model.name=resnet19"))
     with pytest.raises(NetworkError) as caught:
         check_weights(model("model=vgg16", "model.weights=IMAGENET"))
     assert str(caught.value) == (
         "model.weights must be IMAGENET1K_V1, IMAGENET1K_FEATURES or random; got 'IMAGENET' (model 'vgg16'). "
-        "For a file of your own, set model.checkpoint."
+        "Set model.checkpoint to use a file of your own."
     )
     with pytest.raises(
         NetworkError, match=r"^model\.factory must be importable .* \(No module named 'nowhere'\)\. Run from"
@@ -118,9 +127,7 @@ def test_unknown_models_weights_and_factories_are_refused() -> None:
         load(model("model.factory=nowhere:network"), seed=0)
 
 
-def test_weights_by_their_enum_name_are_read_from_torchs_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_weights_are_read_from_the_cache_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     weights = SqueezeNet1_1_Weights.IMAGENET1K_V1
     folder = tmp_path / "hub" / "checkpoints"
@@ -136,7 +143,7 @@ def test_weights_by_their_enum_name_are_read_from_torchs_folder(
     assert names[281] == "tabby"
 
 
-def test_the_identity_holds_weights_not_paths(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_the_identity_contains_the_weights_and_no_paths(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         save_file(state, tmp_path / name / "w.safetensors")

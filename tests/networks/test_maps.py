@@ -1,4 +1,4 @@
-"""Whatever order a layer's axes have, what is ranked are its channels, one by one against the network's own numbers."""
+"""The maps of layers with any layout of axes, compared channel by channel with the outputs of the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from pipeline.artifacts import Activations
 from pipeline.errors import NetworkError
 from pipeline.networks.load import layout_of, load
-from pipeline.networks.maps import as_maps
+from pipeline.networks.maps import ChannelAxis, as_maps, from_maps
 from pipeline.resolve import resolve
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
@@ -21,7 +21,7 @@ from tests.conftest import Compose
 
 
 class EveryKind(nn.Module):
-    """Convolutions, tokens with attention, channels last, a tuple, linear layers, on 8 x 8 digits."""
+    """Convolutions, channels on the last axis, attention (which returns a tuple), a block, and linear layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class EveryKind(nn.Module):
 
 
 class Block(nn.Module):
-    """A block keeps the order of what it is given; that of the layers in it tells."""
+    """A block that keeps the layout of its input; the layers inside it determine the layout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm(tokens))
 
 
-class Untold(nn.Module):
-    """Nothing that says which axis is which."""
+class Ambiguous(nn.Module):
+    """A network in which no module determines the axis of the channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class OwnConvolution(nn.Module):
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """As torchvision's ConvNeXt has it: a LayerNorm by inheritance, over axis 1 all the same."""
+    """A subclass of LayerNorm that normalises axis 1, as in torchvision's ConvNeXt."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -84,7 +84,7 @@ class LayerNorm2d(nn.LayerNorm):
 class Normed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, 8, 3, padding=1)  # 8 channels of 8 x 8: no size tells the axes apart
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)  # 8 channels of 8 x 8: the sizes do not distinguish the axes
         self.norm = LayerNorm2d(8)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -112,55 +112,55 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("layer", list(EXPECTED))
-def test_every_kind_of_layer_is_ranked_rightly(compose: Compose, tmp_path: Path, layer: str) -> None:
-    asked = settings(compose, layer)
-    result = run_pipeline(asked, tmp_path / "run")
+def test_all_kinds_of_layers_are_ranked_by_their_channels(compose: Compose, tmp_path: Path, layer: str) -> None:
+    configured = settings(compose, layer)
+    result = run_pipeline(configured, tmp_path / "run")
     found: Activations = result.artifacts[Activations]
     n_channels, height, width = EXPECTED[layer]
     assert found.maps.shape == (n_channels, 20, height, width)
     assert sorted(result.ranking.table.channel) == list(range(n_channels))
-    # The same numbers by hand: the network run to the layer in question, and its channels where it has them.
-    network = load(resolve(asked).model, seed=0)
-    seen: dict[str, torch.Tensor] = {}
+    # The same values by hand: the output of the layer, and its channels on the axis that its definition implies.
+    network = load(resolve(configured).model, seed=0)
+    recorded: dict[str, torch.Tensor] = {}
     network.get_submodule(layer).register_forward_hook(
-        lambda _m, _i, output: seen.update(output=output[0] if isinstance(output, tuple) else output)
+        lambda _m, _i, output: recorded.update(output=output[0] if isinstance(output, tuple) else output)
     )
     pixels, digits = scans()
     with torch.inference_mode():
         network(torch.from_numpy(pixels[digits == 3][:20]).unsqueeze(1).float() / 255)
     axis = 1 if layer in ("conv", "signal", "features", "head") else -1
     for channel in range(n_channels):
-        by_hand = seen["output"].select(axis, channel).reshape(20, height, width).numpy()
+        by_hand = recorded["output"].select(axis, channel).reshape(20, height, width).numpy()
         np.testing.assert_allclose(found.maps[channel], by_hand, atol=1e-5)
 
 
-def test_the_list_of_layers_and_the_run_agree(compose: Compose) -> None:
+def test_the_layout_has_the_same_maps_as_the_run(compose: Compose) -> None:
     found = layout_of(settings(compose, "conv").model)
     assert {layer.name: layer.maps for layer in found.rankable() if layer.name in EXPECTED} == EXPECTED
 
 
-def test_a_norm_over_axis_one_is_known_by_its_name_where_sizes_do_not_tell(compose: Compose) -> None:
+def test_a_layer_norm_over_axis_1_is_identified_by_its_name_if_sizes_are_equal(compose: Compose) -> None:
     found = layout_of(settings(compose, "norm", factory="Normed").model)
     assert found.find("norm").channels == "first"
 
 
-def test_an_order_that_nothing_tells_is_asked_for(compose: Compose) -> None:
+def test_a_layer_whose_channel_axis_cannot_be_inferred_needs_the_setting(compose: Compose) -> None:
     with pytest.raises(NetworkError) as caught:
-        layout_of(settings(compose, "own", factory="Untold").model).find("own")
+        layout_of(settings(compose, "own", factory="Ambiguous").model).find("own")
     assert str(caught.value) == (
-        "layer must put out (n, channels, height, width), (n, tokens, channels) or (n, features), once a pass; "
-        "got shape (n, 4, 6, 6) with no telling which axis the channels are (layer 'own', OwnConvolution). "
-        "Set model.channels=first or last."
+        "layer must return (n, channels, height, width), (n, tokens, channels) or (n, features), in one call per "
+        "forward pass; got shape (n, 4, 6, 6), in which the axis of the channels cannot be inferred (layer 'own', "
+        "OwnConvolution). Set model.channels=first or last."
     )
-    told = settings(compose, "own", "model.channels=first", factory="Untold")
-    assert layout_of(told.model).find("own").maps == (4, 6, 6)
+    configured = settings(compose, "own", "model.channels=first", factory="Ambiguous")
+    assert layout_of(configured.model).find("own").maps == (4, 6, 6)
 
 
 @pytest.mark.parametrize(
     ("name", "layer", "maps"),
     [
         ("swin_t", "features.1.0", (96, 56, 56)),
-        ("swin_t", "features.0.1", (96, 56, 56)),  # a Permute: what follows it tells
+        ("swin_t", "features.0.1", (96, 56, 56)),  # a Permute: the module after it determines the layout
         ("vit_b_16", "encoder.layers.encoder_layer_0.self_attention", (768, 197, 1)),
         ("vit_b_16", "heads.head", (1000, 1, 1)),
         ("convnext_tiny", "features.1.0.block.3", (384, 56, 56)),
@@ -169,16 +169,23 @@ def test_an_order_that_nothing_tells_is_asked_for(compose: Compose) -> None:
         ("convnext_tiny", "features.0.1", (96, 56, 56)),
     ],
 )
-def test_torchvisions_transformers_are_understood(
+def test_the_layout_of_torchvisions_transformers_is_inferred(
     compose: Compose, name: str, layer: str, maps: tuple[int, ...]
 ) -> None:
     model = compose("model=torchvision", f"model.name={name}", "model.weights=random").model
     assert layout_of(model).find(layer).maps == maps
 
 
-def test_as_maps_puts_channels_first() -> None:
+def test_as_maps_moves_the_channels_to_axis_1() -> None:
     batch = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     assert as_maps(batch, "first") is batch
     assert torch.equal(as_maps(batch, "last"), batch.permute(0, 3, 1, 2))
     assert torch.equal(as_maps(batch[..., 0], "last")[..., 0], batch[..., 0].transpose(1, 2))
     assert as_maps(batch[:, 0, 0], "first").shape == (2, 5, 1, 1)
+
+
+@pytest.mark.parametrize("channels", ["first", "last"])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5)])
+def test_from_maps_is_the_inverse_of_as_maps(channels: ChannelAxis, shape: tuple[int, ...]) -> None:
+    output = torch.rand(shape)
+    assert torch.equal(from_maps(as_maps(output, channels), channels, output.ndim), output)

@@ -27,31 +27,33 @@ def state(model: ModelSettings, randomized: int, seed: int = 0) -> dict[str, tor
 
 
 @pytest.mark.parametrize("randomized", range(5))
-def test_the_last_modules_are_drawn_anew_and_the_others_keep_every_bit(model: ModelSettings, randomized: int) -> None:
+def test_only_the_last_modules_are_randomized_and_the_others_keep_their_weights_exactly(
+    model: ModelSettings, randomized: int
+) -> None:
     trained, found = state(model, 0), state(model, randomized)
     same = [name for name in DIGITS if torch.equal(trained[f"{name}.weight"], found[f"{name}.weight"])]
     assert same == DIGITS[: 4 - randomized]
     assert same == [name for name in DIGITS if torch.equal(trained[f"{name}.bias"], found[f"{name}.bias"])]
 
 
-def test_the_draw_is_seeded_and_the_same_at_every_depth(model: ModelSettings) -> None:
+def test_the_random_weights_are_seeded_and_do_not_depend_on_the_number_of_modules(model: ModelSettings) -> None:
     one, deeper, other = state(model, 1, 7), state(model, 3, 7), state(model, 1, 8)
     assert torch.equal(one["classifier.weight"], deeper["classifier.weight"])
     assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
 
 
-def test_all_modules_drawn_anew_are_the_network_with_random_weights(model: ModelSettings) -> None:
+def test_a_network_with_all_modules_randomized_equals_one_with_random_weights(model: ModelSettings) -> None:
     everything, built = state(model, 4, seed=3), state(replace(model, weights="random"), 0, seed=3)
     assert all(torch.equal(everything[name], built[name]) for name in built)
 
 
-def test_a_batch_normalisation_is_a_module_of_its_own() -> None:
+def test_a_batch_normalisation_counts_as_a_module() -> None:
     modules = weighted_modules(compose_settings(["model=cifar10_resnet20"]).model)
     assert (len(modules), modules[:2]) == (39, ["conv1", "bn1"])
     assert modules[-3:] == ["layer3.2.conv2", "layer3.2.bn2", "linear"]
 
 
-def test_of_a_batch_normalisation_the_statistics_are_as_built_too(resnet20_weights: object) -> None:
+def test_the_running_statistics_of_a_randomized_batch_normalisation_are_reset(resnet20_weights: object) -> None:
     model = compose_settings(["model=cifar10_resnet20", f"model.checkpoint={resnet20_weights}"]).model
     trained, built = state(model, 0), state(replace(model, checkpoint=None), 0)
     two = state(model, 2)
@@ -63,7 +65,7 @@ def test_of_a_batch_normalisation_the_statistics_are_as_built_too(resnet20_weigh
     assert all(torch.equal(everything[name], built[name]) for name in built if not name.endswith("num_batches_tracked"))
 
 
-def test_the_global_generator_is_left_alone(model: ModelSettings) -> None:
+def test_the_global_generator_is_not_changed(model: ModelSettings) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -72,12 +74,12 @@ def test_the_global_generator_is_left_alone(model: ModelSettings) -> None:
 
 
 class Backwards(nn.Module):
-    """Modules named in the order opposite to that in which they run, a token of its own, attention, one that rests."""
+    """Modules that run in the reverse order of their definition, a parameter, and a module that never runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(4, 2)
-        self.resting = nn.Linear(4, 4)
+        self.unused = nn.Linear(4, 4)
         self.norm = nn.LayerNorm(4)
         self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
         self.embedding = nn.Linear(3, 4)
@@ -91,13 +93,12 @@ class Backwards(nn.Module):
 
 
 def test_the_order_is_that_of_the_forward_pass() -> None:
-    # The token is the network's own; what rests, and what attention reads without running it, comes with its parent.
-    expected = ["", "resting", "embedding", "attention", "attention.out_proj", "norm", "head"]
+    # The token belongs to the network. Modules that do not run (unused, out_proj) are placed with their parents.
+    expected = ["", "unused", "embedding", "attention", "attention.out_proj", "norm", "head"]
     assert in_forward_order(Backwards().eval(), torch.zeros(2, 3, 4, 4)) == expected
 
 
-def test_what_decides_the_outputs_is_as_before_where_nothing_is_drawn_anew(model: ModelSettings) -> None:
-    """Artifacts made before there was `model.randomized` keep their keys."""
+def test_the_identity_without_randomized_modules_is_that_of_versions_without_the_setting(model: ModelSettings) -> None:
     found = identity(model, seed=0)
     assert found["weights"] == {"sha256": digest_file(shipped_weights("digits_cnn"))}
     assert set(found) == {"architecture", "weights"}
@@ -105,18 +106,18 @@ def test_what_decides_the_outputs_is_as_before_where_nothing_is_drawn_anew(model
     assert identity(model, seed=1) == found
 
 
-def test_depth_and_seed_are_part_of_what_decides_the_outputs(model: ModelSettings) -> None:
+def test_the_identity_contains_the_number_of_randomized_modules_and_the_seed(model: ModelSettings) -> None:
     found = [identity(replace(model, randomized=depth), seed) for depth, seed in ((0, 0), (1, 0), (2, 0), (1, 1))]
     assert all(one != other for index, one in enumerate(found) for other in found[:index])
     assert found[1]["weights"]["sha256"] == found[0]["weights"]["sha256"]
 
 
-def test_more_modules_than_there_are_is_an_error_before_any_work(model: ModelSettings) -> None:
+def test_more_modules_than_the_network_has_are_rejected_before_anything_is_computed(model: ModelSettings) -> None:
     with pytest.raises(NetworkError) as caught:
         check_weights(replace(model, randomized=5))
     assert str(caught.value) == (
-        "model.randomized must be at most 4, the modules with weights of their own; got 5 (model 'digits_cnn'). "
-        "Lower it."
+        "model.randomized must be at most 4, the number of modules with weights of their own; got 5 "
+        "(model 'digits_cnn'). Lower it."
     )
 
 
@@ -132,7 +133,7 @@ def test_more_modules_than_there_are_is_an_error_before_any_work(model: ModelSet
         ),
     ],
 )
-def test_what_cannot_be_drawn_anew_is_one_line(overrides: list[str], expected: str) -> None:
+def test_impossible_numbers_of_randomized_modules_are_rejected(overrides: list[str], expected: str) -> None:
     with pytest.raises(SettingsError) as caught:
         compose_settings(overrides)
     assert str(caught.value) == expected

@@ -14,7 +14,8 @@ from pipeline.artifacts import Activations
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.inputs import Preprocessing
-from pipeline.networks.load import check_weights, class_names, identity, layout_of, load, preset
+from pipeline.networks.libraries import library
+from pipeline.networks.load import check_weights, class_names, identity, layout_of, load
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import ModelSettings
 from tests.conftest import SMALL, in_ci
@@ -28,13 +29,13 @@ def model(name: str, *overrides: str) -> ModelSettings:
     return compose_settings(["model=timm", f"model.name={name}", *overrides]).model
 
 
-def test_names_classes_and_the_weights_own_transform_are_timms() -> None:
+def test_class_names_and_transform_are_those_of_timms_weights() -> None:
     settings = model("resnet18.a1_in1k")
     check_weights(settings)
     names = class_names(settings)
     assert names is not None
     assert (len(names), names[281], names[0]) == (1000, "tabby", "tench")
-    own = preset(settings)
+    own = library(settings).preset(settings)
     assert (own.crop_size, own.resize_size) == ([224], [235])
     image = Image.effect_noise((300, 260), 60).convert("RGB")
     found = Preprocessing(settings).transform(image)
@@ -45,7 +46,7 @@ def test_names_classes_and_the_weights_own_transform_are_timms() -> None:
     torch.testing.assert_close(found, (expected - mean) / std)
 
 
-def test_random_weights_are_seeded_and_their_key_names_timm() -> None:
+def test_random_weights_are_seeded_and_their_identity_contains_the_version_of_timm() -> None:
     settings = model("resnet10t", "model.weights=random")
     one, again, other = (load(settings, seed).state_dict()["layer1.0.conv1.weight"] for seed in (1, 1, 2))
     assert torch.equal(one, again)
@@ -61,32 +62,37 @@ def test_random_weights_are_seeded_and_their_key_names_timm() -> None:
         (
             ("resnet81",),
             "model.name must be one of timm's models; got 'resnet81'. Nearest: resnet18, resnet61q, resnet51q. "
-            "timm.list_models() lists all.",
+            "timm.list_models() lists all models.",
         ),
         (
             ("resnet10t.best",),
-            "model.name must end in one of the tags c3_in1k, or in none; got 'resnet10t.best' (timm).",
+            "model.name must end in one of the tags c3_in1k, or have no tag; got 'resnet10t.best' (timm).",
         ),
         (
             ("resnet18", "model.weights=IMAGENET1K_V1"),
-            "model.weights must be DEFAULT or random; got 'IMAGENET1K_V1' (timm's 'resnet18'). timm's weights are "
-            "chosen by the tag in model.name; for a file of your own, set model.checkpoint.",
+            "model.weights must be DEFAULT or random; got 'IMAGENET1K_V1' (timm's 'resnet18'). "
+            "Select timm's weights by the tag in model.name, or set model.checkpoint to a file of your own.",
+        ),
+        (
+            ("davit_giant",),
+            "model.weights must be random for a model without pretrained weights; got DEFAULT (timm's 'davit_giant'). "
+            "Set model.weights=random or model.checkpoint.",
         ),
     ],
 )
-def test_what_timm_does_not_have_is_refused(overrides: tuple[str, ...], message: str) -> None:
+def test_unknown_models_tags_and_weights_are_rejected(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(NetworkError) as caught:
         check_weights(model(*overrides))
         layout_of(model(*overrides))
     assert str(caught.value) == message
 
 
-def test_without_timm_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_about_the_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(NetworkError) as caught:
         class_names(model("resnet18"))
     assert str(caught.value) == (
-        'model.library must be installed; got timm, which is not. Install it: pip install "pcace[timm]".'
+        'model.library must be installed; got timm, which is not installed. Run pip install "pcace[timm]".'
     )
 
 
@@ -99,14 +105,16 @@ def test_without_timm_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyP
         ("head", (1000, 1, 1)),
     ],
 )
-def test_a_vision_transformers_layers_are_found(layer: str, maps: tuple[int, ...]) -> None:
+def test_the_layers_of_a_vision_transformer_have_maps_of_tokens(layer: str, maps: tuple[int, ...]) -> None:
     assert layout_of(model("vit_tiny_patch16_224")).find(layer).maps == maps
 
 
-def test_swins_windows_are_refused_and_its_blocks_are_channels_last() -> None:
+def test_swins_blocks_have_channels_last_and_its_windows_are_rejected() -> None:
     found = layout_of(model("swin_tiny_patch4_window7_224"))
     assert found.find("layers.1.blocks.0").maps == (192, 28, 28)
-    with pytest.raises(NetworkError, match=r"got something other than one tensor with a row an image \(layer 'layers"):
+    with pytest.raises(
+        NetworkError, match=r"got an output that is not one tensor with one row per image \(layer 'layers"
+    ):
         found.find("layers.0.blocks.0.attn.qkv")
 
 

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NetworkError
 from pipeline.networks import examined
 from pipeline.networks.inputs import batch_slices
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
-from pipeline.settings import Settings
+from pipeline.settings import ModelSettings, Settings
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import activate, download
 from tests.conftest import Compose
 
 
 class Constant(nn.Module):
-    """Scores every image alike."""
+    """A network that gives all images the same score."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -31,6 +31,25 @@ class Constant(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.conv1(images).mean(dim=(2, 3)) * 0 + self.value
+
+
+class TwoRows(nn.Module):
+    """A network with a layer that returns two rows for any number of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 2, 3)
+        self.first_two = FirstTwo()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv1(images)
+        self.first_two(maps)
+        return maps.mean(dim=(2, 3))
+
+
+class FirstTwo(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps[:2]
 
 
 def images(settings: Settings, folder: Path) -> ImageSet:
@@ -45,7 +64,7 @@ def activations(settings: Settings, folder: Path) -> Activations:
 
 
 @given(st.integers(1, 2000), st.integers(1, 256))
-def test_batches_cover_all_images_in_nearly_one_size(n_images: int, batch_size: int) -> None:
+def test_batches_contain_all_images_and_have_nearly_the_same_size(n_images: int, batch_size: int) -> None:
     found = batch_slices(n_images, batch_size)
     assert [index for batch in found for index in range(batch.start, batch.stop)] == list(range(n_images))
     sizes = [batch.stop - batch.start for batch in found]
@@ -54,7 +73,7 @@ def test_batches_cover_all_images_in_nearly_one_size(n_images: int, batch_size: 
     assert len(found) == -(-n_images // batch_size)
 
 
-def test_maps_and_scores_are_what_the_network_computes(compose: Compose, tmp_path: Path) -> None:
+def test_maps_and_scores_equal_those_computed_with_the_modules_of_the_network(compose: Compose, tmp_path: Path) -> None:
     settings = resolve(compose("layer=conv2", "class_name=3"))
     found = activations(settings, tmp_path)
     pixels, digits = scans()
@@ -68,24 +87,31 @@ def test_maps_and_scores_are_what_the_network_computes(compose: Compose, tmp_pat
     assert (found.maps.dtype, found.class_score.dtype) == (np.float32, np.float64)
 
 
-def test_the_network_keeps_no_hook(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_hooks_are_removed_from_the_network(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     networks: list[nn.Module] = []
-    monkeypatch.setattr(examined, "load", lambda *args: networks.append(load(*args)) or networks[0])
+
+    def recording_load(model: ModelSettings, seed: int) -> nn.Module:
+        networks.append(load(model, seed))
+        return networks[0]
+
+    monkeypatch.setattr(examined, "load", recording_load)
     activations(resolve(compose()), tmp_path)
-    assert [len(module._forward_hooks) for network in networks for module in network.modules()].count(0) >= 5
-    assert sum(len(module._forward_hooks) for module in networks[0].modules()) == 0
+    (network,) = networks
+    assert not any(module._forward_hooks for module in network.modules())
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3.0, "class scores must differ between images; got 3 for every one (class 1, 20 images). Check that the "
+        (3.0, "class scores must differ between images; got 3 for every image (class 1, 20 images). Check that the "
               "weights are trained, the images differ and the transform suits the network."),
-        ("nan", "class scores must be finite; got 20 that are not (class 1, 20 images). Check the weights and the "
-                 "transform."),
+        ("nan", "class scores must be finite; got 20 that are not finite (class 1, 20 images). Check the weights and "
+                 "the transform."),
     ],
 )  # fmt: skip
-def test_scores_without_information_are_refused(
+def test_scores_that_are_constant_or_not_finite_are_rejected(
     compose: Compose, tmp_path: Path, value: float | str, message: str
 ) -> None:
     settings = compose(
@@ -97,17 +123,32 @@ def test_scores_without_information_are_refused(
     assert str(caught.value) == message
 
 
-def test_images_of_several_sizes_need_a_resize(compose: Compose, tmp_path: Path) -> None:
+def test_a_layer_that_does_not_return_one_row_per_image_is_rejected(compose: Compose, tmp_path: Path) -> None:
+    settings = compose(
+        "model.factory=tests.stages.test_activate:TwoRows", "model.weights=random", "model.class_names=null",
+        "class_name=8", "target_class=1", "layer=first_two",
+    )  # fmt: skip
+    with pytest.raises(NetworkError) as caught:
+        activations(settings, tmp_path)
+    assert str(caught.value) == (
+        "layer must return one row per image; got 2 rows for 20 images (layer 'first_two'). "
+        "`python -m pipeline.layers` lists the layers that can be ranked."
+    )
+
+
+def test_images_of_different_sizes_must_be_resized(compose: Compose, tmp_path: Path) -> None:
     from PIL import Image
 
     for index in range(20):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.effect_noise((8, 8 + index % 2), 60).save(tmp_path / "photos" / f"{index:02d}.png")
     settings = compose("data=folder", f"data.root={tmp_path / 'photos'}", "class_name=null", "target_class=1")
-    with pytest.raises(
-        InputError, match=r"^images must have one size when model\.transform\.kind=none; got 8 x 8, 9 x"
-    ):
+    with pytest.raises(InputError) as caught:
         activations(settings, tmp_path)
+    assert str(caught.value) == (
+        "all images must have the same size with model.transform.kind=none; got 8 x 8, 9 x 8 pixels. "
+        "Set model.transform.kind=resize, or use images of one size."
+    )
     resized = compose(
         "data=folder", f"data.root={tmp_path / 'photos'}", "class_name=null", "target_class=1",
         "model.transform.kind=resize",

@@ -1,4 +1,4 @@
-"""Channels are ablated: the effects that the stages measure, and what is said of them."""
+"""The stages `ablate` and `evaluate`: the effects of ablation, and the faithfulness of the ranking."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import Compose
 RESNET18 = ("model=resnet18", "model.weights=random", "target_class=8", "layer=layer4.1.conv2", "model.device=cpu")
 
 
-def test_the_effects_are_those_of_ablation_by_hand(compose: Compose, tmp_path: Path) -> None:
+def test_the_effects_equal_those_of_ablation_by_hand(compose: Compose, tmp_path: Path) -> None:
     settings = compose("layer=conv2", "n_images=8")
     result = run(settings, tmp_path / "run")
     network = load(settings.model, 0).requires_grad_(False)
@@ -39,16 +39,16 @@ def test_the_effects_are_those_of_ablation_by_hand(compose: Compose, tmp_path: P
         for mode, fill in (("zero", torch.tensor(0.0)), ("mean", maps[:, channel].mean())):
             edited = maps.clone()
             edited[:, channel] = fill
-            moved = score(edited) - score(maps)
-            assert table[mode][channel] == pytest.approx(np.abs(moved).mean(), abs=1e-5)
-            assert table[f"{mode}_signed"][channel] == pytest.approx(moved.mean(), abs=1e-5)
+            change = score(edited) - score(maps)
+            assert table[mode][channel] == pytest.approx(np.abs(change).mean(), abs=1e-5)
+            assert table[f"{mode}_signed"][channel] == pytest.approx(change.mean(), abs=1e-5)
     everything = maps.clone()
     everything[:, list(table.index)] = 0
     assert score(everything).mean() != pytest.approx(score(maps).mean())
     assert result.effects.curves.deletion_top.iloc[[0, -1]].tolist() == pytest.approx([1, 0])
 
 
-def test_a_run_leaves_a_table_pictures_and_a_sentence(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_contains_a_table_figures_and_a_sentence_about_the_effects(compose: Compose, tmp_path: Path) -> None:
     result = run(compose(), tmp_path / "run", [ReportWriter("x")])
     assert (tmp_path / "run" / "effects.csv").read_text().startswith("rank,channel,score,zero,zero_signed,mean,")
     assert {"association_effect", "faithfulness"} <= {path.stem for path in result.artifacts[Figures].paths}
@@ -68,7 +68,7 @@ def test_a_run_leaves_a_table_pictures_and_a_sentence(compose: Compose, tmp_path
         ((*RESNET18, "n_images=5"), "no channel ablated: inputs are larger than 32 x 32 pixels; ablate.when=always "),
     ],
 )
-def test_without_ablation_no_effects_are_shown(
+def test_a_run_without_ablation_shows_no_effects(
     compose: Compose, tmp_path: Path, overrides: tuple[str, ...], note: str
 ) -> None:
     result = run(compose(*overrides), tmp_path / "run")

@@ -33,14 +33,14 @@ def ranked(found: ChannelScores, by: str = "maximal") -> Ranking:
     return rank.run(reads, scores=found)
 
 
-def test_largest_first_ties_by_index_dead_last() -> None:
+def test_channels_are_ordered_by_score_then_by_index_with_dead_channels_last() -> None:
     table = ranked(scores([0.2, 0.9, 0.0, 0.9, 0.0], dead=[False, False, True, False, False])).table
     assert table.channel.tolist() == [1, 3, 0, 4, 2]
     assert table["rank"].tolist() == [1, 2, 3, 4, 5]
     assert table.dead.tolist() == [False, False, False, False, True]
 
 
-def test_columns_are_what_people_look_for_in_this_order() -> None:
+def test_the_columns_have_a_fixed_order() -> None:
     columns = ranked(scores([0.1, 0.2])).table.columns.tolist()
     assert columns[:8] == [
         "rank", "channel", "score", "score_maximal", "score_first", "r_squared", "iterations", "dead",
@@ -50,7 +50,7 @@ def test_columns_are_what_people_look_for_in_this_order() -> None:
     ]  # fmt: skip
 
 
-def test_another_ranker_has_one_score_which_may_be_negative_and_no_columns_of_aces() -> None:
+def test_the_ranking_of_another_ranker_has_one_score_and_no_columns_of_ace() -> None:
     found = ChannelScores(
         {"mean_activation": np.array([-0.5, 2.0, 0.0, -0.1])}, np.array([False, False, True, False]),
         {"mean_activation": pd.DataFrame({"rank_low": [3.0, 1, np.nan, 2]})}, {"mean_activation": np.empty((0, 2))},
@@ -62,7 +62,7 @@ def test_another_ranker_has_one_score_which_may_be_negative_and_no_columns_of_ac
     assert table.columns.tolist()[:6] == ["rank", "channel", "score", "rank_low", "dead", "by"]
 
 
-def test_the_statistic_asked_for_decides() -> None:
+def test_channels_are_ranked_by_the_selected_statistic() -> None:
     found = scores([0.9, 0.1], first=[0.2, 0.8])
     assert ranked(found, "maximal").table.channel.tolist() == [0, 1]
     by_first = ranked(found, "first").table
@@ -73,7 +73,7 @@ def test_the_statistic_asked_for_decides() -> None:
 @pytest.mark.parametrize(
     ("by", "order"), [("cross_fitted", [1, 2, 0, 3]), ("excess", [2, 0, 1, 3]), ("q_value", [0, 2, 1, 3])]
 )
-def test_evidence_can_rank_too_and_the_dead_stay_last(by: str, order: list[int]) -> None:
+def test_channels_can_be_ranked_by_evidence_with_dead_channels_last(by: str, order: list[int]) -> None:
     evidence = {
         "cross_fitted": [0.1, 0.5, 0.3, np.nan],
         "excess": [2.0, -1.0, 3.0, np.nan],
@@ -103,14 +103,14 @@ def test_trust_is_said_in_words() -> None:
     assert ranked(scores([0.5, 0.6])).sentences == []
 
 
-def test_a_ranking_by_evidence_says_that_halves_were_ranked_by_the_statistic() -> None:
+def test_the_reliability_of_a_ranking_by_evidence_names_the_statistic_of_the_halves() -> None:
     found = ranked(scores([0.5, 0.6], evidence={"cross_fitted": [0.1, 0.2]}, curve=[(2, 0.9)]), "cross_fitted")
     assert found.sentences == ["The ranking's reliability (as ranked by maximal) is 0.95 with 5 images."]
     assert ranked(scores([0.5, 0.6], curve=[(2, 0.9)]), "first").trust.stands_for is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True), st.randoms(use_true_random=False))
-def test_a_permutation_of_the_channels_permutes_the_ranking(values: list[float], random) -> None:
+def test_permuting_the_channels_permutes_the_ranking(values: list[float], random) -> None:
     order = list(range(len(values)))
     random.shuffle(order)
     straight = ranked(scores(values)).table.channel.tolist()

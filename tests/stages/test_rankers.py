@@ -1,4 +1,4 @@
-"""score=...: every ranker answers the embedded question, and is held against removal like PCACE."""
+"""All rankers with the default network: their rankings, and their agreement with the effects of ablation."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ FEW = ("score.bootstrap=20", "layer=conv2", "n_images=60", "n_components=2")
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all: images and activations are computed once."""
+    """Return one folder for all tests, so that images and activations are computed once."""
     return tmp_path_factory.mktemp("rankers")
 
 
-def answered(compose: Compose, outputs: Path, kind: str, *overrides: str) -> RunResult:
+def ranked(compose: Compose, outputs: Path, kind: str, *overrides: str) -> RunResult:
     settings = compose(f"score={kind}", *FEW, f"paths.outputs={outputs}", *overrides)
     return run(settings, outputs / kind, [ReportWriter("x")])
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_ranker_ranks_says_how_sure_it_is_and_is_drawn(kind: str, compose: Compose, outputs: Path) -> None:
-    result = answered(compose, outputs, kind)
+def test_each_ranker_gives_a_ranking_with_its_reliability_and_figures(
+    kind: str, compose: Compose, outputs: Path
+) -> None:
+    result = ranked(compose, outputs, kind)
     table = result.ranking.table
     assert sorted(table.channel) == list(range(32))
     assert (table.by == kind).all()
@@ -54,8 +56,7 @@ def test_a_ranker_ranks_says_how_sure_it_is_and_is_drawn(kind: str, compose: Com
 
 
 @pytest.mark.parametrize("kind", RANKERS)
-def test_an_entry_of_the_table_is_complete(kind: str, compose: Compose) -> None:
-    """The settings know the ranker, a config file selects it, and figures and reports can name its scores."""
+def test_each_entry_of_the_table_has_settings_a_config_file_and_labels(kind: str, compose: Compose) -> None:
     ranker = RANKERS[kind]
     assert ranker.kind == kind
     assert type(compose(f"score={kind}").score) is ranker.settings
@@ -68,7 +69,7 @@ def test_an_entry_of_the_table_is_complete(kind: str, compose: Compose) -> None:
         assert [statistic.name for statistic in ranker.statistics] == [kind]
 
 
-def test_settings_files_and_the_table_name_the_same_rankers(compose: Compose) -> None:
+def test_the_settings_the_config_files_and_the_table_contain_the_same_rankers(compose: Compose) -> None:
     kinds = [get_args(get_type_hints(each)["kind"]) for each in {ranker.settings for ranker in RANKERS.values()}]
     assert sorted(kind for each in kinds for kind in each) == sorted(RANKERS)
     assert [path.stem for path in sorted((ROOT / "conf" / "score").glob("*.yaml"))] == sorted(RANKERS)
@@ -76,35 +77,37 @@ def test_settings_files_and_the_table_name_the_same_rankers(compose: Compose) ->
         assert ranking_statistic(by).name == by
 
 
-def test_ablation_is_what_removal_measures(compose: Compose, outputs: Path) -> None:
-    effects = answered(compose, outputs, "ablation").effects
+def test_the_scores_of_the_ablation_ranker_are_the_effects_of_ablation(compose: Compose, outputs: Path) -> None:
+    effects = ranked(compose, outputs, "ablation").effects
     np.testing.assert_allclose(effects.table.score, effects.table.zero, rtol=1e-4, atol=1e-5)
     assert effects.faithfulness.spearman == pytest.approx(1, abs=1e-3)
 
 
-def test_attributions_foretell_removal_better_than_what_never_sees_the_class(compose: Compose, outputs: Path) -> None:
+def test_attributions_agree_with_ablation_better_than_rankers_that_ignore_the_class(
+    compose: Compose, outputs: Path
+) -> None:
     found = {
-        kind: answered(compose, outputs, kind).effects.faithfulness.spearman
+        kind: ranked(compose, outputs, kind).effects.faithfulness.spearman
         for kind in ("conductance", "integrated_gradients", "deeplift", "weight_norm", "mean_activation")
     }
-    blind = max(found.pop("weight_norm"), found.pop("mean_activation"))
-    assert all(spearman > blind for spearman in found.values()), (found, blind)
+    ignoring_class = max(found.pop("weight_norm"), found.pop("mean_activation"))
+    assert all(spearman > ignoring_class for spearman in found.values()), (found, ignoring_class)
 
 
-def test_what_the_scores_are_is_what_they_say(compose: Compose, outputs: Path) -> None:
-    result = answered(compose, outputs, "pearson")
+def test_the_scores_of_pearson_equal_those_of_numpy(compose: Compose, outputs: Path) -> None:
+    result = ranked(compose, outputs, "pearson")
     means, class_score = result.artifacts[Activations].means(), result.artifacts[Activations].class_score
     by_hand = [abs(np.corrcoef(values, class_score)[0, 1]) for values in means]
     table = result.ranking.table.set_index("channel").sort_index()
     np.testing.assert_allclose(table.score[~table.dead], np.array(by_hand)[~table.dead], rtol=1e-9)
 
 
-def test_a_layer_without_weights_cannot_be_ranked_by_them(compose: Compose, outputs: Path) -> None:
-    with pytest.raises(NetworkError, match=r"^layer must have weights for each of its 32 channels with score="):
-        answered(compose, outputs, "weight_norm", "layer=relu2")
+def test_a_layer_without_weights_cannot_be_ranked_by_weight_norm(compose: Compose, outputs: Path) -> None:
+    with pytest.raises(NetworkError, match=r"^layer must have weights for each of its 32 channels for score="):
+        ranked(compose, outputs, "weight_norm", "layer=relu2")
 
 
-def test_what_belongs_to_ace_alone_is_refused_elsewhere(compose: Compose) -> None:
+def test_settings_of_ace_are_rejected_for_other_rankers(compose: Compose) -> None:
     with pytest.raises(SettingsError) as refused:
         compose("score=pearson", "rank.by=excess", "score.permutations=100", "score.bootstrap=5")
     assert str(refused.value).splitlines() == [
@@ -121,7 +124,7 @@ def test_what_belongs_to_ace_alone_is_refused_elsewhere(compose: Compose) -> Non
 
 
 class Deciding(nn.Module):
-    """What it does depends on the values: not to be traced."""
+    """A network whose computation depends on values, so that it cannot be traced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,9 +137,11 @@ class Deciding(nn.Module):
         return self.head(maps.mean(dim=(2, 3)))
 
 
-def test_what_a_ranker_cannot_do_is_refused_before_any_work(compose: Compose, tmp_path: Path) -> None:
+def test_a_ranker_that_cannot_be_applied_is_rejected_before_anything_is_computed(
+    compose: Compose, tmp_path: Path
+) -> None:
     own = ("model.factory=tests.stages.test_rankers:Deciding", "model.weights=random", "layer=conv")
-    with pytest.raises(NetworkError, match=r"^score=deeplift must have a network that torch\.fx can trace; got one "):
+    with pytest.raises(NetworkError, match=r"^the network must be traceable by torch\.fx for score=deeplift; got one "):
         run(compose("score=deeplift", *own), tmp_path / "run")
     with pytest.raises(NetworkError, match=r"^layer must have weights for each of its 16 channels "):
         run(compose("score=weight_norm", "layer=relu1"), tmp_path / "run")

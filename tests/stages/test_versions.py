@@ -1,4 +1,4 @@
-"""A stage whose results change must say so: the store would hand out what the old code made."""
+"""A stage whose results change must get a new version, or the store would return the results of the old code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = [stage.name for stage in STAGES]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every stage makes of the fixed input, as files."""
+    """Return a folder with the files that each stage computes from the fixed input."""
     folder = tmp_path_factory.mktemp("stages")
     run_stages(folder)
     return folder
@@ -33,16 +33,16 @@ def found(folder: Path) -> Outputs:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_results_change_only_with_the_stages_version(name: str, found: Outputs) -> None:
+def test_the_results_of_a_stage_change_only_with_its_version(name: str, found: Outputs) -> None:
     recorded = json.loads(PATH.read_text())[name]
     if recorded["version"] != found[name]["version"]:
         pytest.fail(f"{name} has a new version: record its outputs (python -m tests.oracles.stage_outputs)")
     if differ(recorded["outputs"], found[name]["outputs"]):
-        pytest.fail(f"{name} makes other results of the same input: raise VERSION in pipeline/stages/{name}.py")
+        pytest.fail(f"{name} has other results for the same input: raise the version in pipeline/stages/{name}.py")
 
 
-def moved(value: Any) -> Any:
-    """Return another value of the same type: a number that differs by a millionth, a text by a letter."""
+def changed(value: Any) -> Any:
+    """Return another value of the same type: a number that differs by a millionth, or a text with another letter."""
     if isinstance(value, bool | np.bool_):
         return not value
     if isinstance(value, int | np.integer):
@@ -55,7 +55,7 @@ def moved(value: Any) -> Any:
 def change_array(path: Path, draw: np.random.Generator) -> None:
     array = np.load(path)
     place = int(draw.integers(array.size))
-    array.flat[place] = moved(array.flat[place])
+    array.flat[place] = changed(array.flat[place])
     np.save(path, array)
 
 
@@ -63,7 +63,7 @@ def change_table(path: Path, draw: np.random.Generator) -> None:
     frame = pd.read_parquet(path)
     row, column = int(draw.integers(len(frame))), str(draw.choice(frame.columns))
     cells = frame[column].tolist()
-    cells[row] = moved(cells[row])
+    cells[row] = changed(cells[row])
     frame[column] = pd.Series(cells, dtype=frame[column].dtype)
     frame.to_parquet(path, index=False)
 
@@ -74,7 +74,7 @@ def change_csv(path: Path, draw: np.random.Generator) -> None:
     cells = lines[row].split(",")
     place = int(draw.integers(len(cells)))
     try:
-        cells[place] = repr(moved(float(cells[place]))) if "." in cells[place] else str(int(cells[place]) + 1)
+        cells[place] = repr(changed(float(cells[place]))) if "." in cells[place] else str(int(cells[place]) + 1)
     except ValueError:
         cells[place] += "x"
     lines[row] = ",".join(cells)
@@ -82,7 +82,7 @@ def change_csv(path: Path, draw: np.random.Generator) -> None:
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the place of every value in nested lists and dictionaries."""
+    """Return the path to each value in nested lists and dictionaries."""
     if isinstance(value, dict | list) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return [place for name, each in items for place in leaves(each, (*path, name))]
@@ -96,7 +96,7 @@ def change_json(path: Path, draw: np.random.Generator) -> None:
     parent = found
     for name in parents:
         parent = parent[name]
-    parent[last] = moved(parent[last])
+    parent[last] = changed(parent[last])
     path.write_text(json.dumps(found))
 
 
@@ -122,19 +122,19 @@ CHANGES: dict[str, Callable[[Path, np.random.Generator], None]] = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_value_changed_in_any_real_file_is_seen(name: str, folder: Path, tmp_path: Path) -> None:
+def test_the_change_of_one_value_in_any_file_is_detected(name: str, folder: Path, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    changed = 0
+    n_changed = 0
     for path in files(folder / name):
         for _ in range(5):
             copy = Path(shutil.copy(path, tmp_path))
             CHANGES[path.suffix](copy, draw)
             assert differ(described(path), described(copy)), path
-            changed += 1
-    assert changed >= 5
+            n_changed += 1
+    assert n_changed >= 5
 
 
-def test_a_picture_or_bytes_within_a_json_file_are_seen(folder: Path, tmp_path: Path) -> None:
+def test_the_change_of_a_picture_or_bytes_in_a_json_file_is_detected(folder: Path, tmp_path: Path) -> None:
     gallery = folder / "visualize" / "gallery.json"
     found = json.loads(gallery.read_text())
     for places in (("images", 0, "src"), ("maps", "src"), ("transforms", "bytes")):
@@ -148,7 +148,7 @@ def test_a_picture_or_bytes_within_a_json_file_are_seen(folder: Path, tmp_path: 
         assert differ(described(gallery), described(tmp_path / "gallery.json")), places
 
 
-def test_a_file_missing_or_added_is_seen(found: Outputs) -> None:
+def test_a_missing_or_additional_file_is_detected(found: Outputs) -> None:
     for stage in found.values():
         outputs = stage["outputs"]
         assert differ(outputs, {**outputs, "another.npy": "x"})
