@@ -17,7 +17,7 @@ Breiman and Friedman (1985), "Estimating optimal transformations for multiple re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, assert_never
 
@@ -33,8 +33,7 @@ from pipeline.numerics.spline_ace import (
     spline_transforms,
     subset_spline_correlations,
 )
-from pipeline.numerics.spline_layer import MIN_IMAGES
-from pipeline.numerics.spline_smoothness import held_out_correlations, select_smoothness
+from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_correlations, select_smoothness
 from pipeline.numerics.spline_solver import DEFAULT_SMOOTHNESS, Smoothness
 from pipeline.progress import Progress
 
@@ -108,9 +107,13 @@ class AceEstimator(Protocol):
         ...
 
     def on_subsets(
-        self, predictors: FloatArray, response: FloatArray, subsets: Int64Array, progress: Progress | None = None
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        subsets: Sequence[Int64Array],
+        progress: Progress | None = None,
     ) -> ByStatistic:
-        """Return the statistics, (n_channels, n_subsets), by subsets of the images, (n_subsets, n_chosen) indices."""
+        """Return the statistics, (n_channels, n_subsets), by subsets of the images, given by their indices."""
         ...
 
     def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
@@ -157,7 +160,11 @@ class SupersmootherAce:
         return {"maximal": maximal, "first": first}
 
     def on_subsets(
-        self, predictors: FloatArray, response: FloatArray, subsets: Int64Array, progress: Progress | None = None
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        subsets: Sequence[Int64Array],
+        progress: Progress | None = None,
     ) -> ByStatistic:
         """Return the statistics, (n_channels, n_subsets), by subsets of the images."""
         from pipeline.numerics.supersmoother_ace import supersmoother_correlations
@@ -230,18 +237,30 @@ class SplineAce:
         return {name: getattr(found, name) for name in self.statistics}
 
     def on_subsets(
-        self, predictors: FloatArray, response: FloatArray, subsets: Int64Array, progress: Progress | None = None
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        subsets: Sequence[Int64Array],
+        progress: Progress | None = None,
     ) -> ByStatistic:
         """Return the statistics, (n_channels, n_subsets), by subsets of the images."""
-        found = subset_spline_correlations(
-            predictors, response, subsets, self.smoothness, n_threads=self.n_threads, progress=progress
-        )
-        return {name: getattr(found, name) for name in self.statistics}
+        scores = {name: np.zeros((len(predictors), len(subsets))) for name in self.statistics}
+        sizes = np.array([len(each) for each in subsets])
+        for size in np.unique(sizes):  # one, unless there are copies among the images
+            which = np.flatnonzero(sizes == size).tolist()
+            found = subset_spline_correlations(
+                predictors, response, np.array([subsets[each] for each in which]), self.smoothness,
+                n_threads=self.n_threads,
+                progress=progress if len(which) == len(subsets) else None,
+            )  # fmt: skip
+            for name, values in scores.items():
+                values[:, which] = getattr(found, name)
+        return scores
 
     def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
         """Return the statistics on held-out images.
 
-        ``penalised`` is the same as ``maximal``: the penalties shrink transforms, not their correlation on other images.
+        ``penalised`` equals ``maximal``: the penalties shrink transforms, not their correlation on other images.
         """
         setting = [(predictors.shape[2], self.smoothness)]
         maximal, first = (
@@ -294,7 +313,7 @@ def ace_estimator(
         case "supersmoother":
             return SupersmootherAce(parameters, n_threads)
         case "spline":
-            if smoothness is None and len(checked) >= 2 * MIN_IMAGES:
+            if smoothness is None and len(checked) >= MIN_IMAGES_TO_CHOOSE:
                 smoothness = select_smoothness(values, checked, seed=seed, n_threads=n_threads).smoothness
             return SplineAce(smoothness or DEFAULT_SMOOTHNESS, n_threads)
         case _:

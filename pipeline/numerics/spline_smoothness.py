@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import InputError
+from pipeline.numerics.groups import Groups
 from pipeline.numerics.spline_basis import SplineBasis
 from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import Smoothness, correlation, leading_pairs, moments, penalised
@@ -28,6 +29,7 @@ PREDICTORS = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
 RESPONSE = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
 SHRINKAGE = (0.0, 0.06, 0.15, 0.4)
 COMPONENTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+MIN_IMAGES_TO_CHOOSE = 2 * MIN_IMAGES
 MOST_CHANNELS = 128  # that take part in the choice, evenly spaced over the layer
 CHUNK = 16  # channels worked on together
 LARGEST = 1 - 1e-6  # held-out correlations are limited to this before Fisher's transformation
@@ -80,6 +82,7 @@ def select_smoothness(
     response: ArrayLike,
     *,
     seed: int,
+    groups: Groups | None = None,
     choose_components: bool = False,
     n_folds: int = 5,
     grid: tuple[Sequence[float], Sequence[float], Sequence[float]] = (PREDICTORS, RESPONSE, SHRINKAGE),
@@ -94,6 +97,8 @@ def select_smoothness(
         As in `spline_ace.spline_transforms`.
     seed : int
         Seed of the random partition of the images into folds.
+    groups : Groups or None
+        Copies among the images, which are held out together; None if all images differ.
     choose_components : bool
         Whether to choose the number of leading components too; otherwise all of them enter. The order of the
         predictors matters then, as it does for `Smoothness.shrinkage`.
@@ -132,12 +137,15 @@ def select_smoothness(
     if values.ndim == 3 and len(values) > MOST_CHANNELS:
         values = values[np.linspace(0, len(values) - 1, MOST_CHANNELS).astype(np.int64)]
     n_images = np.size(response)
-    if n_images < 2 * MIN_IMAGES:
+    groups = groups or Groups.without_copies(n_images)
+    if len(groups) < MIN_IMAGES_TO_CHOOSE:
         raise InputError(
-            f"n_images must be at least {2 * MIN_IMAGES} to choose the smoothness; got {n_images}. Set it yourself."
+            f"n_images must be at least {MIN_IMAGES_TO_CHOOSE} to choose the smoothness; got {len(groups)}. "
+            "Set it yourself."
         )
-    order = np.random.default_rng([seed, 4]).permutation(n_images)
-    folds = [np.sort(fold) for fold in np.array_split(order, max(2, min(n_folds, n_images // MIN_IMAGES)))]
+    order = np.random.default_rng([seed, 4]).permutation(len(groups))
+    n_folds = max(2, min(n_folds, len(groups) // MIN_IMAGES))
+    folds = [np.sort(groups.images(fold)) for fold in np.array_split(order, n_folds)]
 
     def judged(settings: Sequence[Setting]) -> tuple[Vector, Vector]:
         """Return mean z of each setting, and the standard error of its difference from the best."""

@@ -134,7 +134,8 @@ def run_stages(folder: Path) -> None:
             ["data=folder", f"data.root={folder / 'input'}", "class_name=noise", "target_class=1",
              "model.factory=tests.oracles.stage_outputs:ExactNetwork", "model.weights=random",
              "model.class_names=null", "model.device=cpu", "layer=conv1", f"n_images={N_IMAGES}",
-             "n_components=2", "score.bass=0.0", "visualize.dpi=50", "tracking.enabled=false"]
+             "n_components=2", "score.smoother=supersmoother", "score.bass=0.0", "visualize.dpi=50",
+             "tracking.enabled=false"]
         )
     )  # fmt: skip
     made: dict[str, Any] = {}
