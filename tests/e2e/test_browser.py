@@ -1,6 +1,6 @@
-"""What people look at, in a real browser: the report from disk and inside MLflow, MLflow's comparisons of a sweep.
+"""The report, from disk and inside MLflow, and MLflow's comparison of a sweep, in a real browser.
 
-Screenshots are kept in outputs/screenshots, for people to look at.
+Screenshots are written to outputs/screenshots.
 """
 
 from __future__ import annotations
@@ -145,11 +145,11 @@ def check_report(report: Page | FrameLocator) -> None:
     first.press("ArrowDown")
     second = rows.nth(1).get_attribute("data-channel")
     assert detail.locator("h2").inner_text().startswith(f"Channel {second}")
-    assert detail.locator("text=found by gradient ascent").count() == (1 if second in asked_for(report) else 0)
+    assert detail.locator("text=found by gradient ascent").count() == (1 if second in maximized(report) else 0)
 
 
-def asked_for(report: Page | FrameLocator) -> list[str]:
-    """The channels whose input was maximised: the six best."""
+def maximized(report: Page | FrameLocator) -> list[str]:
+    """Return the channels with activation maximisation: the six best."""
     return [str(report.locator("#ranking tbody tr").nth(place).get_attribute("data-channel")) for place in range(6)]
 
 
@@ -268,7 +268,7 @@ def test_nothing_from_outside_is_obeyed(page: Page, compose: Compose, tmp_path: 
     for row in page.locator("#ranking tbody tr:visible").all():
         row.click()
         shown.append(page.locator("#detail img").first.get_attribute("alt"))
-    assert f"Image {HOSTILE}" in shown  # it drives a channel most, and is shown as what it is called
+    assert f"Image {HOSTILE}" in shown  # the most activating image of a channel, with its name as text
     assert page.title().startswith("Which channels of conv1 matter for class </script>")
     assert page.locator("img[onerror]").count() == 0
     assert page.locator("[onclick]").count() == 0

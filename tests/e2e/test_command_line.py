@@ -66,10 +66,10 @@ def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(
     stages = ["download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize"]
     assert [line.split()[0] for line in out[1:9]] == stages
     table = pd.read_csv(run_dir / "ranking.csv")
-    assert out[10].startswith("This ranking is not to be trusted: its reliability is ")
-    assert out[12].startswith("Removing a channel ")
-    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
-    headings = ["rank", "channel", "score", "by chance", "q", "cross-fitted", "corrected, 95 %", "rank, 95 %"]
+    assert out[10].startswith("This ranking is not reliable: its split-half reliability is ")
+    assert out[12].startswith("The faithfulness is ")
+    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels score above the permutation null (q < .05)."
+    headings = ["rank", "channel", "score", "null mean", "q", "cross-fitted", "bias-corrected, 95 %", "rank, 95 %"]
     assert re.split(r" {2,}", out[14].strip()) == headings
     assert [line.split()[1] for line in out[15:25]] == [str(channel) for channel in table.channel.head(10)]
     assert out[25] == "... of 16 channels."
