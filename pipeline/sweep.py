@@ -15,6 +15,7 @@ from pipeline.figures.style import save_png
 from pipeline.figures.sweep import Line, draw_sweep, draw_with_first
 from pipeline.numerics.faithfulness import rank_correlation
 from pipeline.records import Record, varied
+from pipeline.spreadsheets import marked_table
 from pipeline.store import storage_errors
 
 if TYPE_CHECKING:
@@ -189,8 +190,8 @@ def sum_up(sweep: SweepStart) -> bool:
     table = summary(jobs)
     with storage_errors("the sweep's summary", sweep.folder):
         sweep.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(sweep.folder / SUMMARY, index=False, lineterminator="\n")
-        side_by_side(jobs).to_csv(sweep.folder / RANKINGS, index=False, lineterminator="\n")
+        marked_table(table).to_csv(sweep.folder / SUMMARY, index=False, lineterminator="\n")
+        marked_table(side_by_side(jobs)).to_csv(sweep.folder / RANKINGS, index=False, lineterminator="\n")
         drawn = list(_draw(jobs, sweep.folder))
     print_sweep(table, sweep.folder, [SUMMARY, RANKINGS, *drawn])
     if sweep.tracking is not None and sweep.tracking.enabled:

@@ -10,6 +10,7 @@ from typing import Self
 import pandas as pd
 
 from pipeline.artifacts.base import Artifact
+from pipeline.spreadsheets import marked_table
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Effects(Artifact):
         summary = {**asdict(self.faithfulness), "note": self.note}
         (folder / self.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         if self.is_measured:
-            self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
+            marked_table(self.table).to_csv(folder / self.CSV, index=False, lineterminator="\n")
             self.curves.to_csv(folder / self.CURVES, index=False, lineterminator="\n")
         return self
 

@@ -10,6 +10,7 @@ from typing import Self
 import pandas as pd
 
 from pipeline.artifacts.base import Artifact
+from pipeline.spreadsheets import marked_table
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Ranking(Artifact):
     def save(self, folder: Path) -> Self:
         """Write the table as CSV and as Parquet, and its reliability as JSON."""
         (folder / self.TRUST).write_text(json.dumps(asdict(self.trust), indent=1) + "\n", encoding="utf-8")
-        self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
+        marked_table(self.table).to_csv(folder / self.CSV, index=False, lineterminator="\n")
         self.table.to_parquet(folder / self.PARQUET, index=False)
         return self
 

@@ -85,20 +85,16 @@ def _evidence(
 
     Parameters
     ----------
-    score : AceSettings
-        Which evidence is computed.
-    seed : int
-        Seed of all random numbers.
+    inputs : RankerInputs
+        The settings, which say what evidence is computed, the seed, and the copies among the images.
     values : ndarray of shape (n_varying, n_images, n_components)
         Projections of the varying channels.
     class_score : ndarray of shape (n_images,)
         The class scores.
     found : AceResult
         The scores of the varying channels.
-    progress : callable
-        Called with the number of channels done and the number of all channels.
     """
-    score: AceSettings = inputs.settings
+    score = inputs.settings
     n_channels = len(values)
     with_folds, with_halves = has_folds(score, inputs.n_different), has_halves(score, inputs.n_different)
     n_folds = score.folds * score.repeats if with_folds else 0
