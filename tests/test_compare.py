@@ -19,7 +19,7 @@ from pipeline.runner import run
 from pipeline.tracking.comparison import labelled, ranks_by_channel
 from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
 from pipeline.tracking.runs import LoggedRun
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 Cli = Callable[..., tuple[int, list[str], list[str]]]
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.decoding import ImageError, Limits, decode
-from tests.sources.servers import bomb
+from tests.helpers.servers import bomb
 
 RED, GREEN = (250, 10, 10), (10, 240, 10)
 

@@ -19,7 +19,8 @@ from pipeline.resolve import resolve
 from pipeline.runner import STAGES
 from pipeline.settings import Settings
 from pipeline.stages import ORDER
-from tests.conftest import ROOT, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import Compose
 
 FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NAMES = [stage.name for stage in STAGES]

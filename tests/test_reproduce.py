@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from pipeline.reproduce import compare, differences, main
 from pipeline.runner import run
 from pipeline.tracking.mlflow import MlflowTracker
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 def csv(scores: np.ndarray) -> bytes:

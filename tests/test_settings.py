@@ -12,7 +12,7 @@ from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
 from pipeline.settings.faults import RENAMED, faults_of
 from pipeline.settings.types import STRICT, Rule
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 def faults(*overrides: str) -> list[str]:

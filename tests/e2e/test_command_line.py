@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import html
-import logging
 import re
 import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 
-from pipeline import __main__ as front_door
 from pipeline import config, console, layers
 from pipeline.records import Record
 from pipeline.sweep import gather, summary
-from tests.conftest import ROOT, SMALL
-from tests.sources.servers import LOOPBACK, serving
-from tests.sources.test_urls import misbehave
-
-Cli = Callable[..., tuple[int, list[str], list[str]]]
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Call the front door as `python -m pipeline` does, in this process; return exit code, stdout and stderr lines."""
-    monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path / "outputs"))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-
-    def call(*arguments: str, main: Callable[[], None] = front_door.main) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-        monkeypatch.setattr(config, "_started", None)
-        GlobalHydra.instance().clear()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    yield call
-    for handler in root.handlers[:]:
-        if handler not in handlers:
-            handler.close()
-            root.removeHandler(handler)
-    root.handlers[:], root.level = handlers, level
+from tests.helpers.cli import Cli
+from tests.helpers.faulty_server import misbehave
+from tests.helpers.project import ROOT
+from tests.helpers.servers import LOOPBACK, serving
+from tests.helpers.settings import SMALL
 
 
 @pytest.mark.usefixtures("tracked")

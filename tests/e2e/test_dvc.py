@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from pipeline.runner import run
-from tests.conftest import ROOT, SMALL, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import SMALL, Compose
 
 PARTS = ("conf", "pipeline", "data/digits_cnn.safetensors", "outputs/README.md", ".dvc/config", ".dvc/.gitignore",
          ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "pyproject.toml")  # fmt: skip

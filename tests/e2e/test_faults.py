@@ -20,11 +20,9 @@ from pipeline.settings import Settings
 from pipeline.store import Store
 from pipeline.store.housekeeping import entries
 from pipeline.tracking.mlflow import MlflowTracker
-from tests.conftest import SMALL
-from tests.e2e.test_command_line import Cli, cli
-from tests.processes import start_command, start_run
-
-__all__ = ["cli"]  # the fixture
+from tests.helpers.cli import Cli
+from tests.helpers.processes import start_command, start_run
+from tests.helpers.settings import SMALL
 
 NAMES = [stage.name for stage in STAGES]
 N_KILLED = 5  # in each of the eight stages

@@ -31,7 +31,7 @@ from pipeline.networks.inputs import Preprocessing
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import ModelSettings, VisualizeSettings
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 

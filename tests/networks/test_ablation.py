@@ -16,21 +16,9 @@ from pipeline.networks.digits import digits_cnn
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.maps import Channels, as_maps
 from pipeline.networks.targets import Score
+from tests.helpers.networks import Deciding, Token
 
 N_IMAGES = 5
-
-
-class Token(nn.Module):
-    """Attention over tokens: a tuple for an output, channels last."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        tokens = images.flatten(2).transpose(1, 2)
-        return self.head((tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]).mean(dim=1))
 
 
 class Overwriting(nn.Module):
@@ -47,20 +35,6 @@ class Overwriting(nn.Module):
         maps += branch
         maps += 0.5 * branch.sigmoid_()
         return self.head(maps.mean(dim=(2, 3)))
-
-
-class Deciding(nn.Module):
-    """What it does depends on the values: not to be traced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.conv(images)
-        if maps.sum() > 1e9:
-            maps = maps * 0
-        return self.head(maps.relu().mean(dim=(2, 3)))
 
 
 class Counting(nn.Module):

@@ -16,7 +16,7 @@ from pipeline.networks.contributions import Contributions
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.layout import LayerInfo
 from pipeline.networks.tracing import with_separate_activations
-from tests.networks.test_ablation import Deciding, Token
+from tests.helpers.networks import Deciding, Token
 
 N_IMAGES = 4
 KINDS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")

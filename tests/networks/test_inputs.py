@@ -14,7 +14,7 @@ from torchvision.models import ResNet18_Weights
 from pipeline.config import compose_settings
 from pipeline.networks.inputs import Preprocessing
 from pipeline.settings import ModelSettings
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -21,7 +21,7 @@ from pipeline.numerics.lanes import N_LANES
 from pipeline.numerics.parameters import SPANS, AceParameters
 from pipeline.numerics.pca import reduce_channels
 from pipeline.rankers.ace import ace_parameters
-from tests.conftest import in_ci
+from tests.helpers.project import tool_is_missing
 from tests.oracles.samples import SAMPLES, integer, relu_like
 from tests.oracles.singleton import acepack_order
 from tests.oracles.solvers import by_acepack
@@ -37,15 +37,15 @@ SEEDS = st.integers(0, 10**6)
 @pytest.fixture(scope="module")
 def acepack() -> None:
     """R with acepack: CI installs it, elsewhere it may be missing."""
-    if shutil.which("Rscript") is None and not in_ci():
-        pytest.skip("no Rscript; Debian: apt-get install r-base-core r-cran-acepack")
+    if shutil.which("Rscript") is None:
+        tool_is_missing("Rscript", "apt-get install r-base-core r-cran-acepack")
 
 
 @pytest.fixture(scope="module")
 def cifar_projections(photographs: Path, resnet20_weights: Path, tmp_path_factory: pytest.TempPathFactory):
     """Ten components of the 64 channels of `layer3.2.conv2` on 300 photographs of cat, and the class scores."""
     from pipeline.resolve import resolve
-    from pipeline.stages import activate, download
+    from tests.helpers.stages import activations, fetch
 
     folder = tmp_path_factory.mktemp("cifar")
     settings = resolve(
@@ -53,8 +53,7 @@ def cifar_projections(photographs: Path, resnet20_weights: Path, tmp_path_factor
             ["experiment=cifar10_resnet20", f"data.root={photographs}", f"model.checkpoint={resnet20_weights}"]
         )
     )
-    images = download.run(download.select(settings), folder=folder, progress=lambda done, total: None)
-    found = activate.run(activate.select(settings), images, folder=folder, progress=lambda done, total: None)
+    found = activations(settings, fetch(settings, folder / "images"), folder / "maps")
     return reduce_channels(found.maps, 10)[0], found.class_score
 
 

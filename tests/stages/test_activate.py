@@ -18,7 +18,7 @@ from pipeline.resolve import resolve
 from pipeline.settings import Settings
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import activate, download
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 class Constant(nn.Module):

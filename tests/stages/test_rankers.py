@@ -7,8 +7,6 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from pipeline.artifacts import Activations, Figures
 from pipeline.errors import NetworkError, SettingsError
@@ -17,7 +15,8 @@ from pipeline.rankers import RANKERS, ranking_statistic
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import RankSettings
-from tests.conftest import ROOT, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import Compose
 
 OTHERS = sorted(kind for kind in RANKERS if kind != "ace")
 FEW = ("score.bootstrap=20", "layer=conv2", "n_images=60", "n_components=2")
@@ -120,22 +119,11 @@ def test_what_belongs_to_ace_alone_is_refused_elsewhere(compose: Compose) -> Non
         compose("score=shap")
 
 
-class Deciding(nn.Module):
-    """What it does depends on the values: not to be traced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(1, 6, 3), nn.Linear(6, 10)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.conv(images).relu()
-        if maps.sum() > 1e9:
-            maps = maps * 0
-        return self.head(maps.mean(dim=(2, 3)))
-
-
 def test_what_a_ranker_cannot_do_is_refused_before_any_work(compose: Compose, tmp_path: Path) -> None:
-    own = ("model.factory=tests.stages.test_rankers:Deciding", "model.weights=random", "layer=conv")
+    own = (
+        "model.factory=tests.helpers.networks:Deciding", "+model.arguments={n_inputs:1,n_outputs:10}",
+        "model.weights=random", "layer=conv",
+    )  # fmt: skip
     with pytest.raises(NetworkError, match=r"^score=deeplift must have a network that torch\.fx can trace; got one "):
         run(compose("score=deeplift", *own), tmp_path / "run")
     with pytest.raises(NetworkError, match=r"^layer must have weights for each of its 16 channels "):

@@ -14,7 +14,7 @@ from pipeline.environment import git_state
 from pipeline.errors import NetworkError, StorageError
 from pipeline.runner import STAGES, run
 from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
