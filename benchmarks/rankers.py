@@ -181,7 +181,7 @@ def write_tables(table: pd.DataFrame) -> None:
     by_source = mixed.pivot_table(
         index="ranking", columns=["layer", "images_from", "n_images"], values=["faithfulness", "split_half"], sort=False
     ).dropna()
-    parts = [(f"{LAYERS[0]}, 300 images of the class", one)]
+    parts: list[tuple[str, Any]] = [(f"{LAYERS[0]}, 300 images of the class", one)]
     for value in ("faithfulness", "split_half"):
         parts.append((f"{value}, mean of {', '.join(CLASSES)}: layer and images", by_size[value]))
         parts.append((f"{value}, by which images: layer, images", by_source[value]))

@@ -74,7 +74,8 @@ def test_16_bit_grey_is_scaled_from_its_whole_range() -> None:
 
 def test_transparent_pixels_are_placed_on_white() -> None:
     palette = half_red_half_green().quantize(2)
-    red = int(palette.getpixel((0, 0)))
+    red = palette.getpixel((0, 0))
+    assert isinstance(red, int)
     data = saved(palette, "PNG", transparency=red)
     assert pixel(data, 20, 5) == (255, 255, 255)
     assert is_close(pixel(data, 20, 55), GREEN)

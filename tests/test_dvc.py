@@ -103,7 +103,8 @@ def test_reduce_and_rank_do_not_depend_on_the_sources_or_the_networks() -> None:
 def test_a_stage_lists_every_setting_that_its_result_depends_on(compose: Compose) -> None:
     """Move every setting there is, one at a time, and see whose key moves with it."""
     settings = compose("model.weights=random", "data.select=random")  # then the seed matters as well
-    before, missing, moved = identities(settings), [], {name: set() for name in NAMES}
+    before, missing = identities(settings), []
+    moved: dict[str, set[str]] = {name: set() for name in NAMES}
     for path, value in leaves(settings):
         if path.startswith(INDIFFERENT):
             continue

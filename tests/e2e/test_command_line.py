@@ -22,6 +22,7 @@ from tests.helpers.faulty_server import misbehave
 from tests.helpers.project import ROOT
 from tests.helpers.servers import LOOPBACK, serving
 from tests.helpers.settings import SMALL
+from tests.helpers.tracking import logged_runs
 
 
 @pytest.mark.usefixtures("tracked")
@@ -84,7 +85,7 @@ def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: 
     assert side_by_side["layer=conv2"].tolist() == ranked["2"].channel.tolist()
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
     assert (summed_up.data.metrics["n_jobs"], summed_up.data.metrics["n_failed"]) == (3, 1)
     names = {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
@@ -115,12 +116,12 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     # job's, one ranking in a thousand agrees by more than .42.
     assert table.with_first[2:].abs().max() < 0.42
     assert table[["reliability", "faithfulness", "score_seconds"]].notna().all(axis=None)
-    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    records = [record for folder in sorted(sweep.glob("*/")) if (record := Record.load(folder)) is not None]
     assert [record.reliability for record in records] == pytest.approx(table.reliability.tolist())
     assert [record.faithfulness for record in records] == pytest.approx(table.faithfulness.tolist())
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
     assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
@@ -168,7 +169,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
     code, _, err = cli("--multirun", "experiment=pca_sizes", *overrides)
     assert (code, err) == (0, [])
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    records = [record for folder in sorted(sweep.glob("*/")) if (record := Record.load(folder)) is not None]
     assert len(records) == 5
     computed = Counter(name for record in records for name, had in record.from_store.items() if not had)
     once = dict.fromkeys(("download", "activate", "ablate"), 1)

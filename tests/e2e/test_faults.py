@@ -23,6 +23,7 @@ from pipeline.tracking.mlflow import MlflowTracker
 from tests.helpers.cli import Cli
 from tests.helpers.processes import start_command, start_run
 from tests.helpers.settings import SMALL
+from tests.helpers.tracking import logged_runs
 
 NAMES = [stage.name for stage in STAGES]
 N_KILLED = 5  # in each of the eight stages
@@ -138,7 +139,7 @@ def test_eight_that_start_at_once_compute_once_and_log_eight_runs(tmp_path: Path
     assert any("is being computed by process" in text for text in printed)
 
     client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     assert [logged.info.status for logged in runs] == ["FINISHED"] * 8
     rankings = set()
     for logged in runs:

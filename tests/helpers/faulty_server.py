@@ -14,6 +14,7 @@ PLACEHOLDER = photograph(10**6)
 
 
 def animation() -> bytes:
+    """A GIF of two frames."""
     frames = [Image.new("RGB", (40, 40), (shade, 0, 0)) for shade in (0, 200)]
     buffer = BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
@@ -21,6 +22,7 @@ def animation() -> bytes:
 
 
 def stall(server: Server, handler: Handler) -> None:
+    """Send nothing until the client gives up or the server stops."""
     server.stopping.wait(30)
 
 
@@ -34,6 +36,7 @@ def half_a_body(handler: Handler, body: bytes) -> None:
 
 
 def endless(server: Server, handler: Handler) -> None:
+    """Send a body that does not end."""
     handler.send_response(200)
     handler.send_header("Content-Type", "image/jpeg")
     handler.end_headers()
@@ -68,6 +71,7 @@ BAD = {
 
 
 def misbehave(server: Server, handler: Handler, path: str) -> None:
+    """Respond as the kind in the path says; the number seeds the image."""
     _, kind, number = path.split("/")
     seed = int(number.partition(".")[0])
     n_requests = server.requests[path]

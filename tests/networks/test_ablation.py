@@ -75,6 +75,8 @@ def prepared(name: str) -> tuple[nn.Module, str, torch.Tensor, Channels, bool]:
     network = build().eval().requires_grad_(False)
     for module in network.modules():  # random networks start with all variances 1, all means 0
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return network, layer, torch.rand(N_IMAGES, *shape), channels, is_cut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pipeline.networks.layout import LayerInfo
 from pipeline.networks.tracing import with_separate_activations
 from tests.helpers.networks import Deciding, Token
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 N_IMAGES = 4
 KINDS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
 
@@ -42,7 +44,7 @@ class Chain(nn.Module):
         return self.head(maps.mean(dim=(2, 3)))
 
 
-def seeded(network: nn.Module) -> nn.Module:
+def seeded(network: NetworkT) -> NetworkT:
     torch.manual_seed(0)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -104,6 +106,7 @@ def test_ablation_is_the_score_less_that_without_the_channel() -> None:
     network, inputs = seeded(Chain(False)), images()
     by_kind = found("ablation", network, conv(), inputs)
     for channel in range(5):
+        assert network.conv.bias is not None
         weight, bias = network.conv.weight.clone(), network.conv.bias.clone()
         without = seeded(Chain(False))
         weight[channel], bias[channel] = 0, 0
@@ -175,7 +178,9 @@ def test_every_use_of_an_activation_gets_a_module_and_the_rest_is_shared() -> No
         (nn.BatchNorm2d(4), 4, lambda module: module.weight[3].abs()),
     ],
 )  # fmt: skip
-def test_weight_norms_are_those_of_each_channels_own_weights(module: nn.Module, n_channels: int, by_hand) -> None:
+def test_weight_norms_are_those_of_each_channels_own_weights(
+    module: nn.Module, n_channels: int, by_hand: Callable[[Any], torch.Tensor]
+) -> None:
     norms = contributions.weight_norms(examined(nn.Sequential(module), LayerInfo("0", "", (n_channels,), 1, "first")))
     assert norms.shape == (n_channels,)
     assert norms[-1] == pytest.approx(float(by_hand(module).detach()))

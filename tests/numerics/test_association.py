@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 
 import numba
@@ -63,12 +64,12 @@ def test_mutual_information_is_scikit_learns_channel_by_channel() -> None:
 
 
 @pytest.mark.parametrize("measure", [multiple_correlation, distance_correlation])
-def test_what_does_not_vary_goes_with_nothing(measure) -> None:
+def test_what_does_not_vary_goes_with_nothing(measure: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
     still = np.full((2, N_IMAGES, 3), 0.1)
     assert measure(still, SCORE).tolist() == [0, 0]
     assert measure(PROJECTIONS, np.full(N_IMAGES, 0.1)).max() == 0
 
 
 @pytest.mark.parametrize("measure", [multiple_correlation, distance_correlation])
-def test_units_and_places_do_not_matter(measure) -> None:
+def test_units_and_places_do_not_matter(measure: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
     np.testing.assert_allclose(measure(PROJECTIONS * 1e-6, 1e5 * SCORE + 7), measure(PROJECTIONS, SCORE), rtol=1e-7)

@@ -19,7 +19,7 @@ from pipeline.artifacts import Activations, ImageSet
 from pipeline.config import compose_settings
 from pipeline.console import ConsoleObserver
 from pipeline.errors import InputError
-from pipeline.runner import RunResult
+from pipeline.observer import RunResult
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
 from pipeline.sources.street_view import signature

@@ -56,6 +56,7 @@ def wanted(server: Server, tmp_path: Path, *overrides: str, listed: list[str] | 
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_images_are_in_order_and_the_reason_of_each_failure_is_reported(server: Server, tmp_path: Path) -> None:
     settings = wanted(server, tmp_path, f"n_images={N_GOOD}", "data.web.timeout=1.5")
     images = fetch(settings, tmp_path / "set")
@@ -77,6 +78,7 @@ def test_the_images_are_in_order_and_the_reason_of_each_failure_is_reported(serv
     assert all(agent.startswith("pcace/") for agent in server.agents)
 
 
+@pytest.mark.slow
 def test_the_speed_of_the_servers_does_not_change_the_image_set(tmp_path: Path) -> None:
     """The same list gives the same set if the responses arrive in another order."""
     listed = [f"/{'404' if index % 4 == 1 else 'slow'}/{index}.jpg" for index in range(40)]
@@ -236,7 +238,7 @@ def test_another_snapshot_downloads_the_images_again(server: Server, tmp_path: P
 
 def test_a_random_choice_depends_on_the_seed_and_keeps_the_order_of_the_list(server: Server, tmp_path: Path) -> None:
     listed = [f"/good/{index}.jpg" for index in range(40)]
-    taken = []
+    taken: list[list[str]] = []
     for seed in (1, 1, 2):
         settings = wanted(server, tmp_path, "n_images=5", "data.select=random", f"seed={seed}", listed=listed)
         taken.append([record.id for record in fetch(settings, tmp_path / f"set{len(taken)}").records])

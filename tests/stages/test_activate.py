@@ -15,7 +15,7 @@ from pipeline.networks import examined
 from pipeline.networks.inputs import batch_slices
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
-from pipeline.settings import Settings
+from pipeline.settings import ModelSettings, Settings
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import activate, download
 from tests.helpers.settings import Compose
@@ -65,12 +65,17 @@ def test_maps_and_scores_are_what_the_network_computes(compose: Compose, tmp_pat
         logits = network(inputs)
     np.testing.assert_allclose(found.maps, maps.transpose(0, 1).numpy(), atol=1e-5)
     np.testing.assert_allclose(found.class_score, logits[:, 3].numpy(), atol=1e-4)
-    assert (found.maps.dtype, found.class_score.dtype) == (np.float32, np.float64)
+    assert (found.maps.dtype, found.class_score.dtype) == (np.dtype("float32"), np.dtype("float64"))
 
 
 def test_the_network_keeps_no_hook(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks: list[nn.Module] = []
-    monkeypatch.setattr(examined, "load", lambda *args: networks.append(load(*args)) or networks[0])
+
+    def load_and_keep(settings: ModelSettings, seed: int) -> nn.Module:
+        networks.append(load(settings, seed))
+        return networks[-1]
+
+    monkeypatch.setattr(examined, "load", load_and_keep)
     activations(resolve(compose()), tmp_path)
     assert [len(module._forward_hooks) for network in networks for module in network.modules()].count(0) >= 5
     assert sum(len(module._forward_hooks) for module in networks[0].modules()) == 0

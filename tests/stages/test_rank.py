@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,7 +112,7 @@ def test_a_ranking_by_evidence_says_that_halves_were_ranked_by_the_statistic() -
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True), st.randoms(use_true_random=False))
-def test_a_permutation_of_the_channels_permutes_the_ranking(values: list[float], random) -> None:
+def test_a_permutation_of_the_channels_permutes_the_ranking(values: list[float], random: Random) -> None:
     order = list(range(len(values)))
     random.shuffle(order)
     straight = ranked(scores(values)).table.channel.tolist()

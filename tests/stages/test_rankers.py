@@ -33,6 +33,13 @@ def answered(compose: Compose, outputs: Path, kind: str, *overrides: str) -> Run
     return run(settings, outputs / kind, [ReportWriter("x")])
 
 
+def spearman(result: RunResult) -> float:
+    """Return the rank correlation of a ranking with the effects of ablation, which must be measured."""
+    value = result.effects.faithfulness.spearman
+    assert value is not None
+    return value
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_ranker_ranks_says_how_sure_it_is_and_is_drawn(kind: str, compose: Compose, outputs: Path) -> None:
     result = answered(compose, outputs, kind)
@@ -83,11 +90,11 @@ def test_ablation_is_what_removal_measures(compose: Compose, outputs: Path) -> N
 
 def test_attributions_foretell_removal_better_than_what_never_sees_the_class(compose: Compose, outputs: Path) -> None:
     found = {
-        kind: answered(compose, outputs, kind).effects.faithfulness.spearman
+        kind: spearman(answered(compose, outputs, kind))
         for kind in ("conductance", "integrated_gradients", "deeplift", "weight_norm", "mean_activation")
     }
     blind = max(found.pop("weight_norm"), found.pop("mean_activation"))
-    assert all(spearman > blind for spearman in found.values()), (found, blind)
+    assert all(value > blind for value in found.values()), (found, blind)
 
 
 def test_what_the_scores_are_is_what_they_say(compose: Compose, outputs: Path) -> None:

@@ -83,6 +83,7 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
         assert client.download_artifacts(found.info.run_id, row[1]["filepath"], str(tmp_path))
     assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # it is the first
 
+    assert found.inputs is not None
     (dataset,) = found.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
     assert dataset.dataset.digest == result.reports[0].key.digest[:32]
