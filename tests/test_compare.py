@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from pipeline import compare, ui
 from pipeline.config import compose_settings
@@ -20,7 +21,8 @@ from pipeline.tracking.comparison import labelled, ranks_by_channel
 from pipeline.tracking.connection import tracking_uri
 from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.runs import LoggedRun
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
+from tests.helpers.tracking import logged_runs
 
 Cli = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -54,11 +56,9 @@ def swept(compose: Compose, tracked: Path, tmp_path: Path) -> list[pd.DataFrame]
     return found
 
 
-def logged(outputs: Path) -> tuple[MlflowClient, list]:
+def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
     client = MlflowClient(tracking_uri(outputs, None))
-    experiment = client.get_experiment_by_name("pcace")
-    assert experiment is not None
-    return client, list(client.search_runs([experiment.experiment_id]))
+    return client, logged_runs(client)
 
 
 def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataFrame], tmp_path: Path) -> None:
@@ -82,6 +82,7 @@ def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataF
 
     overlap = [run.data.metrics.get("overlap_with_first.rank_biased") for run in reversed(runs)]
     assert overlap[0] == 1
+    assert overlap[1] is not None
     assert 0 < overlap[1] < 1
     assert overlap[2] is None  # another layer
     code, out, _ = cli("--last", "2")  # the run of the comparison itself has no ranking

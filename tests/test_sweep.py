@@ -3,7 +3,6 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -13,13 +12,7 @@ from pipeline.records import Record
 from pipeline.sweep import Job, lines, summary, with_first
 
 STAGES = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
-
-
-def ranking(scores: list[float], layer: str = "conv3", model: str = "net", dead: tuple[int, ...] = ()) -> pd.DataFrame:
-    table = pd.DataFrame({"channel": range(len(scores)), "score": scores, "model": model, "layer": layer})
-    table["dead"] = table.channel.isin(dead)
-    table = table.sort_values("score", ascending=False, ignore_index=True)
-    return table.assign(rank=np.arange(len(table)) + 1)
+from tests.helpers.rankings import ranking
 
 
 def job(number: int, overrides: list[str], table: pd.DataFrame | None, *, cached: bool = False) -> Job:

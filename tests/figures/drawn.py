@@ -34,7 +34,7 @@ def drawn_texts(figure: Figure) -> list[DrawnText]:
             found.append(DrawnText(text.get_text(), box, text.get_rotation(), text.get_parse_math()))
 
     with mock.patch.object(Text, "draw", record):
-        FigureCanvasAgg(figure).draw()
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     return found
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image
 
 from pipeline.artifacts import Trust
@@ -28,7 +30,7 @@ NAMES = ["a", "b", "c"]
 SEEN = [SizedImage(picture, name, (0, 0, 8, 8)) for picture, name in zip(PICTURES, NAMES, strict=True)]
 
 
-def texts(figure) -> set[str]:
+def texts(figure: Figure) -> set[str]:
     figure.canvas.draw()
     axes = [ax for ax in figure.axes if ax.get_visible()]
     found = {text.get_text() for ax in axes for text in [ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts]}
@@ -36,7 +38,7 @@ def texts(figure) -> set[str]:
     return found | {figure.get_suptitle(), figure.get_supxlabel()}
 
 
-def title(figure) -> str:
+def title(figure: Figure) -> str:
     return figure.get_suptitle().replace("\n", " ")
 
 
@@ -44,7 +46,7 @@ def channel(title: str, maps: np.ndarray) -> ChannelMaps:
     return ChannelMaps(title, maps, PICTURES, NAMES, float(maps.min()), float(maps.max()))
 
 
-def maps_shown(figure, colours: str) -> list:
+def maps_shown(figure: Figure, colours: str) -> list[AxesImage]:
     return [image for ax in figure.axes for image in ax.get_images() if image.get_cmap().name == colours]
 
 

@@ -16,15 +16,15 @@ from PIL import Image
 from pipeline.artifacts import Figures
 from pipeline.figures import style
 from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
-from pipeline.figures.labels import ELLIPSIS, fitted, printable, set_footer, set_title, text_width, wrapped
+from pipeline.figures.labels import ELLIPSIS, Cut, fitted, printable, set_footer, set_title, text_width, wrapped
 from pipeline.figures.style import new_figure, paper_style
 from pipeline.figures.sweep import Line, draw_sweep, draw_with_first
 from pipeline.runner import run
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import visualize
-from tests.conftest import Compose
 from tests.figures.drawn import drawn_texts, faults
-from tests.test_sweep import ranking
+from tests.helpers.rankings import ranking
+from tests.helpers.settings import Compose
 
 LATIN = st.text(st.characters(min_codepoint=0, max_codepoint=0x17F), max_size=60)
 LONG = "vit_base_patch16_clip_quickgelu_378.dfn5b_finetuned_in12k_in1k"
@@ -32,7 +32,7 @@ LONG = "vit_base_patch16_clip_quickgelu_378.dfn5b_finetuned_in12k_in1k"
 
 @given(LATIN, st.floats(0.3, 3), st.floats(5, 12), st.sampled_from(["start", "middle", "end"]))
 @example("a\nb\0c", 3.0, 8.0, "end")
-def test_a_fitted_text_is_one_line_within_the_width(text: str, width: float, size: float, cut) -> None:
+def test_a_fitted_text_is_one_line_within_the_width(text: str, width: float, size: float, cut: Cut) -> None:
     found = fitted(text, width, size, cut)
     assert found == printable(found)
     if text_width(printable(text), size) <= 0.95 * width:

@@ -31,7 +31,7 @@ from pipeline.networks.inputs import Preprocessing
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import ModelSettings, VisualizeSettings
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 
@@ -150,6 +150,7 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_layer_of_512_channels_stays_below_8_mebibytes(compose: Compose, tmp_path: Path) -> None:
     settings = compose("model=resnet18", "model.weights=random", "class_name=tabby", "model.transform.kind=none")
     ranked = large_layer(tmp_path, settings.model, settings.visualize)

@@ -16,7 +16,7 @@ from pipeline.networks.load import load
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import AblateSettings
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 RESNET18 = ("model=resnet18", "model.weights=random", "target_class=8", "layer=layer4.1.conv2", "model.device=cpu")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,7 +114,7 @@ def test_the_reliability_of_a_ranking_by_evidence_names_the_statistic_of_the_hal
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True), st.randoms(use_true_random=False))
-def test_permuting_the_channels_permutes_the_ranking(values: list[float], random) -> None:
+def test_permuting_the_channels_permutes_the_ranking(values: list[float], random: Random) -> None:
     order = list(range(len(values)))
     random.shuffle(order)
     straight = ranked(scores(values)).table.channel.tolist()

@@ -12,13 +12,13 @@ import pytest
 from pipeline.artifacts import Artifact, Figures, Workspace
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, NetworkError, StorageError
-from pipeline.figures import catalogue
+from pipeline.figures import cam, catalogue
 from pipeline.report_writer import ReportWriter
 from pipeline.resolve import resolve
 from pipeline.runner import STAGES, run
 from pipeline.settings import Settings
 from pipeline.stages import visualize
-from tests.conftest import SMALL, Compose
+from tests.helpers.settings import SMALL, Compose
 
 MAXIMIZED = ("visualize.maximize=always", "visualize.maximize_steps=2")
 Draw = Callable[..., Figures]
@@ -34,7 +34,7 @@ def raising(error: BaseException) -> Callable[..., NoReturn]:
 def fail_figure(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
     """Let the drawing of a figure of the catalogue raise an exception."""
     entry = replace(catalogue.FIGURES[name], draw=raising(error))
-    monkeypatch.setitem(catalogue.FIGURES, name, entry)  # type: ignore[arg-type]
+    monkeypatch.setitem(catalogue.FIGURES, name, entry)
 
 
 def names(folder: Path) -> set[str]:
@@ -117,7 +117,7 @@ def test_the_data_of_figures_can_fail_alone(
 
 
 def test_overlays_are_complete_or_absent(draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overlay, n_calls = visualize.overlay_image, 0
+    overlay, n_calls = cam.overlay_image, 0
 
     def fail_at_third(*arguments: Any) -> Any:
         nonlocal n_calls
