@@ -10,9 +10,9 @@ from rich.console import Console
 from pipeline.console import print_sweep
 from pipeline.records import Record
 from pipeline.sweep import Job, lines, summary, with_first
+from tests.helpers.rankings import ranking
 
 STAGES = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
-from tests.helpers.rankings import ranking
 
 
 def job(number: int, overrides: list[str], table: pd.DataFrame | None, *, cached: bool = False) -> Job:
