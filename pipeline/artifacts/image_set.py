@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from pipeline.artifacts.base import Artifact
+from pipeline.spreadsheets import marked, original
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,16 @@ class ImageSet(Artifact):
         with (folder / self.MANIFEST).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(ImageRecord)])
             writer.writeheader()
-            writer.writerows(asdict(record) for record in self.records)
+            writer.writerows({name: marked(value) for name, value in asdict(record).items()} for record in self.records)
         if self.n_copies:
             with (folder / self.COPIES).open("w", newline="", encoding="utf-8") as file:
                 rows = ((index, first) for index, first in enumerate(self.first_copies) if index != first)
                 csv.writer(file).writerows(
                     [["image", "copy_of", "id", "id_of_original"]]
-                    + [[index, first, self.records[index].id, self.records[first].id] for index, first in rows]
+                    + [
+                        [index, first, *(marked(self.records[each].id) for each in (index, first))]
+                        for index, first in rows
+                    ]
                 )
         return self
 
@@ -131,10 +135,11 @@ class ImageSet(Artifact):
     def load(cls, folder: Path) -> Self:
         """Read the manifest; the images stay in the folder."""
         with (folder / cls.MANIFEST).open(newline="", encoding="utf-8") as file:
-            rows = [
-                ImageRecord(**{**row, "width": int(row["width"]), "height": int(row["height"])})  # type: ignore[arg-type]
-                for row in csv.DictReader(file)
-            ]
+            texts = [{name: original(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        rows = [
+            ImageRecord(**{**row, "width": int(row["width"]), "height": int(row["height"])})  # type: ignore[arg-type]
+            for row in texts
+        ]
         return cls(folder, tuple(rows), cls._load_copies(folder, rows))
 
     @classmethod

@@ -59,7 +59,7 @@ class RankerInputs(Generic[SettingsT_co]):
     @property
     def n_different(self) -> int:
         """The number of images without copies."""
-        return len(self.images) if self.copies is None else len(self.copies)
+        return len(self.activations.class_score) if self.copies is None else len(self.copies)
 
 
 Scorer = Callable[[Int64Array], FloatArray]

@@ -35,6 +35,7 @@ from pipeline.sources.base import Source, require_one_class, write_image
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.outcomes import Outcome, Outcomes
 from pipeline.sources.web import FetchError, WebClient
+from pipeline.spreadsheets import marked
 
 log = logging.getLogger(__name__)
 
@@ -276,5 +277,6 @@ def _write_report(path: Path, entries: list[Entry], outcomes: Outcomes) -> None:
     writer = csv.writer(text)
     writer.writerow(["place", "address", "taken", "reason"])
     for index, outcome in sorted(outcomes.by_index().items(), key=lambda item: entries[item[0]].number):
-        writer.writerow([entries[index].number, entries[index].label, outcome.is_good, outcome.reason])
+        label, reason = marked(entries[index].label), marked(outcome.reason)
+        writer.writerow([entries[index].number, label, outcome.is_good, reason])
     write_whole(path, text.getvalue())

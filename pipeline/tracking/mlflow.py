@@ -25,6 +25,7 @@ from pipeline.observer import Observer, RunResult, StageReport
 from pipeline.report_writer import flat
 from pipeline.run_folder import FIGURES, REPORT
 from pipeline.settings import Settings
+from pipeline.spreadsheets import marked_table
 from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
 from pipeline.tracking.runs import ranked_runs, read_ranking
 
@@ -172,7 +173,7 @@ class MlflowTracker(Observer):
             entity = mlflow.entities.DatasetInput(dataset._to_mlflow_entity(), [context])
         self._logged.log_inputs(self.run_id, [entity])
         with tempfile.TemporaryDirectory() as folder:
-            manifest.to_csv(Path(folder) / "images.csv", index=False)
+            marked_table(manifest).to_csv(Path(folder) / "images.csv", index=False)
             self._logged.log_artifact(self.run_id, str(Path(folder) / "images.csv"))
 
 
