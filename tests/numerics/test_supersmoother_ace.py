@@ -1,4 +1,6 @@
-"""The compiled solver against two others: the `ace` package, and R's acepack (Friedman's own Fortran)."""
+"""The compiled solver of ACE with the supersmoother: comparisons with the `ace` package and with R's acepack
+(Friedman's own Fortran), and properties of its results.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +20,16 @@ from hypothesis import strategies as st
 
 from pipeline.config import compose_settings
 from pipeline.errors import InputError
-from pipeline.numerics import ace_package
-from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms, permuted_correlations
+from pipeline.numerics import ace, ace_package
+from pipeline.numerics.ace import AceResult
 from pipeline.numerics.lanes import N_LANES
 from pipeline.numerics.parameters import SPANS, AceParameters
 from pipeline.numerics.pca import reduce_channels
+from pipeline.numerics.supersmoother_ace import (
+    SupersmootherResult,
+    permuted_supersmoother_correlations,
+    supersmoother_transforms,
+)
 from pipeline.rankers.ace import ace_parameters
 from pipeline.settings import AceSettings
 from tests.helpers.project import tool_is_missing
@@ -34,6 +43,8 @@ BASS_0, BASS_5 = AceParameters(bass=0), AceParameters(bass=5)  # of the `ace` pa
 TIED = ("relu_like", "integer")
 RNG = np.random.default_rng(0)
 SEEDS = st.integers(0, 10**6)
+FIELDS = tuple(field.name for field in fields(SupersmootherResult))
+maximal_correlation = partial(ace.maximal_correlation, smoother="supersmoother")
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +72,15 @@ def cifar_projections(
     return reduce_channels(found.maps, 10)[0], found.class_score
 
 
-def worst(one: AceResult, other: AceResult) -> float:
-    return max(float(np.abs(getattr(one, name) - getattr(other, name)).max()) for name in vars(one))
+def worst(one: SupersmootherResult, other: SupersmootherResult | AceResult) -> float:
+    """Return the largest difference between two results, in any number."""
+    return max(float(np.abs(getattr(one, name) - getattr(other, name)).max()) for name in FIELDS)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples_come_out_as_by_the_ace_package(name: str) -> None:
     x, y = SAMPLES[name]()
-    found = optimal_transforms(x[None], y, parameters=BASS_0)
+    found = supersmoother_transforms(x[None], y, parameters=BASS_0)
     assert worst(found, ace_package.optimal_transforms(x[None], y)) < 1e-10
     assert found.maximal[0] == pytest.approx(GOLDEN["ace"][name]["maximal"], abs=1e-10)
     assert found.first[0] == pytest.approx(GOLDEN["ace"][name]["first"], abs=1e-10)
@@ -77,7 +89,7 @@ def test_samples_come_out_as_by_the_ace_package(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name not in TIED])
 def test_samples_at_bass_5_come_out_as_by_acepack(name: str) -> None:
     x, y = SAMPLES[name]()
-    found = optimal_transforms(x[None], y, parameters=BASS_5)
+    found = supersmoother_transforms(x[None], y, parameters=BASS_5)
     assert found.maximal[0] == pytest.approx(GOLDEN["acepack"][name]["maximal"], abs=1e-8)
     assert found.first[0] == pytest.approx(GOLDEN["acepack"][name]["first"], abs=1e-8)
 
@@ -87,7 +99,7 @@ def test_transforms_at_bass_5_are_acepacks() -> None:
     samples = {name: make() for name, make in SAMPLES.items() if name not in TIED}
     for name, (phi, theta) in by_acepack(samples).items():
         x, y = samples[name]
-        found = optimal_transforms(x[None], y, parameters=BASS_5)
+        found = supersmoother_transforms(x[None], y, parameters=BASS_5)
         np.testing.assert_allclose(found.phi[0], phi, atol=1e-8, err_msg=name)
         np.testing.assert_allclose(found.theta[0], theta, atol=1e-8, err_msg=name)
 
@@ -106,7 +118,9 @@ def test_tied_values_come_out_as_by_acepack_where_both_take_them_in_one_order() 
     for name, (phi, theta) in by_acepack(samples).items():
         x, y = samples[name]
         order = acepack_order(x[:, 0])
-        found = optimal_transforms(x[None, order], y[order], parameters=AceParameters(bass=5, spans=ACEPACK_SPANS))
+        found = supersmoother_transforms(
+            x[None, order], y[order], parameters=AceParameters(bass=5, spans=ACEPACK_SPANS)
+        )
         np.testing.assert_allclose(found.phi[0], phi[order], atol=1e-10, err_msg=name)
         np.testing.assert_allclose(found.theta[0], theta[order], atol=1e-10, err_msg=name)
 
@@ -116,7 +130,7 @@ def test_real_activations_come_out_as_by_the_ace_package(cifar_projections: tupl
     for n_components, n_channels in ((1, 64), (3, 16), (10, 8)):
         values = np.ascontiguousarray(projections[:n_channels, :, :n_components])
         reference = ace_package.optimal_transforms(values, class_score, n_jobs=2)
-        assert worst(optimal_transforms(values, class_score, parameters=BASS_0), reference) < 1e-10
+        assert worst(supersmoother_transforms(values, class_score, parameters=BASS_0), reference) < 1e-10
 
 
 @pytest.mark.usefixtures("acepack")
@@ -124,7 +138,7 @@ def test_real_activations_at_bass_5_come_out_as_by_acepack(cifar_projections: tu
     projections, class_score = cifar_projections
     for n_components in (1, 3, 10):
         values = np.ascontiguousarray(projections[:, :, :n_components])
-        found = optimal_transforms(values, class_score, parameters=BASS_5)
+        found = supersmoother_transforms(values, class_score, parameters=BASS_5)
         for channel, (phi, theta) in by_acepack({str(c): (x, class_score) for c, x in enumerate(values)}).items():
             np.testing.assert_allclose(found.phi[int(channel)], phi, atol=1e-8)
             np.testing.assert_allclose(found.theta[int(channel)], theta, atol=1e-8)
@@ -176,21 +190,21 @@ def test_permuting_channels_permutes_the_results(seed: int) -> None:
 
 def test_the_result_has_the_same_bits_alone_among_others_and_on_any_number_of_threads() -> None:
     x, y = RNG.normal(size=(512, 60, 3)), RNG.normal(size=60)
-    one, two = (optimal_transforms(x, y, n_threads=n_threads) for n_threads in (1, 2))
+    one, two = (supersmoother_transforms(x, y, n_threads=n_threads) for n_threads in (1, 2))
     assert worst(one, two) == 0
     for channel in (0, 200, 511):
-        alone = optimal_transforms(x[channel : channel + 1], y)
-        for name, values in vars(alone).items():
-            np.testing.assert_array_equal(values[0], getattr(one, name)[channel])
+        alone = supersmoother_transforms(x[channel : channel + 1], y)
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(alone, name)[0], getattr(one, name)[channel])
 
 
 def test_permuted_responses_are_solved_as_if_each_were_alone() -> None:
     x = RNG.normal(size=(3, 50, 2))
     permutations = np.array([RNG.permutation(50) for _ in range(4)])
     for y in (RNG.normal(size=50), RNG.integers(0, 4, 50).astype(float)):
-        maximal, first = permuted_correlations(x, y, permutations)
+        maximal, first = permuted_supersmoother_correlations(x, y, permutations)
         for column, permutation in enumerate(permutations):
-            found = optimal_transforms(x, y[permutation])
+            found = supersmoother_transforms(x, y[permutation])
             np.testing.assert_array_equal(maximal[:, column], found.maximal)
             np.testing.assert_array_equal(first[:, column], found.first)
 
@@ -215,10 +229,10 @@ def test_side_by_side_and_alone_have_the_same_bits(name: str, bass: float) -> No
     x, parameters = awkward_predictors(name, rng), AceParameters(bass=bass)
     permutations = np.array([rng.permutation(50) for _ in range(2 * N_LANES + 3)])
     for y in (rng.normal(size=50), rng.integers(0, 4, 50).astype(float)):
-        alone = [optimal_transforms(x, y[permutation], parameters=parameters) for permutation in permutations]
+        alone = [supersmoother_transforms(x, y[permutation], parameters=parameters) for permutation in permutations]
         for n_permutations in (1, 2, N_LANES, len(permutations)):
             for n_threads in (1, 2):
-                found = permuted_correlations(
+                found = permuted_supersmoother_correlations(
                     x, y, permutations[:n_permutations], parameters=parameters, n_threads=n_threads
                 )
                 for statistic, values in zip(("maximal", "first"), found, strict=True):
@@ -233,14 +247,16 @@ def test_side_by_side_responses_stop_where_each_would_alone(parameters: AceParam
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 40, 3)), rng.normal(size=40)
     permutations = np.array([rng.permutation(40) for _ in range(N_LANES + 1)])
-    maximal, _ = permuted_correlations(x, y, permutations, parameters=parameters)
+    maximal, _ = permuted_supersmoother_correlations(x, y, permutations, parameters=parameters)
     for column, permutation in zip(maximal.T, permutations, strict=True):
-        np.testing.assert_array_equal(column, optimal_transforms(x, y[permutation], parameters=parameters).maximal)
+        np.testing.assert_array_equal(
+            column, supersmoother_transforms(x, y[permutation], parameters=parameters).maximal
+        )
 
 
 def test_theta_is_standardised_and_r_squared_is_what_the_transforms_say() -> None:
     x = RNG.normal(size=(1, 100, 2))
-    found = optimal_transforms(x, np.exp(x[0, :, 0] + 0.3 * RNG.normal(size=100)))
+    found = supersmoother_transforms(x, np.exp(x[0, :, 0] + 0.3 * RNG.normal(size=100)))
     phi, theta = found.phi[0], found.theta[0]
     assert theta.mean() == pytest.approx(0, abs=1e-12)
     assert theta.std() == pytest.approx(1, abs=1e-12)
@@ -254,7 +270,7 @@ def test_predictors_that_never_vary_get_no_transform() -> None:
     x[:, :, 1] = 0.1
     x[1] = 7.0
     y = x[0, :, 0] + 0.1 * RNG.normal(size=50)
-    found = optimal_transforms(x, y)
+    found = supersmoother_transforms(x, y)
     assert (found.phi[:, :, 1] == 0).all()
     assert found.maximal[0] > 0.9
     assert (found.maximal[1], found.first[1], found.r_squared[1]) == (0, 0, 0)
@@ -285,8 +301,13 @@ def test_duplicated_and_collinear_predictors_are_no_worse_than_one() -> None:
         assert one - 0.01 < found <= 1
 
 
-@pytest.mark.parametrize("solve", [optimal_transforms, ace_package.optimal_transforms], ids=["compiled", "package"])
-def test_what_has_no_answer_is_refused(solve: Callable[[np.ndarray, np.ndarray], AceResult]) -> None:
+SOLVERS: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
+    "compiled": supersmoother_transforms, "package": ace_package.optimal_transforms,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
+def test_what_has_no_answer_is_refused(solve: Callable[[np.ndarray, np.ndarray], object]) -> None:
     x, y = np.ones((1, 20, 2)), np.arange(20.0)
     with pytest.raises(InputError, match=r"^response must differ between images; got 3 for every one\.$"):
         solve(x, np.full(20, 3.0))
@@ -322,7 +343,7 @@ def test_impossible_parameters_are_refused(parameters: dict[str, Any], message: 
 
 def test_other_impossible_arguments_are_refused() -> None:
     x, y = np.ones((1, 20, 2)), np.arange(20.0)
-    with pytest.raises(InputError, match=r"^statistic must be 'maximal' or 'first'; got 'best'\.$"):
+    with pytest.raises(InputError, match=r"^statistic must be 'maximal' or 'first' with smoother='supersmoother'; got"):
         maximal_correlation(x, y, statistic="best")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^n_threads must be at least 1; got 0\.$"):
         maximal_correlation(x, y, n_threads=0)
