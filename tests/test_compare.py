@@ -119,7 +119,10 @@ def test_what_cannot_be_compared_is_one_line(cli: Cli) -> None:
             "the command must be one that --help shows; got a fault: argument --last: invalid int value: 'x'.",
         ),
         (["--last", "2", "n_imgs=3"], "n_imgs must be a known setting; got 3."),
-        (["--last", "2", "tracking.experiment=none"], "tracking.experiment must hold runs; got none (there is none)."),
+        (
+            ["--last", "2", "tracking.experiment=none"],
+            "tracking.experiment must be an experiment with runs; got none,",
+        ),
     ):
         code, out, err = cli(*arguments)
         assert (code, out, len(err)) == (1, [], 1), arguments
