@@ -94,6 +94,9 @@ def test_settings_that_do_not_change_a_result_are_not_listed(compose: Compose) -
 def test_a_recorder_behaves_like_the_settings_and_records_what_is_read(compose: Compose) -> None:
     settings, found = compose(), set[str]()
     recorder: Any = _Recorder(settings, "", found)
+    assert isinstance(recorder, Settings)
+    assert isinstance(recorder.model, ModelSettings)
+    assert not isinstance(recorder.target, RegressionTarget)
     assert recorder.model.name == settings.model.name
     assert recorder.target_label == settings.target_label
     assert found == {"model.name", "class_name"}
@@ -103,9 +106,6 @@ def test_a_recorder_behaves_like_the_settings_and_records_what_is_read(compose: 
     assert "model.batch_size" in found
     with pytest.raises(AttributeError):
         _ = recorder.nonsense
-    assert isinstance(recorder.model, ModelSettings)
-    assert not isinstance(recorder.target, RegressionTarget)
-    assert isinstance(recorder, Settings)
 
 
 def test_the_last_stage_also_depends_on_the_code_that_publishes_and_logs_the_run() -> None:
