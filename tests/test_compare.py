@@ -120,7 +120,10 @@ def test_errors_are_one_line(cli: Cli) -> None:
             "the arguments must be those that --help shows; got a wrong one (argument --last: invalid int value: 'x').",
         ),
         (["--last", "2", "n_imgs=3"], "n_imgs must be a known setting; got 3."),
-        (["--last", "2", "tracking.experiment=none"], "tracking.experiment must hold runs; got none (there is none)."),
+        (
+            ["--last", "2", "tracking.experiment=none"],
+            "tracking.experiment must be an experiment with runs; got none,",
+        ),
     ):
         code, out, err = cli(*arguments)
         assert (code, out, len(err)) == (1, [], 1), arguments
