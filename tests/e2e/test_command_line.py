@@ -134,16 +134,16 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     )  # fmt: skip
     assert (code, err) == (0, [])
     questions = [line for line in out if line.startswith("Which channels of ")]
-    drawn_anew = ["", ", 1 module drawn anew", *(f", {n} modules drawn anew" for n in (2, 3, 4))]
+    randomized = ["", ", 1 module randomised", *(f", {n} modules randomised" for n in (2, 3, 4))]
     assert [line.partition(")")[0] for line in questions] == [
-        f"Which channels of conv3 (digits_cnn{anew}" for anew in drawn_anew
+        f"Which channels of conv3 (digits_cnn{text}" for text in randomized
     ]
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     table = pd.read_csv(sweep / "summary.csv")
     assert table.question.tolist() == [f"model.randomized={n}" for n in range(5)]
     assert table.with_first[0] == pytest.approx(1)
-    # The last convolution is drawn anew from the second job on; of 64 channels that have nothing to do with the first
-    # job's, one ranking in a thousand agrees by more than .42.
+    # The last convolution is randomised from the third job on. Of unrelated rankings of 64 channels, one in a thousand
+    # has a correlation above .42.
     assert table.with_first[2:].abs().max() < 0.42
     assert table[["reliability", "faithfulness", "score_seconds"]].notna().all(axis=None)
     records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
@@ -179,7 +179,7 @@ def test_rankers_are_compared_in_one_table_of_agreement_with_faithfulness_stabil
 def test_uncommitted_changes_are_said(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
     monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
     _, out, _ = cli(*SMALL)
-    note = "Note: the code has uncommitted changes, so the commit logged does not tell all of it."
+    note = "Note: the code has uncommitted changes, which the logged commit does not contain."
     assert out.count(note) == n_notes
 
 
@@ -190,7 +190,7 @@ def test_a_job_that_was_killed_is_missed_in_the_summary(tmp_path: Path) -> None:
             record.save(tmp_path / str(number))
     table = summary(gather(tmp_path))
     assert table.question.tolist() == ["layer=conv1 seed=1", "job 1"]
-    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
+    lost = "there is no result: the process was killed, or is still running; see run.log, or the log of the launcher"
     assert table.error.tolist() == ["out of memory.", lost]
 
 
