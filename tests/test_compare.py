@@ -69,7 +69,7 @@ def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataF
     first, second = (ranks_by_channel(table) for table in swept[:2])
     spearman = float(np.corrcoef(first, second)[0, 1])
     assert f"{spearman:.3f}" in out[6].split()
-    assert any(line.startswith("Ranks are not compared between different layers: ") for line in out)
+    assert any(line.startswith("Ranks are not compared between different layers, because ") for line in out)
 
     folder = tmp_path / "outputs" / "comparisons" / "monday"
     names = {"agreement.png", "slopes.png", "distributions.png", "comparison.html"}

@@ -104,9 +104,9 @@ def test_a_ranking_is_lost_when_the_weights_of_its_layer_are_randomised(cli: Cli
     )  # fmt: skip
     assert (code, err) == (0, [])
     questions = [line for line in out if line.startswith("Which channels of ")]
-    drawn_anew = ["", ", 1 module drawn anew", *(f", {n} modules drawn anew" for n in (2, 3, 4))]
+    randomized = ["", ", 1 module randomised", *(f", {n} modules randomised" for n in (2, 3, 4))]
     assert [line.partition(")")[0] for line in questions] == [
-        f"Which channels of conv3 (digits_cnn{anew}" for anew in drawn_anew
+        f"Which channels of conv3 (digits_cnn{text}" for text in randomized
     ]
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     table = pd.read_csv(sweep / "summary.csv")
@@ -147,7 +147,7 @@ def test_rankers_are_compared_by_faithfulness_reliability_and_time_in_one_table(
 def test_uncommitted_changes_are_noted(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
     monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
     _, out, _ = cli(*SMALL)
-    note = "Note: the code has uncommitted changes, so the commit logged does not tell all of it."
+    note = "Note: the code has uncommitted changes, which the logged commit does not contain."
     assert out.count(note) == n_notes
 
 
@@ -158,7 +158,7 @@ def test_the_summary_reports_a_job_that_was_killed(tmp_path: Path) -> None:
             record.save(tmp_path / str(number))
     table = summary(gather(tmp_path))
     assert table.question.tolist() == ["layer=conv1 seed=1", "job 1"]
-    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
+    lost = "there is no result: the process was killed, or is still running; see run.log, or the log of the launcher"
     assert table.error.tolist() == ["out of memory.", lost]
 
 
