@@ -81,7 +81,7 @@ class Question:
         request = NetworkRequest.of(settings)
         self.examined, self.images = request.open(), request.inputs(images)
 
-    def inputs(self, kind: str, values: np.ndarray) -> RankerInputs:
+    def inputs(self, kind: str, values: np.ndarray) -> RankerInputs[Any]:
         """Return the inputs of a ranker with the projections `values`, (n_channels, n_images, n_components)."""
         dead = ~self.activations.varying()
         return RankerInputs(
@@ -187,7 +187,7 @@ def write_tables(table: pd.DataFrame) -> None:
     by_source = mixed.pivot_table(
         index="ranking", columns=["layer", "images_from", "n_images"], values=["faithfulness", "split_half"], sort=False
     ).dropna()
-    parts = [(f"{LAYERS[0]}, 300 images of the class", one)]
+    parts: list[tuple[str, Any]] = [(f"{LAYERS[0]}, 300 images of the class", one)]
     for value in ("faithfulness", "split_half"):
         parts.append((f"{value}, mean of {', '.join(CLASSES)}: layer and images", by_size[value]))
         parts.append((f"{value}, by source of the images: layer, source, images", by_source[value]))

@@ -12,8 +12,9 @@ import pytest
 
 from pipeline import __main__ as main_module
 from pipeline.command_line import command
-from tests.conftest import ROOT, SMALL
-from tests.processes import start_command
+from tests.helpers.processes import start_command
+from tests.helpers.project import ROOT
+from tests.helpers.settings import SMALL
 
 HELP = [
     ["pipeline", "--help"],

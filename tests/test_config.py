@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -17,6 +18,7 @@ from pipeline.config import (
 )
 from pipeline.errors import SettingsError
 from pipeline.resources import conf_dir
+from pipeline.settings import AceSettings
 
 GROUPS = ("model", "data", "score", "visualize", "tracking", "target", "experiment")
 # Settings that an option of a group requires from the user.
@@ -44,6 +46,7 @@ def test_every_yaml_composes(choice: str) -> None:
 def test_the_settings_of_each_original_script_are_a_file(net: str, layer: str) -> None:
     settings = compose_settings([f"experiment=original_{net}", "data.root=photographs", "class_name=tabby"])
     assert (settings.model.name, settings.layer) == (net, layer)
+    assert isinstance(settings.score, AceSettings)
     assert (settings.n_images, settings.score.statistic, settings.model.transform.kind) == (300, "first", "resize")
 
 
@@ -51,7 +54,7 @@ def swept(*overrides: str) -> dict[str, str]:
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         composed = compose("config", overrides=list(overrides), return_hydra_config=True)
-    return OmegaConf.to_container(composed.hydra.sweeper.params, resolve=True)
+    return cast("dict[str, str]", OmegaConf.to_container(composed.hydra.sweeper.params, resolve=True))
 
 
 def test_experiments_sweep_over_the_values_that_they_describe() -> None:

@@ -19,7 +19,8 @@ from pipeline.resolve import resolve
 from pipeline.runner import STAGES
 from pipeline.settings import Settings
 from pipeline.stages import ORDER
-from tests.conftest import ROOT, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import Compose
 
 FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NAMES = [stage.name for stage in STAGES]
@@ -102,7 +103,8 @@ def test_reduce_and_rank_do_not_depend_on_the_sources_or_the_networks() -> None:
 def test_a_stage_lists_every_setting_that_its_result_depends_on(compose: Compose) -> None:
     """Change every setting, one at a time, and compare the stages whose keys change with dvc.yaml."""
     settings = compose("model.weights=random", "data.select=random")  # so that the seed has an effect, too
-    before, missing, changes = identities(settings), [], {name: set() for name in NAMES}
+    before, missing = identities(settings), []
+    changes: dict[str, set[str]] = {name: set() for name in NAMES}
     for path, value in leaves(settings):
         if path.startswith(INDIFFERENT):
             continue

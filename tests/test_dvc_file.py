@@ -105,7 +105,7 @@ def test_a_recorder_behaves_like_the_settings_and_records_what_is_read(compose: 
             assert batch_size == settings.model.batch_size
     assert "model.batch_size" in found
     with pytest.raises(AttributeError):
-        _ = recorder.nonsense
+        _ = recorder.nonsense  # type: ignore[attr-defined]
 
 
 def test_the_last_stage_also_depends_on_the_code_that_publishes_and_logs_the_run() -> None:

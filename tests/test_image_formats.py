@@ -391,7 +391,7 @@ def test_no_fault_in_the_metadata_makes_the_pixels_unreadable(form: str) -> None
         broken = bytearray(data)
         for _ in range(int(rng.choice([1, 3, 12]))):
             start, stop = places[rng.integers(len(places))]
-            broken[rng.integers(start, stop)] = rng.choice([0, 255, rng.integers(256)])
+            broken[rng.integers(start, stop)] = rng.choice([0, 255, int(rng.integers(256))])
         given = with_checksums(bytes(broken)) if form == "PNG" and attempt % 2 else bytes(broken)
         np.testing.assert_array_equal(rgb(decode(given).image), expected)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -15,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from pipeline.config import compose_settings
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 README = (ROOT / "README.md").read_text()
 PAGES = [*ROOT.glob("*.md"), ROOT / "data" / "README.md", ROOT / "outputs" / "README.md"]
@@ -84,8 +85,39 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
 
 
 def test_the_makefile_has_its_targets() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert {"setup", "run", "test", "lint", "repro", "sweep", "ui", "bench", "clean"} <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {"setup", "run", "test", "test-unit", "lint", "repro", "sweep", "ui", "bench", "clean"} <= targets
+
+
+def imported(source: str) -> set[str]:
+    """Return the full names of the modules and of the names that a source file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imported_tests(source: str) -> list[str]:
+    """Return the imports from test modules and from conftest.py."""
+    parts = {name: name.split(".") for name in imported(source)}
+    return sorted(
+        name
+        for name, (package, *rest) in parts.items()
+        if package == "tests" and any(part == "conftest" or part.startswith("test_") for part in rest)
+    )
+
+
+def test_no_module_imports_a_test_module_or_conftest() -> None:
+    """What several tests use is in the folder `tests.helpers`."""
+    example = "from tests.stages import test_rank, b\nimport tests.conftest\nfrom tests.helpers import c"
+    assert imported_tests(example) == ["tests.conftest", "tests.stages.test_rank"]
+    folders = ("benchmarks", "examples", "pipeline", "tests")
+    paths = [path for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
+    found = {str(path.relative_to(ROOT)): imported_tests(path.read_text()) for path in paths}
+    assert {path: names for path, names in found.items() if names} == {}
 
 
 def children(package: str) -> set[str]:

@@ -12,7 +12,8 @@ from mlflow.entities import Run
 from pipeline.reproduce import compare_rankings, differences, main
 from pipeline.runner import run
 from pipeline.tracking.mlflow import MlflowTracker
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
+from tests.helpers.tracking import logged_runs
 
 
 def csv(scores: np.ndarray) -> bytes:
@@ -68,7 +69,7 @@ def call_reproduce(
 
 def logged(outputs: Path) -> list[Run]:
     client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
-    return list(client.search_runs([client.get_experiment_by_name("pcace").experiment_id]))
+    return logged_runs(client)
 
 
 def test_a_run_is_reproduced_until_its_weights_change(

@@ -20,7 +20,7 @@ from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
 from pipeline.store import Store
 from pipeline.store.housekeeping import entries
-from tests.conftest import SMALL, Compose
+from tests.helpers.settings import SMALL, Compose
 
 NAMES = [stage.name for stage in STAGES]
 

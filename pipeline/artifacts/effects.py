@@ -40,17 +40,17 @@ class Faithfulness:
 
     @property
     def sentence(self) -> str | None:
-        """What a reader must know."""
+        """The sentence that a reader should know; None if the rank correlation is not defined."""
         if self.spearman is None:
             return None
-        figure = f"Spearman {self.spearman:.2f}".replace("0.", ".", 1)
+        value = f"Spearman {self.spearman:.2f}".replace("0.", ".", 1)
         if self.spearman >= 0.5:
-            return f"Removing a channel moves the class score much as the ranking says: {figure}."
+            return f"The faithfulness is high: the scores agree with the effects of ablation ({value})."
         if self.spearman >= 0.25:
-            return f"Removing a channel moves the class score only in part as the ranking says: {figure}."
+            return f"The faithfulness is moderate: the scores agree in part with the effects of ablation ({value})."
         return (
-            f"Removing a channel hardly moves the class score as the ranking says ({figure}): a channel may follow the "
-            "class score without moving it."
+            f"The faithfulness is low: the scores hardly agree with the effects of ablation ({value}). A channel may "
+            "be associated with the class score without influencing it."
         )
 
 

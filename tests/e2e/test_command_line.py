@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 import html
-import logging
 import re
 import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 
-from pipeline import __main__ as front_door
 from pipeline import config, console, layers
 from pipeline.records import Record
 from pipeline.sweep import gather, summary
-from tests.conftest import ROOT, SMALL
-from tests.sources.servers import LOOPBACK, serving
-from tests.sources.test_urls import misbehave
-
-Cli = Callable[..., tuple[int, list[str], list[str]]]
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Call the front door as `python -m pipeline` does, in this process; return exit code, stdout and stderr lines."""
-    monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path / "outputs"))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-
-    def call(*arguments: str, main: Callable[[], None] = front_door.main) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-        monkeypatch.setattr(config, "_started", None)
-        GlobalHydra.instance().clear()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    yield call
-    for handler in root.handlers[:]:
-        if handler not in handlers:
-            handler.close()
-            root.removeHandler(handler)
-    root.handlers[:], root.level = handlers, level
+from tests.helpers.cli import Cli
+from tests.helpers.faulty_server import misbehave
+from tests.helpers.project import ROOT
+from tests.helpers.servers import LOOPBACK, serving
+from tests.helpers.settings import SMALL
+from tests.helpers.tracking import logged_runs
 
 
 @pytest.mark.usefixtures("tracked")
@@ -66,10 +36,10 @@ def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(
     stages = ["download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize"]
     assert [line.split()[0] for line in out[1:9]] == stages
     table = pd.read_csv(run_dir / "ranking.csv")
-    assert out[10].startswith("This ranking is not to be trusted: its reliability is ")
-    assert out[12].startswith("Removing a channel ")
-    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
-    headings = ["rank", "channel", "score", "by chance", "q", "cross-fitted", "corrected, 95 %", "rank, 95 %"]
+    assert out[10].startswith("This ranking is not reliable: its split-half reliability is ")
+    assert out[12].startswith("The faithfulness is ")
+    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels score above the permutation null (q < .05)."
+    headings = ["rank", "channel", "score", "null mean", "q", "cross-fitted", "bias-corrected, 95 %", "rank, 95 %"]
     assert re.split(r" {2,}", out[14].strip()) == headings
     assert [line.split()[1] for line in out[15:25]] == [str(channel) for channel in table.channel.head(10)]
     assert out[25] == "... of 16 channels."
@@ -115,7 +85,7 @@ def test_a_sweep_is_summarised_even_if_a_job_fails(cli: Cli, tmp_path: Path) -> 
     assert side_by_side["layer=conv2"].tolist() == ranked["2"].channel.tolist()
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
     assert (summed_up.data.metrics["n_jobs"], summed_up.data.metrics["n_failed"]) == (3, 1)
     names = {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
@@ -146,12 +116,12 @@ def test_a_ranking_is_lost_when_the_weights_of_its_layer_are_randomised(cli: Cli
     # has a Spearman correlation above .42.
     assert table.with_first[2:].abs().max() < 0.42
     assert table[["reliability", "faithfulness", "score_seconds"]].notna().all(axis=None)
-    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    records = [record for folder in sorted(sweep.glob("*/")) if (record := Record.load(folder)) is not None]
     assert [record.reliability for record in records] == pytest.approx(table.reliability.tolist())
     assert [record.faithfulness for record in records] == pytest.approx(table.faithfulness.tolist())
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
     assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
@@ -197,7 +167,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
     code, _, err = cli("--multirun", "experiment=pca_sizes", *overrides)
     assert (code, err) == (0, [])
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    records = [record for folder in sorted(sweep.glob("*/")) if (record := Record.load(folder)) is not None]
     assert len(records) == 5
     computed = Counter(name for record in records for name, had in record.from_store.items() if not had)
     once = dict.fromkeys(("download", "activate", "ablate"), 1)

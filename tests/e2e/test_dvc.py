@@ -14,7 +14,9 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from pipeline.runner import run
-from tests.conftest import ROOT, SMALL, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import SMALL, Compose
+from tests.helpers.tracking import logged_runs
 
 PARTS = ("conf", "pipeline", "data/digits_cnn.safetensors", "outputs/README.md", ".dvc/config", ".dvc/.gitignore",
          ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "pyproject.toml")  # fmt: skip
@@ -62,7 +64,7 @@ class Checkout:
 def logged(checkout: Checkout) -> dict[str, Path]:
     """The logged rankings, by the name that DVC gives the run."""
     client = MlflowClient(f"sqlite:///{checkout.folder / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id], order_by=["start_time"])
+    runs = logged_runs(client, order_by=["start_time"])
     assert all(run.info.status == "FINISHED" for run in runs)
     return {run.data.tags["dvc"]: Path(client.download_artifacts(run.info.run_id, "ranking.csv")) for run in runs}
 

@@ -20,11 +20,10 @@ from pipeline.settings import Settings
 from pipeline.store import Store
 from pipeline.store.housekeeping import entries
 from pipeline.tracking.mlflow import MlflowTracker
-from tests.conftest import SMALL
-from tests.e2e.test_command_line import Cli, cli
-from tests.processes import start_command, start_run
-
-__all__ = ["cli"]  # the fixture
+from tests.helpers.cli import Cli
+from tests.helpers.processes import start_command, start_run
+from tests.helpers.settings import SMALL
+from tests.helpers.tracking import logged_runs
 
 NAMES = [stage.name for stage in STAGES]
 N_KILLED = 5  # in each of the eight stages
@@ -140,7 +139,7 @@ def test_eight_runs_that_start_together_compute_each_stage_once_and_are_all_logg
     assert any("is being computed by process" in text for text in printed)
 
     client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     assert [logged.info.status for logged in runs] == ["FINISHED"] * 8
     rankings = set()
     for logged in runs:

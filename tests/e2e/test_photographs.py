@@ -13,7 +13,7 @@ import torch
 from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
 from pipeline.runner import run
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 ORACLES = Path(__file__).resolve().parent.parent / "oracles"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_the_evidence_without_copies_is_the_same_with_and_without_groups() -> No
         lambda each: halves(scorer, 60, 8, seed=0, top_k=2, groups=each)["maximal"].scores,
         lambda each: halves(scorer, 60, 8, seed=0, top_k=2, groups=each)["maximal"].curve,
     ):
-        np.testing.assert_array_equal(draw(groups), draw(None))
+        np.testing.assert_array_equal(draw(groups), draw(None))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("n_copies", [2, 10])

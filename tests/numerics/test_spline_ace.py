@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -236,7 +238,7 @@ def test_an_equal_response_for_a_subset_scores_0() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_bad_input_is_refused(change, message: str) -> None:
+def test_bad_input_is_refused(change: Callable[..., tuple[np.ndarray, np.ndarray]], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}$"):
         spline_transforms(*change(*layer()))
 

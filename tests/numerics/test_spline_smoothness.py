@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import kstest
@@ -10,7 +12,9 @@ from pipeline.numerics.spline_smoothness import held_out_correlations, select_sm
 from pipeline.numerics.spline_solver import Smoothness
 
 
-def layer(effect, n_channels: int = 64, n_images: int = 300, n_components: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def layer(
+    effect: Callable[[np.ndarray], np.ndarray | int], n_channels: int = 64, n_images: int = 300, n_components: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
     """Return components of noise, and in the first one the effect of the response."""
     rng = np.random.default_rng(0)
     response = rng.normal(size=n_images)

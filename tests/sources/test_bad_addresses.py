@@ -16,7 +16,7 @@ from pipeline.sources import ImageRequest, source_for
 from pipeline.sources.downloads import Entry, WebSource
 from pipeline.sources.urls import UrlsSource
 from pipeline.sources.web import WebClient
-from tests.sources.servers import LOOPBACK, Handler, Server, photograph, serving
+from tests.helpers.servers import LOOPBACK, Handler, Server, photograph, serving
 
 # Addresses with the reason that the report must give, "" for any.
 ADDRESSES = {

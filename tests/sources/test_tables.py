@@ -144,7 +144,7 @@ def test_a_path_from_windows_does_not_lead_out_of_the_folder_either(images: Path
     assert str(caught.value) == OUTSIDE.format(folder=images, path=path, source=source)
 
 
-MESSAGES = {
+MESSAGES: dict[str, tuple[str | bytes, str]] = {
     "two columns of one name": (
         "path,class,class\nimg/a0.png,x,y\n",
         "every column must have a name of its own; got 'class' 2 times ({source}). Rename or remove the others.",

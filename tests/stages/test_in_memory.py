@@ -22,7 +22,7 @@ from pipeline.artifacts import (
 from pipeline.resolve import resolve
 from pipeline.runner import run
 from pipeline.stages import load_stage
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 IN_MEMORY = ("activate", "reduce", "score", "rank", "ablate", "evaluate")
 

@@ -13,8 +13,9 @@ from pipeline.artifacts import Figures
 from pipeline.environment import git_state
 from pipeline.errors import NetworkError, StorageError
 from pipeline.runner import STAGES, run
-from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
-from tests.conftest import Compose
+from pipeline.tracking.connection import tracking_uri
+from pipeline.tracking.mlflow import MlflowTracker
+from tests.helpers.settings import Compose
 
 
 def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
@@ -83,6 +84,7 @@ def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose:
         assert client.download_artifacts(found.info.run_id, row[1]["filepath"], str(tmp_path))
     assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # with itself
 
+    assert found.inputs is not None
     (dataset,) = found.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
     assert dataset.dataset.digest == result.reports[0].key.digest[:32]
