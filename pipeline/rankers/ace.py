@@ -80,7 +80,8 @@ def _evidence(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
     """Return the evidence for the scores of the varying channels, and the reliability curves, both by statistic.
 
-    It is always computed by the compiled solver, also if the `ace` package computed the scores: the package would take
+    Copies of an image are drawn together, and the bias-corrected score is that of the images that differ. The evidence
+    is always computed by the compiled solver, also if the `ace` package computed the scores: the package would take
     days.
 
     Parameters
@@ -116,8 +117,17 @@ def _evidence(
             return both_correlations(values[:, chosen], class_score[chosen], **_solver(score))
 
         by_halves = halves(scorer, len(class_score), score.bootstrap, top_k=score.top_k, **drawn)
+        at_all: Both = observed
+        at_half = by_halves
+        if inputs.copies is not None:  # copies are fitted exactly at any number of images, which would hide the bias
+            different = inputs.copies.firsts
+            at_all = scorer(different)
+            at_half = halves(
+                lambda chosen: scorer(different[chosen]), len(different), score.bootstrap,
+                seed=inputs.seed, top_k=score.top_k,
+            )  # fmt: skip
         for name, each in by_halves.items():
-            centre, low, high = corrected(observed[name], each.scores)
+            centre, low, high = corrected(at_all[name], at_half[name].scores)
             tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)
             curves[name] = each.curve
     if score.permutations:
