@@ -22,7 +22,7 @@ from pipeline.rankers.ace import score_by_ace
 from pipeline.records import Record, RecordingObserver
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
-from pipeline.settings import Settings
+from pipeline.settings import AceSettings, Settings
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import download
 
@@ -159,8 +159,10 @@ def test_the_corrected_score_is_that_of_the_images_that_differ(compose: Compose)
 
     def evidence(n_copies: int) -> pd.DataFrame:
         tiled, scores = np.tile(values, (1, n_copies, 1)), np.tile(response, n_copies)
+        score = compose("score.permutations=0", "score.bootstrap=20", "score.folds=0").score
+        assert isinstance(score, AceSettings)
         inputs = RankerInputs(
-            settings=compose("score.permutations=0", "score.bootstrap=20", "score.folds=0").score,
+            settings=score,
             seed=0,
             activations=Activations(np.zeros((12, len(scores), 1, 1), np.float32), scores),
             projections=Projections(tiled, np.ones((12, 1)), np.zeros(12, bool)),
