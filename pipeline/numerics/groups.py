@@ -55,6 +55,11 @@ class Groups:
         """The number of images with all copies."""
         return sum(map(len, self.members))
 
+    @property
+    def firsts(self) -> Int64Array:
+        """The indices of the first image of each group, which are images that differ, in ascending order."""
+        return np.array(sorted(each[0] for each in self.members), dtype=np.int64)
+
     def images(self, groups: Int64Array) -> Int64Array:
         """Return the indices of all images of some groups, group by group."""
         return np.concatenate([self.members[group] for group in groups])

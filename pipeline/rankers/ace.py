@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, assert_never
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import AceFit, ChannelScores
-from pipeline.numerics.ace import AceEstimator, AceResult, SplineAce, SupersmootherAce
+from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, SplineAce, SupersmootherAce
 from pipeline.numerics.evidence import corrected, cross_fitted, halves, permutation_null
 from pipeline.numerics.parameters import AceParameters
 from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, SmoothnessChoice, select_smoothness
@@ -123,7 +123,8 @@ def _evidence(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
     """Return the evidence for the scores of the varying channels, and the reliability curves, both by statistic.
 
-    It is always computed by `estimator`, also if the `ace` package computed the scores: the package would take days.
+    Copies of an image are drawn together, and the bias-corrected score is that of the images that differ. The evidence
+    is always computed by `estimator`, also if the `ace` package computed the scores: the package would take days.
 
     Parameters
     ----------
@@ -153,13 +154,25 @@ def _evidence(
         for name, table in tables.items():
             table["cross_fitted"] = held_out[name]
     if with_halves:
-        by_halves = halves(
-            lambda sets, progress: estimator.on_subsets(values, class_score, sets, progress),
-            len(class_score), score.bootstrap, top_k=score.top_k, **drawn,
-        )  # fmt: skip
+
+        def scorer(sets: Sequence[Int64Array], progress: Progress) -> ByStatistic:
+            return estimator.on_subsets(values, class_score, sets, progress)
+
+        by_halves = halves(scorer, len(class_score), score.bootstrap, top_k=score.top_k, **drawn)
+        at_all: ByStatistic = observed
+        at_half = by_halves
+        if inputs.copies is not None:  # copies are fitted exactly at any number of images, which would hide the bias
+            different = inputs.copies.firsts
+            at_all = {
+                name: scores[:, 0] for name, scores in estimator.on_subsets(values, class_score, [different]).items()
+            }
+            at_half = halves(
+                lambda sets, progress: scorer([different[chosen] for chosen in sets], progress),
+                len(different), score.bootstrap, seed=inputs.seed, top_k=score.top_k,
+            )  # fmt: skip
         for name in observed:
             each = by_halves[name]
-            centre, low, high = corrected(observed[name], each.scores)
+            centre, low, high = corrected(at_all[name], at_half[name].scores)
             tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)
             curves[name] = each.curve
     if score.permutations:

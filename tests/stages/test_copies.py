@@ -8,17 +8,21 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import ChannelScores, ImageSet, Workspace
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.console import ConsoleObserver
 from pipeline.decoding import decode
 from pipeline.errors import InputError
+from pipeline.numerics.groups import Groups
+from pipeline.rankers import RankerInputs
+from pipeline.rankers.ace import score_by_ace
 from pipeline.records import Record, RecordingObserver
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
-from pipeline.settings import Settings
+from pipeline.settings import AceSettings, Settings
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import download
 
@@ -146,6 +150,34 @@ def test_a_score_that_copies_leave_too_few_images_for_is_refused(tmp_path: Path,
         "rank.by must be a score that can be computed; got cross_fitted, for which too few of the 60 images differ. "
         "Use rank.by=null, or images that are not copies of one another."
     )
+
+
+def test_the_corrected_score_is_that_of_the_images_that_differ(compose: Compose) -> None:
+    """Copies are fitted exactly at any number of images, so that half of them would show no bias."""
+    rng = np.random.default_rng(0)
+    values, response = rng.normal(size=(12, 30, 1)), rng.normal(size=30)
+
+    def evidence(n_copies: int) -> pd.DataFrame:
+        tiled, scores = np.tile(values, (1, n_copies, 1)), np.tile(response, n_copies)
+        score = compose("score.permutations=0", "score.bootstrap=20", "score.folds=0").score
+        assert isinstance(score, AceSettings)
+        inputs = RankerInputs(
+            settings=score,
+            seed=0,
+            activations=Activations(np.zeros((12, len(scores), 1, 1), np.float32), scores),
+            projections=Projections(tiled, np.ones((12, 1)), np.zeros(12, bool)),
+            open_network=lambda: pytest.fail("the network is not needed"),
+            images=None,  # type: ignore[arg-type]
+            batch_size=1,
+            progress=lambda done, total: None,
+            copies=None if n_copies == 1 else Groups.by_label(np.tile(np.arange(30), n_copies)),
+        )
+        return score_by_ace(inputs).evidence["maximal"]
+
+    plain, copied = evidence(1), evidence(10)
+    assert plain.corrected.mean() < 0.6  # of noise; the copies alone would give 1
+    columns = ["corrected", "low", "high"]
+    pd.testing.assert_frame_equal(copied[columns], plain[columns])
 
 
 def test_other_rankers_keep_copies_together_too(tmp_path: Path, compose: Compose) -> None:
