@@ -246,13 +246,19 @@ class SplineAce:
         """Return the statistics, (n_channels, n_subsets), by subsets of the images."""
         scores = {name: np.zeros((len(predictors), len(subsets))) for name in self.statistics}
         sizes = np.array([len(each) for each in subsets])
+        done, n_channels = 0, len(predictors)
+
+        def report(channels_done: int, _: int) -> None:
+            if progress is not None:
+                progress(done * n_channels + channels_done * len(which), n_channels * len(subsets))
+
         for size in np.unique(sizes):  # one, unless there are copies among the images
             which = np.flatnonzero(sizes == size).tolist()
             found = subset_spline_correlations(
                 predictors, response, np.array([subsets[each] for each in which]), self.smoothness,
-                n_threads=self.n_threads,
-                progress=progress if len(which) == len(subsets) else None,
+                n_threads=self.n_threads, progress=report,
             )  # fmt: skip
+            done += len(which)
             for name, values in scores.items():
                 values[:, which] = getattr(found, name)
         return scores
@@ -326,7 +332,7 @@ def optimal_transforms(
     predictors: ArrayLike,
     response: ArrayLike,
     *,
-    smoother: Smoother = "spline",
+    smoother: Smoother = "supersmoother",
     parameters: AceParameters = DEFAULT_PARAMETERS,
     smoothness: Smoothness | None = None,
     seed: int = 0,
@@ -368,7 +374,7 @@ def maximal_correlation(
     response: ArrayLike,
     *,
     statistic: Statistic = "maximal",
-    smoother: Smoother = "spline",
+    smoother: Smoother = "supersmoother",
     parameters: AceParameters = DEFAULT_PARAMETERS,
     smoothness: Smoothness | None = None,
     seed: int = 0,

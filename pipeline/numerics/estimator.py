@@ -29,7 +29,7 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
 
     Parameters
     ----------
-    smoother : {"spline", "supersmoother"}, default="spline"
+    smoother : {"spline", "supersmoother"}, default="supersmoother"
         How the transforms are estimated: by penalised splines, in closed form, or by Friedman's supersmoother, in
         iterations. The other parameters but `smoothness` are those of the supersmoother.
     smoothness : sequence of 3 floats or None, default=None
@@ -84,7 +84,7 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
     def __init__(
         self,
         *,
-        smoother: Smoother = "spline",
+        smoother: Smoother = "supersmoother",
         smoothness: Sequence[float] | None = None,
         bass: float = DEFAULT_PARAMETERS.bass,
         spans: Sequence[float] = DEFAULT_PARAMETERS.spans,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array
 from pipeline.numerics.spline_ace import SplineAceResult, spline_transforms
 from pipeline.numerics.spline_basis import SplineBasis
 from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer
 from pipeline.numerics.spline_solver import Smoothness
-
-Vector = NDArray[np.float64]
 
 
 class SplineTransforms:
@@ -55,18 +54,18 @@ class SplineTransforms:
         self._coefficients = _coefficients(self._predictors, self.result.phi[0].T)
         self._response_coefficients = _coefficients(self._response, self.result.theta[0])
 
-    def phi(self, predictors: ArrayLike) -> Vector:
+    def phi(self, predictors: ArrayLike) -> Float64Array:
         """Return phi_j of each column, (n_values, n_components), for finite values of the same shape."""
         functions = self._predictors.at(np.asarray(predictors, dtype=np.float64).T)
         return np.ascontiguousarray(np.einsum("jk,jkn->nj", self._coefficients, functions))
 
-    def theta(self, response: ArrayLike) -> Vector:
+    def theta(self, response: ArrayLike) -> Float64Array:
         """Return theta of finite values, (n_values,)."""
-        theta: Vector = self._response_coefficients @ self._response.at(np.asarray(response, dtype=np.float64))
+        theta: Float64Array = self._response_coefficients @ self._response.at(np.asarray(response, dtype=np.float64))
         return theta
 
 
-def _coefficients(basis: SplineBasis, transforms: Vector) -> Vector:
+def _coefficients(basis: SplineBasis, transforms: Float64Array) -> Float64Array:
     """Return the coefficients of transforms that are combinations of the functions, which are orthonormal."""
-    coefficients: Vector = (basis.values @ transforms[..., None])[..., 0] / transforms.shape[-1]
+    coefficients: Float64Array = (basis.values @ transforms[..., None])[..., 0] / transforms.shape[-1]
     return coefficients

@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.groups import Groups
 from pipeline.numerics.spline_basis import SplineBasis
 from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import Smoothness, correlation, leading_pairs, moments, penalised
 
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
 Setting = tuple[int, Smoothness]  # components that enter, and the smoothness
 
 PREDICTORS = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
@@ -70,12 +68,12 @@ class SmoothnessChoice:
     predictors: tuple[float, ...]
     response: tuple[float, ...]
     shrinkage: tuple[float, ...]
-    mean_correlation: Vector
-    standard_error: Vector
-    weight: Vector
+    mean_correlation: Float64Array
+    standard_error: Float64Array
+    weight: Float64Array
     components: tuple[int, ...]
-    components_correlation: Vector
-    components_error: Vector
+    components_correlation: Float64Array
+    components_error: Float64Array
 
 
 def select_smoothness(
@@ -150,7 +148,7 @@ def select_smoothness(
     n_folds = max(2, min(n_folds, len(groups) // MIN_IMAGES))
     folds = [np.sort(groups.images(fold)) for fold in np.array_split(order, n_folds)]
 
-    def judged(settings: Sequence[Setting]) -> tuple[Vector, Vector]:
+    def judged(settings: Sequence[Setting]) -> tuple[Float64Array, Float64Array]:
         """Return mean z of each setting, and the standard error of its difference from the best."""
         held = held_out_correlations(values, response, folds, settings, n_functions=n_functions, n_threads=n_threads)
         z = np.arctanh(np.clip(held, -LARGEST, LARGEST)).mean(axis=2)
@@ -190,13 +188,13 @@ def select_smoothness(
     )
 
 
-def _penalties(smoothness: Smoothness) -> Vector:
+def _penalties(smoothness: Smoothness) -> Float64Array:
     """Return the coordinates in which smoothness is averaged: logarithms of the three penalties, (3,)."""
     kept = np.clip([smoothness.predictors, smoothness.response], *CURVATURE_LIMITS)
     return np.array([*np.log(kept / (1 - kept)), np.log(smoothness.shrinkage + SMALLEST_SHRINKAGE)])
 
 
-def _smoothness_at(place: Vector) -> Smoothness:
+def _smoothness_at(place: Float64Array) -> Smoothness:
     """Return the smoothness with these `_penalties`; what lies at a limit is 0 or 1."""
     low, high = CURVATURE_LIMITS
     kept = 1 / (1 + np.exp(-place[:2]))
@@ -207,13 +205,13 @@ def _smoothness_at(place: Vector) -> Smoothness:
 def held_out_correlations(
     predictors: ArrayLike,
     response: ArrayLike,
-    folds: Sequence[NDArray[np.int64]],
+    folds: Sequence[Int64Array],
     settings: Sequence[Setting],
     *,
     first_alone: bool = False,
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
-) -> Vector:
+) -> Float64Array:
     """Return corr(sum of phi, theta) on each fold, of transforms fitted to the images outside of it.
 
     The functions of all images are used, whose knots do not depend on which class score belongs to which image.
@@ -246,7 +244,7 @@ def held_out_correlations(
     for number, (n_components, each) in enumerate(settings):
         shared.setdefault((n_components, each.predictors, each.shrinkage), []).append(number)
 
-    def side(fold: int, members: Sequence[int]) -> tuple[Vector, Vector]:
+    def side(fold: int, members: Sequence[int]) -> tuple[Float64Array, Float64Array]:
         """Return the response's penalties and whiteners for settings, with an axis for the channels."""
         each = [layer.response_side(settings[member][1], own[fold][0]) for member in members]
         return np.array([penalty for penalty, _ in each])[:, None], np.array([white for _, white in each])[:, None]
@@ -275,7 +273,9 @@ def held_out_correlations(
     return found
 
 
-def _held_out(a: Vector, b: Vector, within: Vector, cross: Vector, response_within: Vector) -> Vector:
+def _held_out(
+    a: Float64Array, b: Float64Array, within: Float64Array, cross: Float64Array, response_within: Float64Array
+) -> Float64Array:
     """Return the correlations of the combinations with coefficients `a`, (..., q), and `b`, (..., k)."""
     covariance = (a * (cross @ b[..., None])[..., 0]).sum(axis=-1)
     phi_variance = (a * (within @ a[..., None])[..., 0]).sum(axis=-1)
