@@ -151,7 +151,7 @@ class ConsoleObserver(Observer):
         """Print where the results are, and the command that opens MLflow."""
         run_dir, figures = result.run_dir, result.artifacts[Figures]
         if result.artifacts[ImageSet].report is not None:
-            self._print(f"Images   {_shown_path(run_dir / DOWNLOAD_REPORT)} (all URLs)")
+            self._print(f"Images   {_shown_path(run_dir / DOWNLOAD_REPORT)} (every address)")
         self._print(f"Ranking  {_shown_path(run_dir / Ranking.CSV)}")
         if (run_dir / Effects.CSV).exists():
             self._print(f"Effects  {_shown_path(run_dir / Effects.CSV)}")

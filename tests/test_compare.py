@@ -69,7 +69,7 @@ def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataF
     first, second = (ranks_by_channel(table) for table in swept[:2])
     spearman = float(np.corrcoef(first, second)[0, 1])
     assert f"{spearman:.3f}" in out[6].split()
-    assert any(line.startswith("Ranks are not compared between different layers: ") for line in out)
+    assert any(line.startswith("Ranks are not compared between different layers, because ") for line in out)
 
     folder = tmp_path / "outputs" / "comparisons" / "monday"
     names = {"agreement.png", "slopes.png", "distributions.png", "comparison.html"}
@@ -120,7 +120,10 @@ def test_errors_are_one_line(cli: Cli) -> None:
             "the arguments must be those that --help shows; got a wrong one (argument --last: invalid int value: 'x').",
         ),
         (["--last", "2", "n_imgs=3"], "n_imgs must be a known setting; got 3."),
-        (["--last", "2", "tracking.experiment=none"], "tracking.experiment must hold runs; got none (there is none)."),
+        (
+            ["--last", "2", "tracking.experiment=none"],
+            "tracking.experiment must be an experiment with runs; got none,",
+        ),
     ):
         code, out, err = cli(*arguments)
         assert (code, out, len(err)) == (1, [], 1), arguments

@@ -117,7 +117,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[type[Artifact]]:
 
         def load(folder: Path, kind: type[Artifact] = kind, original: Any = kind.load) -> Artifact:
             found.append(kind)
-            return original(folder)
+            artifact: Artifact = original(folder)
+            return artifact
 
         monkeypatch.setattr(kind, "load", load)
     return found

@@ -56,7 +56,10 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of the experiment; raise `StorageError` if it does not exist."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        raise StorageError(f"tracking.experiment must hold runs; got {name} (there is none). Run the pipeline first.")
+        raise StorageError(
+            f"tracking.experiment must be an experiment with runs; got {name}, which does not exist. "
+            "Start a run: python -m pipeline."
+        )
     return str(found.experiment_id)
 
 
@@ -124,7 +127,7 @@ def chosen_runs(
     found = [_named(runs, each) for each in ids] if ids else runs[-last:] if last else runs
     n_found = len({run.info.run_id for run in found})
     if n_found < 2:
-        raise InputError(f"a comparison must have at least 2 finished runs; got {n_found}. Name more, or run more.")
+        raise InputError(f"a comparison must have at least 2 finished runs; got {n_found}. Choose or start more runs.")
     return found
 
 
@@ -135,8 +138,8 @@ def read_ranking(client: MlflowClient, run: Run) -> pd.DataFrame:
             return pd.read_parquet(client.download_artifacts(run.info.run_id, Ranking.PARQUET, folder))
         except (MlflowException, OSError) as error:
             raise StorageError(
-                f"every run compared must hold {Ranking.PARQUET}; got run {run.info.run_id} "
-                f"({str(error).splitlines()[0]}). Run it again."
+                f"every compared run must have {Ranking.PARQUET}; got run {run.info.run_id} without it "
+                f"({str(error).splitlines()[0]}). Repeat the run."
             ) from error
 
 

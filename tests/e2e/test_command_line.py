@@ -104,9 +104,9 @@ def test_a_ranking_is_lost_when_the_weights_of_its_layer_are_randomised(cli: Cli
     )  # fmt: skip
     assert (code, err) == (0, [])
     questions = [line for line in out if line.startswith("Which channels of ")]
-    drawn_anew = ["", ", 1 module drawn anew", *(f", {n} modules drawn anew" for n in (2, 3, 4))]
+    randomized = ["", ", 1 module randomised", *(f", {n} modules randomised" for n in (2, 3, 4))]
     assert [line.partition(")")[0] for line in questions] == [
-        f"Which channels of conv3 (digits_cnn{anew}" for anew in drawn_anew
+        f"Which channels of conv3 (digits_cnn{text}" for text in randomized
     ]
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     table = pd.read_csv(sweep / "summary.csv")
@@ -147,7 +147,7 @@ def test_rankers_are_compared_by_faithfulness_reliability_and_time_in_one_table(
 def test_uncommitted_changes_are_noted(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
     monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
     _, out, _ = cli(*SMALL)
-    note = "Note: the code has uncommitted changes, so the commit logged does not tell all of it."
+    note = "Note: the code has uncommitted changes, which the logged commit does not contain."
     assert out.count(note) == n_notes
 
 
@@ -158,7 +158,7 @@ def test_the_summary_reports_a_job_that_was_killed(tmp_path: Path) -> None:
             record.save(tmp_path / str(number))
     table = summary(gather(tmp_path))
     assert table.question.tolist() == ["layer=conv1 seed=1", "job 1"]
-    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
+    lost = "there is no result: the process was killed, or is still running; see run.log, or the log of the launcher"
     assert table.error.tolist() == ["out of memory.", lost]
 
 
@@ -232,15 +232,15 @@ def test_a_run_with_failed_addresses_prints_their_number_and_the_path_of_the_rep
     with serving(misbehave) as server:
         listed = [f"{server.url}/{'page' if index % 4 == 2 else 'good'}/{index}.jpg" for index in range(30)]
         (tmp_path / "CLASS.txt").write_text("\n".join(listed))
-        asked = ("data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK, "model.transform.kind=resize")
-        code, out, err = cli(*SMALL, *asked, f"hydra.run.dir={run_dir}")
+        overrides = ("data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK, "model.transform.kind=resize")
+        code, out, err = cli(*SMALL, *overrides, f"hydra.run.dir={run_dir}")
     assert (code, err) == (0, [])
     assert " ".join(out[1].split()[:-2]) == "download 20 images of 40 x 36 pixels (6 addresses failed)"
     assert f"Images   {run_dir / 'download_report.csv'} (every address)" in out
     report = pd.read_csv(run_dir / "download_report.csv")
     assert report.reason.dropna().tolist() == ["not an image (a web page)"] * 6
     # The server has stopped, so the second run succeeds only if it sends no requests.
-    code, out, err = cli(*SMALL, *asked)
+    code, out, err = cli(*SMALL, *overrides)
     assert (code, err) == (0, [])
     assert [line.endswith("from the store") for line in out[1:9]] == [True] * 8
 
@@ -261,8 +261,8 @@ def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split()[:6] for line in out]
     assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split()[:6] for line in out]
     # Overrides of the data and the target are ignored, even if they are not possible.
-    asked = ("data=folder", "data.root=nowhere", "class_name=cat", "n_images=300", "target=regression")
-    assert cli(*asked, main=layers.main)[:2] == cli(main=layers.main)[:2]
+    overrides = ("data=folder", "data.root=nowhere", "class_name=cat", "n_images=300", "target=regression")
+    assert cli(*overrides, main=layers.main)[:2] == cli(main=layers.main)[:2]
     code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
     assert code == 1
     assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")

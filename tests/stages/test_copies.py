@@ -156,13 +156,13 @@ def test_the_corrected_score_is_that_of_the_images_that_differ(compose: Compose)
     """Copies are fitted exactly at any number of images, so that half of them would show no bias."""
     rng = np.random.default_rng(0)
     values, response = rng.normal(size=(12, 30, 1)), rng.normal(size=30)
-    settings = compose("score.permutations=0", "score.bootstrap=20", "score.folds=0").score
-    assert isinstance(settings, AceSettings)
 
     def evidence(n_copies: int) -> pd.DataFrame:
         tiled, scores = np.tile(values, (1, n_copies, 1)), np.tile(response, n_copies)
+        score = compose("score.permutations=0", "score.bootstrap=20", "score.folds=0").score
+        assert isinstance(score, AceSettings)
         inputs = RankerInputs(
-            settings=settings,
+            settings=score,
             seed=0,
             activations=Activations(np.zeros((12, len(scores), 1, 1), np.float32), scores),
             projections=Projections(tiled, np.ones((12, 1)), np.zeros(12, bool)),

@@ -125,7 +125,7 @@ def test_settings_of_ace_are_rejected_for_other_rankers(compose: Compose) -> Non
         "score.bootstrap must be even, halves come in pairs; got 5.",
         "rank.by must be null with score=pearson, which has one score; got excess.",
     ]
-    with pytest.raises(SettingsError, match=r"^score must be one of ablation, ace, conductance, .*; got 'shap'\.$"):
+    with pytest.raises(SettingsError, match=r"^score must be one of ablation, ace, .*, weight_norm; got 'shap'\.$"):
         compose("score=shap")
 
 
