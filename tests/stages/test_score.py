@@ -59,7 +59,9 @@ def scored_by_ace(settings: AceSettings, values: np.ndarray, response: np.ndarra
         settings=settings,
         seed=0,
         activations=Activations(np.zeros((n_channels, n_images, 1, 1), np.float32), response),
-        projections=Projections(values, np.ones((n_channels, n_components)), ~values.any(axis=(1, 2))),
+        projections=Projections(
+            values, np.ones((n_channels, n_components)), np.array([not each.any() for each in values])
+        ),
         open_network=lambda: pytest.fail("the network is not needed"),
         images=None,  # type: ignore[arg-type]
         batch_size=1,
