@@ -109,6 +109,25 @@ def test_the_package_takes_no_bass_of_its_own() -> None:
     assert score.bass == 0
 
 
+def test_settings_of_the_other_smoother_are_refused() -> None:
+    assert faults("score.smoother=spline", "score.solver=ace") == [
+        "score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."
+    ]
+    assert faults("score.smoothness=[0.3,0.2,0]", "score.statistic=penalised", "rank.by=penalised") == [
+        "score.smoothness must be null with score.smoother=supersmoother; got [0.3, 0.2, 0.0]. "
+        "Set score.bass instead, or add score.smoother=spline.",
+        "score.statistic must be maximal or first with score.smoother=supersmoother; got penalised. "
+        "Add score.smoother=spline.",
+        "rank.by must be null, maximal or first with score.smoother=supersmoother; got penalised. "
+        "Add score.smoother=spline.",
+    ]
+    score = compose_settings(
+        ["score.smoother=spline", "score.smoothness=[0.3,0.2,0]", "score.statistic=penalised", "rank.by=penalised"]
+    ).score
+    assert isinstance(score, AceSettings)
+    assert score.smoothness == (0.3, 0.2, 0)
+
+
 def test_a_setting_of_another_source_is_refused() -> None:
     (fault,) = faults("+data.root=photos")
     assert fault.startswith('data.root must be a known setting; got "photos".')

@@ -99,19 +99,21 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
 def _wrong_smoother(score: AceSettings, by: str | None) -> list[str]:
     """Return a fault for each setting that belongs to the other smoother."""
     if score.smoother == "spline":
-        wrong = score.solver == "ace"
-        return [
-            "score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."
-        ] * wrong
+        if score.solver == "compiled":
+            return []
+        return ["score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."]
     faults = []
     if score.smoothness is not None:
         faults.append(
             f"score.smoothness must be null with score.smoother=supersmoother; got {list(score.smoothness)}. "
-            "Set score.bass instead."
+            "Set score.bass instead, or add score.smoother=spline."
         )
     for name, value in (("score.statistic", score.statistic), ("rank.by", by)):
         if value == "penalised":
-            faults.append(f"{name} must be another one with score.smoother=supersmoother; got penalised.")
+            faults.append(
+                f"{name} must be {'null, ' * (name == 'rank.by')}maximal or first with score.smoother=supersmoother; "
+                "got penalised. Add score.smoother=spline."
+            )
     return faults
 
 
