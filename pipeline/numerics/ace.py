@@ -31,10 +31,10 @@ from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.spline_ace import (
     permuted_spline_correlations,
     spline_transforms,
-    subset_spline_correlations,
 )
 from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_correlations, select_smoothness
 from pipeline.numerics.spline_solver import DEFAULT_SMOOTHNESS, Smoothness
+from pipeline.numerics.spline_subsets import subset_spline_correlations
 from pipeline.progress import Progress
 
 Smoother = Literal["spline", "supersmoother"]

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.arrays import Float64Array, FloatArray, Int64Array
+from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
 from pipeline.numerics.spline_basis import SplineBasis
-from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
+from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import NUGGET, Pairs, Smoothness, leading_pairs, penalised
 from pipeline.progress import Progress
-
-SUBSETS_AT_ONCE = 16  # of one channel: their images stay in the cache
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def spline_transforms(
     n_images = layer.n_images
     phi, theta = np.zeros(layer.predictors.shape), np.zeros((layer.n_channels, n_images))
     degrees = np.zeros(layer.n_channels)
-    scores = _Scores(layer.n_channels)
+    scores = ScoreArrays(layer.n_channels)
     centred = np.asarray(response, dtype=np.float64)
     centred = centred - centred.mean()
     standardised = centred / np.sqrt(np.mean(centred * centred))  # theta where no predictor varies
@@ -115,7 +113,7 @@ def spline_transforms(
         within = functions @ np.swapaxes(functions, 1, 2) / n_images
         inverse = np.linalg.inv(penalised(within, penalty))
         cross = functions @ layer.response.values.T / n_images
-        pairs = leading_pairs(cross, inverse @ cross, penalty, *side, _of_first(within, basis))
+        pairs = leading_pairs(cross, inverse @ cross, penalty, *side, first_covariances(within, basis))
         scores.put(channels, pairs)
         degrees[channels] = _degrees_of_freedom(inverse, penalty)
         values = pairs.response @ layer.response.values
@@ -188,7 +186,7 @@ def permuted_spline_correlations(
         raise InputError(f"permutations must be rows of the indices 0 to {layer.n_images - 1}, each once a row.")
     side = layer.response_side(smoothness)
     permuted = np.moveaxis(layer.response.values[:, indices], 2, 0).reshape(layer.n_images, -1) / layer.n_images
-    scores = _Scores(layer.n_channels, len(indices))
+    scores = ScoreArrays(layer.n_channels, len(indices))
 
     def work(first: int, basis: SplineBasis) -> None:
         penalty = predictor_penalty(basis, smoothness)
@@ -198,62 +196,7 @@ def permuted_spline_correlations(
             solved = np.linalg.solve(penalised(within, penalty[channel]), cross)
             # Columns are functions of the response, each for all permutations.
             cross, solved = (each.reshape(len(each), -1, len(indices)).transpose(2, 0, 1) for each in (cross, solved))
-            pairs = leading_pairs(cross, solved, penalty[channel], *side, _of_first(within, basis))
-            scores.put(first + channel, pairs)
-
-    layer.each_chunk(work, progress)
-    return SplineScores(*scores.arrays)
-
-
-def subset_spline_correlations(
-    predictors: ArrayLike,
-    response: ArrayLike,
-    subsets: ArrayLike,
-    smoothness: Smoothness | None = None,
-    *,
-    n_functions: int = N_FUNCTIONS,
-    n_threads: int | None = None,
-    progress: Progress | None = None,
-) -> SplineScores:
-    """Return the statistics of each channel by subsets of the images, with the functions and penalties of all of them.
-
-    Parameters
-    ----------
-    predictors, response, smoothness, n_functions, n_threads, progress
-        As in `permuted_spline_correlations`.
-    subsets : array_like of shape (n_subsets, n_chosen)
-        Indices of at least 5 images each. A subset in which the response does not vary scores 0.
-
-    Returns
-    -------
-    SplineScores
-        Arrays of shape (n_channels, n_subsets).
-    """
-    layer = SplineLayer(predictors, response, n_functions, n_threads)
-    smoothness = smoothness or Smoothness()
-    chosen = np.asarray(subsets, dtype=np.int64)
-    if chosen.ndim != 2 or chosen.shape[1] < MIN_IMAGES or chosen.min() < 0 or chosen.max() >= layer.n_images:
-        raise InputError(
-            f"subsets must be rows of at least {MIN_IMAGES} indices from 0 to {layer.n_images - 1}; "
-            f"got an array of shape {chosen.shape}."
-        )
-    n_chosen, n_functions = chosen.shape[1], len(layer.response.values)
-    weights = np.zeros((layer.n_images, len(chosen)))
-    np.add.at(weights, (chosen, np.arange(len(chosen))[:, None]), 1 / n_chosen)
-    # Columns are functions of the response, each for all subsets, weighted and centred over its subset.
-    centred = layer.response.values[:, :, None] - (layer.response.values @ weights)[:, None, :]
-    responses = np.moveaxis(centred * weights, 0, 1).reshape(layer.n_images, -1)
-    covariances = np.einsum("kns,lns->skl", centred * weights, centred)
-    side = layer.response_side(smoothness, covariances)
-    scores = _Scores(layer.n_channels, len(chosen))
-
-    def work(first: int, basis: SplineBasis) -> None:
-        penalty = predictor_penalty(basis, smoothness)
-        for channel, functions in enumerate(all_functions(basis)):
-            cross = (functions @ responses).reshape(-1, n_functions, len(chosen)).transpose(2, 0, 1)
-            within = _subset_covariances(functions, chosen, weights)
-            solved = np.linalg.solve(penalised(within, penalty[channel]), cross)
-            pairs = leading_pairs(cross, solved, penalty[channel], *side, _of_first(within, basis))
+            pairs = leading_pairs(cross, solved, penalty[channel], *side, first_covariances(within, basis))
             scores.put(first + channel, pairs)
 
     layer.each_chunk(work, progress)
@@ -289,7 +232,7 @@ def spline_regression(x: ArrayLike, y: ArrayLike, curvature: float, *, n_functio
     return found[0]
 
 
-class _Scores:
+class ScoreArrays:
     """Arrays of the three statistics that threads fill channel by channel."""
 
     def __init__(self, *shape: int) -> None:
@@ -301,21 +244,7 @@ class _Scores:
             values[channels] = found
 
 
-def _subset_covariances(functions: Float64Array, chosen: Int64Array, weights: Float64Array) -> Float64Array:
-    """Return the covariances of a channel's functions, (q, n_images), over each subset, (n_subsets, q, q)."""
-    images, n_functions = np.ascontiguousarray(functions.T), len(functions)
-    covariances = np.empty((len(chosen), n_functions, n_functions))
-    for start in range(0, len(chosen), SUBSETS_AT_ONCE):
-        block = slice(start, start + SUBSETS_AT_ONCE)
-        gathered = images[chosen[block]]
-        np.matmul(np.swapaxes(gathered, 1, 2), gathered, out=covariances[block])
-    mean = (functions @ weights).T
-    covariances /= chosen.shape[1]
-    covariances -= mean[:, :, None] * mean[:, None, :]
-    return covariances
-
-
-def _of_first(within: Float64Array, basis: SplineBasis) -> Float64Array:
+def first_covariances(within: Float64Array, basis: SplineBasis) -> Float64Array:
     """Return the covariances of the first component's functions."""
     n_functions = basis.roughness.shape[-1]
     return within[..., :n_functions, :n_functions]

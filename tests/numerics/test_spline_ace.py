@@ -14,10 +14,10 @@ from pipeline.numerics.spline_ace import (
     permuted_spline_correlations,
     spline_correlations,
     spline_transforms,
-    subset_spline_correlations,
 )
 from pipeline.numerics.spline_functions import SplineTransforms
 from pipeline.numerics.spline_solver import Smoothness
+from pipeline.numerics.spline_subsets import subset_spline_correlations
 from tests.oracles.iterated_splines import iterated
 from tests.oracles.samples import breiman_sine, wang_murphy
 
@@ -113,6 +113,16 @@ def test_subsets_are_scored_as_the_data_are_but_with_the_functions_of_all_images
     for name in STATISTICS:
         difference = getattr(found, name) - np.array([getattr(each, name) for each in anew]).T
         assert np.abs(difference).mean() < 0.01, name
+
+
+def test_pairs_of_halves_are_scored_as_any_subsets_are() -> None:
+    values, response = layer()
+    orders = np.array([np.random.default_rng(seed).permutation(120) for seed in range(3)])
+    pairs = orders.reshape(6, 60)
+    found = subset_spline_correlations(values, response, pairs)
+    apart = subset_spline_correlations(values, response, pairs[[1, 3, 5, 0, 2]])
+    for name in STATISTICS:
+        np.testing.assert_allclose(getattr(found, name)[:, [1, 3, 5, 0, 2]], getattr(apart, name), atol=1e-9)
 
 
 def test_a_channel_scores_the_same_alone_and_on_any_number_of_threads() -> None:

@@ -8,7 +8,7 @@ from scipy.stats import kstest
 
 from pipeline.errors import InputError
 from pipeline.numerics.spline_ace import permuted_spline_correlations, spline_correlations, spline_transforms
-from pipeline.numerics.spline_smoothness import held_out_correlations, select_smoothness
+from pipeline.numerics.spline_smoothness import TYPICAL, held_out_correlations, select_smoothness
 from pipeline.numerics.spline_solver import Smoothness
 
 
@@ -103,6 +103,19 @@ def test_p_values_are_uniform_under_independence_with_the_choice_made_on_the_dat
         p_value = (1 + (getattr(null, name) >= getattr(observed, name)[:, None]).sum(axis=1)) / 201
         # The p-values are multiples of 1/201: spread over their step, they are uniform under independence.
         assert kstest(p_value - rng.uniform(size=500) / 201, "uniform").pvalue > 0.01, name
+
+
+def test_without_association_there_is_no_choice() -> None:
+    choices = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        choices.append(
+            select_smoothness(rng.normal(size=(50, 100, 3)), rng.normal(size=100), seed=0, choose_components=True)
+        )
+    none = [each for each in choices if not each.is_associated]
+    assert len(none) >= 13
+    assert all(each.smoothness == TYPICAL and each.n_components == 3 for each in none)
+    assert select_smoothness(*layer(lambda y: 0.3 * y), seed=0).is_associated
 
 
 @pytest.mark.parametrize("n_images", [10, 13, 30])
