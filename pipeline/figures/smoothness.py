@@ -41,9 +41,10 @@ def draw_smoothness(choice: Mapping[str, Any], title: str) -> Figure:
     bar = figure.colorbar(shown, ax=list(panels), aspect=25)
     bar.set_label("mean held-out correlation")
     bar.outline.set_visible(False)
+    rule = "as a weighted mean" if choice["is_associated"] else "for lack of an association, the typical smoothness"
     set_footer(
         figure,
-        "curvature of the class score's transform; x: the best setting. Chosen, as a weighted mean: "
+        f"curvature of the class score's transform; x: the best setting. Chosen, {rule}: "
         f"{chosen['predictors']:.2f}, {chosen['response']:.2f}, shrinkage {chosen['shrinkage']:.2f}",
     )
     set_title(figure, "Smoothness by cross-validation", title)

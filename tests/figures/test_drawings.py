@@ -18,6 +18,7 @@ from pipeline.figures.cam import SizedImage, channel_weighted, draw_cam, draw_ch
 from pipeline.figures.comparison import _apart, draw_agreement, draw_distributions, draw_slopes
 from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
+from pipeline.figures.smoothness import draw_smoothness
 from pipeline.figures.style import paper_style, save_png
 from pipeline.figures.sweep import Line, draw_with_first
 from pipeline.networks.attribution import ClassActivation
@@ -259,3 +260,25 @@ def test_jobs_that_differ_in_other_settings_than_numbers_are_named(tmp_path: Pat
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert not any("reliability" in label for label in labels)
     save_png(figure, tmp_path / "agreement.png", dpi=50)
+
+
+@pytest.mark.parametrize(
+    ("is_associated", "rule"),
+    [(True, "as a weighted mean"), (False, "for lack of an association, the typical smoothness")],
+)
+def test_the_grid_of_the_smoothness_shows_the_best_setting_and_the_chosen_one(is_associated: bool, rule: str) -> None:
+    values = RNG.uniform(0.1, 0.3, size=(2, 3, 4))
+    values[1, 2, 3] = 0.4
+    choice = {
+        "predictors": (0.0, 0.3, 0.9), "response": (0.0, 0.1, 0.3, 0.9), "shrinkage": (0.0, 0.15),
+        "mean_correlation": values.tolist(), "is_associated": is_associated,
+        "smoothness": {"predictors": 0.25, "response": 0.2, "shrinkage": 0.1},
+    }  # fmt: skip
+    with paper_style():
+        figure = draw_smoothness(choice, "network, layer, class 5")
+        assert faults(figure) == []
+    shown = maps_shown(figure, "cividis")
+    np.testing.assert_allclose([image.get_array() for image in shown], values)
+    marks = [[line.get_xydata().tolist() for line in image.axes.lines] for image in shown]
+    assert marks == [[], [[[3.0, 2.0]]]]
+    assert f"Chosen, {rule}: 0.25, 0.20, shrinkage 0.10" in " ".join(figure.get_supxlabel().split())
