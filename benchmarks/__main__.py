@@ -2,11 +2,11 @@
 
 import sys
 
-from benchmarks import ablation, components, end_to_end, null, one_pass, solver
+from benchmarks import ablation, components, end_to_end, null, one_pass, solver, spline
 
 ALL = {
-    "solver": solver, "null": null, "components": components, "end_to_end": end_to_end, "one_pass": one_pass,
-    "ablation": ablation,
+    "solver": solver, "null": null, "spline": spline, "components": components, "end_to_end": end_to_end,
+    "one_pass": one_pass, "ablation": ablation,
 }  # fmt: skip
 
 for name in sys.argv[1:] or ALL:

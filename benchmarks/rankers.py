@@ -31,11 +31,12 @@ from pipeline.artifacts import Activations, ImageSet, Projections
 from pipeline.config import compose_settings
 from pipeline.figures.style import BLUE, GREY, ORANGE, SERIES, new_figure, paper_style, save_png
 from pipeline.networks.examined import NetworkRequest
-from pipeline.numerics.ace import both_correlations
+from pipeline.numerics.ace import SupersmootherAce
 from pipeline.numerics.evidence import cross_fitted, permutation_null
 from pipeline.numerics.faithfulness import rank_correlation
 from pipeline.numerics.parameters import AceParameters
 from pipeline.numerics.pca import reduce_channels
+from pipeline.numerics.supersmoother_ace import supersmoother_correlations
 from pipeline.rankers import RANKERS, RankerInputs
 from pipeline.rankers.ranker import Scorer
 from pipeline.resolve import resolve
@@ -126,17 +127,17 @@ class Question:
 
 
 def _ace(values: np.ndarray, y: np.ndarray, by: str, bass: float, i: np.ndarray) -> np.ndarray:
-    return both_correlations(values[:, i], y[i], parameters=AceParameters(bass=bass))[by]
+    return supersmoother_correlations(values[:, i], y[i], parameters=AceParameters(bass=bass))[by]
 
 
 def _held_out(values: np.ndarray, y: np.ndarray, bass: float, i: np.ndarray) -> np.ndarray:
-    return cross_fitted(values[:, i], y[i], 5, seed=0, parameters=AceParameters(bass=bass))["maximal"]
+    return cross_fitted(SupersmootherAce(AceParameters(bass=bass)), values[:, i], y[i], 5, seed=0)["maximal"]
 
 
 def _excess(values: np.ndarray, y: np.ndarray, bass: float, i: np.ndarray) -> np.ndarray:
     parameters = AceParameters(bass=bass)
-    observed = both_correlations(values[:, i], y[i], parameters=parameters)
-    null = permutation_null(values[:, i], y[i], observed, 200, seed=0, parameters=parameters)["maximal"]
+    observed = supersmoother_correlations(values[:, i], y[i], parameters=parameters)
+    null = permutation_null(SupersmootherAce(parameters), values[:, i], y[i], observed, 200, seed=0)["maximal"]
     return (observed["maximal"] - null.mean) / null.deviation
 
 
@@ -241,7 +242,7 @@ def main(photographs: str, weights: str) -> None:
     """Measure all questions, and write the table after each of them."""
     console, rows = Console(highlight=False), []
     path = RESULTS / "rankers.csv"
-    both_correlations(np.random.default_rng(0).normal(size=(2, 50, 2)), np.arange(50.0))  # compiles the solver
+    supersmoother_correlations(np.random.default_rng(0).normal(size=(2, 50, 2)), np.arange(50.0))  # compiles the solver
     for (source, counts), layer, class_name in itertools.product(COUNTS.items(), LAYERS, CLASSES):
         for n_images in counts:
             settings = compose_settings(

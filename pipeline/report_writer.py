@@ -51,6 +51,7 @@ class ReportWriter(Observer):
                         (each.stage.name, each.seconds, each.is_cached, each.key.digest[:20]) for each in result.reports
                     ],
                     command=self._command,
+                    trust=result.ranking.trust,
                 )
             )
             write_whole(result.run_dir / REPORT, page)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,13 @@ def test_arrays_that_are_not_contiguous_are_saved_and_loaded_unchanged(tmp_path:
     assert loaded.dead.dtype == bool
 
 
-def test_scores_are_saved_and_loaded_with_their_types(tmp_path: Path) -> None:
-    vector, whole, flags = RNG.normal(size=3), np.array([3, 4, 5]), np.array([False, False, True])
+@pytest.mark.parametrize(
+    "of_smoother", [{"iterations": np.array([3, 4, 5])}, {"degrees_of_freedom": RNG.normal(size=3)}]
+)
+def test_scores_are_saved_and_loaded_with_their_types(tmp_path: Path, of_smoother: dict[str, Any]) -> None:
+    vector, flags = RNG.normal(size=3), np.array([False, False, True])
     evidence = pd.DataFrame({"q_value": [0.1, 0.2, np.nan]}).rename_axis("channel")
-    fit = AceFit(vector, whole, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)))
+    fit = AceFit(vector, RNG.normal(size=(3, 7, 2)), RNG.normal(size=(3, 7)), **of_smoother)
     saved = ChannelScores(
         {"maximal": vector, "first": vector**2}, flags,
         {"maximal": evidence, "first": evidence[[]]}, {"maximal": np.array([[3, 0.5]]), "first": np.empty((0, 2))}, fit,
@@ -36,6 +40,9 @@ def test_scores_are_saved_and_loaded_with_their_types(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.dead, flags)
     assert loaded.fit is not None
     for name, array in vars(fit).items():
+        if array is None:
+            assert getattr(loaded.fit, name) is None
+            continue
         np.testing.assert_array_equal(getattr(loaded.fit, name), array)
         assert getattr(loaded.fit, name).dtype == array.dtype
     assert list(loaded.values) == ["maximal", "first"]

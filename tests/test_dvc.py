@@ -34,7 +34,7 @@ ALTERNATIVES: dict[str, Any] = {
     "model.transform.std": (0.5,), "score.bass": 4.0, "rank.by": "first", "score.spans": (0.1, 0.3, 0.6),
     "model.library": None, "model.channels": "last", "data.images_from": "balanced", "target.kind": None,
     "target.score": "probability", "visualize.channels": (1,), "visualize.images": "driving",
-    "ablate.when": "never", "ablate.mode": "mean",
+    "score.smoother": "spline", "score.smoothness": None, "ablate.when": "never", "ablate.mode": "mean",
     "visualize.image_ids": ("8/0008",), "visualize.scale": "shared", "visualize.maximize": "never",
 }  # fmt: skip
 

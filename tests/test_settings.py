@@ -35,7 +35,7 @@ def test_all_faults_are_reported_together() -> None:
     assert faults("n_imgs=3", "n_components=0", "seed=-1", "score.statistic=best", "visualize.dpi=high") == [
         "n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
         "seed must be at least 0; got -1.",
-        "score.statistic must be 'maximal' or 'first'; got \"best\".",
+        "score.statistic must be 'maximal', 'first' or 'penalised'; got \"best\".",
         'visualize.dpi must be a whole number; got "high".',
         "n_imgs must be a known setting; got 3. Did you mean n_images?",
     ]
@@ -109,6 +109,25 @@ def test_the_package_takes_no_bass_of_its_own() -> None:
     assert score.bass == 0
 
 
+def test_settings_of_the_other_smoother_are_refused() -> None:
+    assert faults("score.smoother=spline", "score.solver=ace") == [
+        "score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."
+    ]
+    assert faults("score.smoothness=[0.3,0.2,0]", "score.statistic=penalised", "rank.by=penalised") == [
+        "score.smoothness must be null with score.smoother=supersmoother; got [0.3, 0.2, 0.0]. "
+        "Set score.bass instead, or add score.smoother=spline.",
+        "score.statistic must be maximal or first with score.smoother=supersmoother; got penalised. "
+        "Add score.smoother=spline.",
+        "rank.by must be null, maximal or first with score.smoother=supersmoother; got penalised. "
+        "Add score.smoother=spline.",
+    ]
+    score = compose_settings(
+        ["score.smoother=spline", "score.smoothness=[0.3,0.2,0]", "score.statistic=penalised", "rank.by=penalised"]
+    ).score
+    assert isinstance(score, AceSettings)
+    assert score.smoothness == (0.3, 0.2, 0)
+
+
 def test_a_setting_of_another_source_is_refused() -> None:
     (fault,) = faults("+data.root=photos")
     assert fault.startswith('data.root must be a known setting; got "photos".')
@@ -151,9 +170,9 @@ def test_a_new_type_brings_its_message_with_it() -> None:
 
 def test_a_renamed_setting_is_answered_with_its_new_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RENAMED, "visualize.resolution", "visualize.dpi")
-    monkeypatch.setitem(RENAMED, "score.smoothness", "score.bass")
-    assert faults("visualize.resolution=100", "score.smoothness=3", "visualize.dip=50") == [
-        "score.smoothness must be a known setting; got 3. It is called score.bass now.",
+    monkeypatch.setitem(RENAMED, "score.roughness", "score.bass")
+    assert faults("visualize.resolution=100", "score.roughness=3", "visualize.dip=50") == [
+        "score.roughness must be a known setting; got 3. It is called score.bass now.",
         "visualize.resolution must be a known setting; got 100. It is called visualize.dpi now.",
         "visualize.dip must be a known setting; got 50. Did you mean visualize.dpi?",
     ]

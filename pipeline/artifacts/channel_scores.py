@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,29 +22,34 @@ class AceFit:
     Attributes
     ----------
     r_squared : ndarray of shape (n_channels,)
-        1 - mean((theta - sum of phi)^2) after the last iteration.
-    iterations : ndarray of shape (n_channels,)
-        Number of outer iterations, int64.
+        1 - mean((theta - sum of phi)^2).
     phi : ndarray of shape (n_channels, n_images, n_components)
         Transform of each component at each image.
     theta : ndarray of shape (n_channels, n_images)
         Transform of the class score at each image, with mean 0 and standard deviation 1; 0 for a dead channel.
+    iterations : ndarray of shape (n_channels,) or None
+        Number of outer iterations, int64; None with splines, whose solution is a closed form.
+    degrees_of_freedom : ndarray of shape (n_channels,) or None
+        Effective degrees of freedom of the regression on the components; None with the supersmoother.
     """
 
     r_squared: FloatArray
-    iterations: Int64Array
     phi: FloatArray
     theta: FloatArray
+    iterations: Int64Array | None = None
+    degrees_of_freedom: FloatArray | None = None
 
     def save(self, folder: Path) -> None:
-        """Write a ``.npy`` file for each attribute."""
+        """Write a ``.npy`` file for each attribute that is not None."""
         for field in fields(self):
-            save_array(folder / f"{field.name}.npy", getattr(self, field.name))
+            if (array := getattr(self, field.name)) is not None:
+                save_array(folder / f"{field.name}.npy", array)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        return cls(**{field.name: np.load(folder / f"{field.name}.npy") for field in fields(cls)})
+        paths = {field.name: folder / f"{field.name}.npy" for field in fields(cls)}
+        return cls(**{name: np.load(path) for name, path in paths.items() if path.exists()})
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,10 @@ class ChannelScores(Artifact):
     Attributes
     ----------
     values : mapping of str to ndarray of shape (n_channels,)
-        The scores by name of the statistic; 0 for a dead channel. ACE computes two statistics: ``maximal``,
-        corr(phi_1 + ... + phi_p, theta), and ``first``, abs(corr(phi_1, theta)), which the original scripts compute.
-        Every other ranker computes one statistic, which has the ranker's name.
+        The scores by name of the statistic; 0 for a dead channel. ACE computes ``maximal``,
+        corr(phi_1 + ... + phi_p, theta), and ``first``, abs(corr(phi_1, theta)), which the original scripts compute;
+        with splines also ``penalised``, the correlation shrunk by the penalties. Every other ranker computes one
+        statistic, which has the ranker's name.
     dead : ndarray of shape (n_channels,)
         bool; see `Projections`.
     evidence : mapping of str to DataFrame
@@ -67,6 +74,9 @@ class ChannelScores(Artifact):
         requested.
     fit : AceFit or None
         The other results of ACE; None for other rankers.
+    smoothness : mapping or None
+        The choice of the smoothness of splines: the fields of `pipeline.numerics.spline_smoothness.SmoothnessChoice` in
+        the types of JSON. None if there was nothing to choose.
     """
 
     values: Mapping[str, FloatArray]
@@ -74,15 +84,21 @@ class ChannelScores(Artifact):
     evidence: Mapping[str, pd.DataFrame]
     curves: Mapping[str, FloatArray]
     fit: AceFit | None = None
+    smoothness: Mapping[str, Any] | None = None
 
     name = "scores"
     SCORES = "scores.parquet"
+    SMOOTHNESS = "smoothness.json"
 
     @property
     def description(self) -> str:
-        """Number of channels, and for ACE the mean number of iterations."""
-        mean = "" if self.fit is None else f", {self.fit.iterations[~self.dead].mean():.1f} iterations on average"
-        return f"{len(self.dead)} channels{mean}"
+        """Number of channels, and for ACE the mean number of iterations or of degrees of freedom."""
+        words, varying = f"{len(self.dead)} channels", ~self.dead
+        if self.fit is not None and self.fit.iterations is not None:
+            words += f", {self.fit.iterations[varying].mean():.1f} iterations on average"
+        if self.fit is not None and self.fit.degrees_of_freedom is not None:
+            words += f", {self.fit.degrees_of_freedom[varying].mean():.1f} degrees of freedom on average"
+        return words
 
     def save(self, folder: Path) -> Self:
         """Write the scores and the evidence of each statistic as Parquet, and all arrays as ``.npy`` files."""
@@ -93,6 +109,8 @@ class ChannelScores(Artifact):
             save_array(folder / f"curve_{statistic}.npy", self.curves[statistic])
         if self.fit is not None:
             self.fit.save(folder)
+        if self.smoothness is not None:
+            (folder / self.SMOOTHNESS).write_text(json.dumps(self.smoothness, indent=1) + "\n", encoding="utf-8")
         return self
 
     @classmethod
@@ -100,7 +118,7 @@ class ChannelScores(Artifact):
         """Read what `save` wrote."""
         scores = pd.read_parquet(folder / cls.SCORES)
         dead = scores.pop("dead").to_numpy()
-        names = [str(name) for name in scores]
+        names, chosen = [str(name) for name in scores], folder / cls.SMOOTHNESS
         return cls(
             values={name: scores[name].to_numpy() for name in names},
             dead=dead,
@@ -109,4 +127,5 @@ class ChannelScores(Artifact):
             },
             curves={name: np.load(folder / f"curve_{name}.npy") for name in names},
             fit=AceFit.load(folder) if (folder / "phi.npy").exists() else None,
+            smoothness=json.loads(chosen.read_text(encoding="utf-8")) if chosen.exists() else None,
         )

@@ -42,6 +42,18 @@ class Trust:
     ENOUGH = 0.7
 
     @property
+    def accuracy(self) -> float | None:
+        """Estimated Spearman correlation with the ranking from an unlimited number of images, in [0, 1].
+
+        It is the square root of the reliability (classical test theory: the correlation of a measurement with the true
+        values is the square root of its correlation with another measurement with independent errors). None without a
+        reliability, or if the halves were ranked by another statistic.
+        """
+        if self.reliability is None or self.stands_for is not None:
+            return None
+        return float(max(self.reliability, 0.0) ** 0.5)
+
+    @property
     def is_low(self) -> bool:
         """Whether the ranking is not reliable: its split-half reliability is below `ENOUGH`."""
         return self.reliability is not None and self.reliability < self.ENOUGH
@@ -61,7 +73,7 @@ class Trust:
             needed = self.images_for_reliable
             more = f"about {round(needed, -2 if needed >= 1000 else -1):,.0f}" if needed < 1e6 else "far more"
             by = f" (of the ranking by {self.stands_for})" if self.stands_for else ""
-            value = f"{self.reliability:.2f}".replace("0.", ".", 1)
+            value = _decimals(self.reliability)
             measured = f"split-half reliability{by} is {value} with {n_images} images"
             if self.is_low:
                 found.append(f"This ranking is not reliable: its {measured}; {more} images would bring it to .9.")
@@ -69,9 +81,19 @@ class Trust:
                 found.append(f"The ranking's {measured}; {more} images would bring it to .9.")
             else:
                 found.append(f"The ranking's {measured}.")
+        if self.accuracy is not None:
+            found.append(
+                "Its estimated accuracy, the agreement with the ranking from an unlimited number of images, is "
+                f"{_decimals(self.accuracy)} (Spearman correlation)."
+            )
         if self.n_significant is not None:
             found.append(f"{self.n_significant} of {n_channels} channels score above the permutation null (q < .05).")
         return found
+
+
+def _decimals(value: float) -> str:
+    """Return two decimals without the leading zero."""
+    return f"{value:.2f}".replace("0.", ".", 1)
 
 
 @dataclass(frozen=True)

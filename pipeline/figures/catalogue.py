@@ -16,6 +16,7 @@ from pipeline.figures.effects import draw_association_effect, draw_faithfulness
 from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
+from pipeline.figures.smoothness import draw_smoothness
 from pipeline.networks.attribution import ClassActivation
 from pipeline.networks.maximization import Maximized
 
@@ -88,6 +89,11 @@ def _transforms(data: FigureData) -> Figure:
     )
 
 
+def _smoothness(data: FigureData) -> Figure:
+    assert data.ranked.scores.smoothness is not None
+    return draw_smoothness(data.ranked.scores.smoothness, data.ranked.question)
+
+
 def _reliability(data: FigureData) -> Figure:
     return draw_reliability(data.ranked.ranking.trust, len(data.ranked.images), data.ranked.question)
 
@@ -142,6 +148,12 @@ _ENTRIES = (
         "ACE's transforms of the components and of the class score, for the first of the channels that are drawn.",
         _transforms,
         lambda data: data.ranked.scores.fit is not None,
+    ),
+    FigureEntry(
+        "smoothness",
+        "Choice of the smoothness of ACE's transforms for all channels: mean held-out correlation over the grid.",
+        _smoothness,
+        lambda data: data.ranked.scores.smoothness is not None,
     ),
     FigureEntry(
         "reliability",

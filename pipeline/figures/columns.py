@@ -23,10 +23,12 @@ KNOWN = {
     "channel": ("channel", "Index of the channel in its layer, starting at 0."),
     "score": ("score", "Score that the channels are ranked by."),
     "score_maximal": ("maximal", "Correlation of the sum of the components' transforms with that of the class score."),
+    "score_penalised": ("penalised", "Maximal correlation, shrunk by the penalties where there is little evidence."),
     "score_first": ("first", "Absolute correlation of the first component's transform with that of the class score."),
     "cross_fitted": ("cross-fitted", "Score on held-out images; near 0 without association with the class score."),
     "r_squared": ("R²", "Share of the variance of the transformed class score that the components explain."),
     "iterations": ("iterations", "Number of outer iterations of ACE."),
+    "degrees_of_freedom": ("d.f.", "Effective degrees of freedom of the channel's transforms."),
     "dead": ("dead", "Whether the channel is dead: none of its pixels differs between images."),
     "p_value": ("p", "Share of the permutations of the class scores in which the channel has at least this score."),
     "q_value": ("q", "False discovery rate among channels with this or a smaller q-value (Benjamini and Hochberg)."),
@@ -65,6 +67,11 @@ class Column:
 def is_correlation(table: pd.DataFrame) -> bool:
     """Return whether the scores of a ranking are correlations: at most 1, and hardly below 0."""
     return ranking_statistic(str(table.by.iloc[0])).is_correlation
+
+
+def is_by_statistic(table: pd.DataFrame) -> bool:
+    """Return whether the scores are those of the statistic that the null and the intervals in the table belong to."""
+    return bool(table.by.iloc[0] == table.statistic.iloc[0])
 
 
 def score_label(table: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from pipeline.figures.labels import set_title
 from pipeline.figures.style import BLUE, GREY, ORANGE, new_figure
 from pipeline.numerics.evidence import RELIABLE, reliability
 
+NULL_BAND = float(norm.ppf(0.95))  # standard deviations of the null on each side of its mean: 90 % of it
 N_NAMED = 5
 MAX_PANELS = 12
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -42,7 +43,7 @@ def draw_ranking_curve(table: pd.DataFrame, question: str) -> Figure:
     handles: list[Any] = []
     labels = []
     if "null_mean" in table and is_own_statistic:
-        half = norm.ppf(0.95) * varying.null_deviation
+        half = NULL_BAND * varying.null_deviation
         low, high = varying.null_mean - half, varying.null_mean + half
         band = axes.fill_between(varying["rank"], low, high, color=GREY, alpha=0.25, linewidth=0)
         (mean,) = axes.plot(varying["rank"], varying.null_mean, color=GREY, linewidth=0.8, zorder=1)

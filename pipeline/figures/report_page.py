@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pipeline.artifacts import Trust
 from pipeline.figures.catalogue import FIGURES
-from pipeline.figures.columns import cell_text, is_correlation, score_label, score_text, shown_columns
+from pipeline.figures.columns import (
+    cell_text,
+    is_by_statistic,
+    is_correlation,
+    score_label,
+    score_text,
+    shown_columns,
+)  # fmt: skip
+from pipeline.figures.ranking import NULL_BAND
 
 LARGE = 150_000  # bytes; larger figures are embedded as WebP, which takes a third of the size and looks the same
 
@@ -46,6 +55,8 @@ class ReportContent:
         Stages in their order.
     command : str
         Command that repeats the run.
+    trust : Trust
+        Reliability of the ranking.
     """
 
     table: pd.DataFrame
@@ -56,6 +67,7 @@ class ReportContent:
     environment: Mapping[str, str]
     stages: Sequence[tuple[str, float, bool, str]]
     command: str
+    trust: Trust = field(default_factory=Trust)
 
 
 def render_report(content: ReportContent) -> str:
@@ -70,10 +82,10 @@ def render_report(content: ReportContent) -> str:
     return template("report.html.j2").render(
         title=f"Which channels of {first.layer} matter for {target}?",
         subtitle=f"{first.model}, {first.n_images} images, {components}, statistic {first.statistic}",
-        facts=_facts(table),
+        facts=_facts(table, content.trust),
         notes=[f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in content.notes],
         curve=_curve(table),
-        is_by_ace="iterations" in table,
+        is_by_ace="r_squared" in table,
         score_name=score_label(table),
         columns=shown_columns(table),
         rows=_rows(table, sheet),
@@ -117,15 +129,21 @@ def embedded(path: Path) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _facts(table: pd.DataFrame) -> list[tuple[str, str]]:
+def _facts(table: pd.DataFrame, trust: Trust) -> list[tuple[str, str]]:
+    """Return the numbers at the head of the report, each with its name."""
     varying = table[~table.dead]
     best = table.iloc[0]
     facts = [
         ("best channel", f"{best.channel} ({score_text(best.score)})"),
         ("median score", score_text(varying.score.median()) if len(varying) else "–"),
-        *([("share above .5", f"{(table.score > 0.5).mean():.0%}")] if is_correlation(table) else []),
-        ("channels", str(len(table))),
     ]
+    if trust.reliability is not None:
+        facts.append(("reliability", f"{trust.reliability:.2f}"))
+    if trust.accuracy is not None:
+        facts.append(("estimated accuracy", f"{trust.accuracy:.2f}"))
+    if trust.n_significant is not None:
+        facts.append(("channels with q < .05", f"{trust.n_significant} of {len(varying)}"))
+    facts.append(("channels", str(len(table))))
     return facts + ([("dead channels", str(int(table.dead.sum())))] if table.dead.any() else [])
 
 
@@ -158,6 +176,8 @@ def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
     """Return the limits of the axis of the scores."""
     low, high = min(0.0, float(table.score.min())), float(table.score.max())
+    if "high" in table and is_by_statistic(table):
+        high = max(high, float(table.high.max()))
     return low, max(1.0, high) if is_correlation(table) else max(high, low + 1e-12)
 
 
@@ -182,12 +202,25 @@ def _curve(table: pd.DataFrame) -> dict[str, Any]:
         for row in table.to_dict("records")
     ]  # fmt: skip
     step = max(1, round(n_channels / 8))
-    best = table.iloc[0]
+    best, varying = table.iloc[0], table[~table.dead]
+    band, intervals = "", []
+    if "null_mean" in table and is_by_statistic(table):
+        reach = NULL_BAND * varying.null_deviation
+        upper = list(zip(varying["rank"], varying.null_mean + reach, strict=True))
+        lower = list(zip(varying["rank"], varying.null_mean - reach, strict=True))
+        band = " ".join(f"{x(rank)},{y(score)}" for rank, score in [*upper, *reversed(lower)])
+    if "low" in table and is_by_statistic(table):
+        intervals = [
+            {"x": x(rank), "low": y(low_end), "high": y(high_end)}
+            for rank, low_end, high_end in zip(varying["rank"], varying.low, varying.high, strict=True)
+        ]
     return {
         "width": width, "height": height, "left": left, "right": right, "bottom": bottom,
         "radius": 4 if n_channels <= 80 else 2.5,
         "line": " ".join(f"{point['x']},{point['y']}" for point in points if not point["dead"]),
         "points": points,
+        "band": band,
+        "intervals": intervals,
         "x_ticks": [{"at": x(rank), "text": rank} for rank in sorted({1, *range(step, n_channels + 1, step)})],
         "y_ticks": [{"at": y(value), "text": f"{value:.3g}"} for value in np.linspace(low, high, 6)],
         "label": f"Score by rank: from {score_text(best.score)} (channel {best.channel}) "

@@ -1,11 +1,14 @@
-"""Alternating Conditional Expectations (ACE) of one response on many sets of predictors, by a compiled solver.
+"""ACE for all channels of a layer, with either of two smoothers.
 
-ACE finds transforms phi_1 ... phi_p of the predictors and theta of the response such that phi_1 + ... + phi_p explains
-as much of the variance of theta as possible. The correlation that they reach is the maximal correlation. Each transform
-is the conditional expectation of what the other transforms leave unexplained, estimated by the supersmoother.
+ACE finds transforms phi_1 ... phi_p of the predictors and theta of the response whose correlation is as large as
+possible: the maximal correlation. It needs a smoother for the transforms:
 
-A set of predictors is one channel of a layer. Channels share only the response, so the result of a channel has the same
-bits whether it is computed alone or together with others, and on any number of threads.
+- ``spline``: penalised regression splines (`pipeline.numerics.spline_ace`), for which the transforms have a closed
+  form. The result is a continuous function of the data, and at a few hundred images it is more accurate.
+- ``supersmoother``: Friedman's, which the `ace` package and R's acepack use (`pipeline.numerics.supersmoother_ace`).
+
+`AceEstimator` is what both have in common: the scores of all channels by all images, by permuted class scores, by
+subsets of the images, and on held-out images.
 
 References
 ----------
@@ -14,31 +17,29 @@ Breiman and Friedman (1985), "Estimating optimal transformations for multiple re
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.arrays import Float64Array, Int64Array
+from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.errors import InputError
-from pipeline.numerics.ace_iterations import (
-    Parameters,
-    Responses,
-    empty_channel,
-    prepare_channel,
-    scratch,
-    solve_channels,
-    solve_responses,
-)
+from pipeline.numerics.checks import checked_predictors, checked_response
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
-from pipeline.numerics.supersmoother import MIN_POINTS, N_TABLE_ROWS, power_of_two_scaled, prepare, window_sizes
+from pipeline.numerics.spline_ace import (
+    permuted_spline_correlations,
+    spline_transforms,
+    subset_spline_correlations,
+)
+from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_correlations, select_smoothness
+from pipeline.numerics.spline_solver import DEFAULT_SMOOTHNESS, Smoothness
+from pipeline.progress import Progress
 
-Progress = Callable[[int, int], None]
-CHUNK_SOLVES = 64  # number of solves between two reports of progress, at most
+Smoother = Literal["spline", "supersmoother"]
+Statistic = Literal["maximal", "first", "penalised"]
+ByStatistic = Mapping[str, Float64Array]
 
 
 @dataclass(frozen=True)
@@ -47,44 +48,347 @@ class AceResult:
 
     Attributes
     ----------
-    maximal : ndarray of shape (n_channels,)
-        corr(phi_1 + ... + phi_p, theta), in [0, 1] except for rounding; 0 where no predictor varies.
-    first : ndarray of shape (n_channels,)
-        abs(corr(phi_1, theta)), in [0, 1].
+    statistics : mapping of str to ndarray of shape (n_channels,)
+        ``maximal``, corr(phi_1 + ... + phi_p, theta), and ``first``, abs(corr(phi_1, theta)); with splines also
+        ``penalised``, the correlation shrunk by the penalties. All are in [0, 1], and 0 where no predictor varies.
     r_squared : ndarray of shape (n_channels,)
-        1 - mean((theta - phi_1 - ... - phi_p)^2) after the last iteration.
-    iterations : ndarray of shape (n_channels,)
-        Number of outer iterations, int64.
+        1 - mean((theta - phi_1 - ... - phi_p)^2).
     phi : ndarray of shape (n_channels, n_images, n_components)
         Transforms of the predictors at the images, with mean 0.
     theta : ndarray of shape (n_channels, n_images)
         Transform of the response at the images, with mean 0 and standard deviation 1.
+    iterations : ndarray of shape (n_channels,) or None
+        Number of outer iterations, int64; None with splines, which need none.
+    degrees_of_freedom : ndarray of shape (n_channels,) or None
+        Effective degrees of freedom of the regression on the predictors; None with the supersmoother.
     """
 
-    maximal: Float64Array
-    first: Float64Array
+    statistics: ByStatistic
     r_squared: Float64Array
-    iterations: Int64Array
     phi: Float64Array
     theta: Float64Array
+    iterations: Int64Array | None = None
+    degrees_of_freedom: Float64Array | None = None
+
+    @property
+    def maximal(self) -> Float64Array:
+        """corr(phi_1 + ... + phi_p, theta) of each channel."""
+        return self.statistics["maximal"]
+
+    @property
+    def first(self) -> Float64Array:
+        """abs(corr(phi_1, theta)) of each channel."""
+        return self.statistics["first"]
+
+
+class AceEstimator(Protocol):
+    """ACE with one of the smoothers, its parameters given.
+
+    In all methods, `predictors` is an array of shape (n_channels, n_images, n_components) and `response` one of shape
+    (n_images,), as in `optimal_transforms`.
+    """
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The statistics that it computes."""
+        ...
+
+    def fit(self, predictors: FloatArray, response: FloatArray, progress: Progress | None = None) -> AceResult:
+        """Return the transforms and the statistics of each channel."""
+        ...
+
+    def permuted(
+        self, predictors: FloatArray, response: FloatArray, permutations: Int64Array, progress: Progress | None = None
+    ) -> ByStatistic:
+        """Return the statistics, (n_channels, n_permutations), for permuted responses.
+
+        With permutation b, the response of image i is ``response[permutations[b, i]]``.
+        """
+        ...
+
+    def on_subsets(
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        subsets: Sequence[Int64Array],
+        progress: Progress | None = None,
+    ) -> ByStatistic:
+        """Return the statistics, (n_channels, n_subsets), by subsets of the images, given by their indices."""
+        ...
+
+    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+        """Return the statistics on the images `held` of transforms fitted to the others, (n_channels,) in [-1, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class SupersmootherAce:
+    """ACE with the supersmoother; see `AceEstimator`.
+
+    Parameters
+    ----------
+    parameters : AceParameters
+        Smoothness of the transforms and convergence of the iterations.
+    n_threads : int or None
+        Number of threads; None for one on each core. The result does not depend on it.
+    """
+
+    parameters: AceParameters = DEFAULT_PARAMETERS
+    n_threads: int | None = None
+    statistics: tuple[str, ...] = field(default=("maximal", "first"), init=False)
+
+    def fit(self, predictors: FloatArray, response: FloatArray, progress: Progress | None = None) -> AceResult:
+        """Return the transforms and the statistics of each channel."""
+        # Imported here: the compiled solver takes a second to import, and splines do without it.
+        from pipeline.numerics.supersmoother_ace import supersmoother_transforms
+
+        found = supersmoother_transforms(
+            predictors, response, parameters=self.parameters, n_threads=self.n_threads, progress=progress
+        )
+        statistics = {"maximal": found.maximal, "first": found.first}
+        return AceResult(statistics, found.r_squared, found.phi, found.theta, iterations=found.iterations)
+
+    def permuted(
+        self, predictors: FloatArray, response: FloatArray, permutations: Int64Array, progress: Progress | None = None
+    ) -> ByStatistic:
+        """Return the statistics, (n_channels, n_permutations), for permuted responses."""
+        from pipeline.numerics.supersmoother_ace import permuted_supersmoother_correlations
+
+        maximal, first = permuted_supersmoother_correlations(
+            predictors, response, permutations, parameters=self.parameters, n_threads=self.n_threads, progress=progress
+        )
+        return {"maximal": maximal, "first": first}
+
+    def on_subsets(
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        subsets: Sequence[Int64Array],
+        progress: Progress | None = None,
+    ) -> ByStatistic:
+        """Return the statistics, (n_channels, n_subsets), by subsets of the images."""
+        from pipeline.numerics.supersmoother_ace import supersmoother_correlations
+
+        found = []
+        for number, chosen in enumerate(subsets, start=1):
+            found.append(
+                supersmoother_correlations(
+                    predictors[:, chosen], response[chosen], parameters=self.parameters, n_threads=self.n_threads
+                )
+            )
+            if progress is not None:
+                progress(number, len(subsets))
+        return {name: np.stack([each[name] for each in found], axis=1) for name in self.statistics}
+
+    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+        """Return the statistics on held-out images, where the transforms are interpolated linearly."""
+        fitted = np.setdiff1d(np.arange(len(response)), held)
+        found = self.fit(predictors[:, fitted], response[fitted])
+        maximal, first = np.zeros(len(predictors)), np.zeros(len(predictors))
+        for channel, values in enumerate(predictors):
+            phi = [
+                _interpolated(values[held, j], values[fitted, j], found.phi[channel, :, j])
+                for j in range(values.shape[1])
+            ]
+            theta = _interpolated(response[held], response[fitted], found.theta[channel])
+            maximal[channel] = correlation(np.sum(phi, axis=0), theta)
+            sign = np.sign(correlation(found.phi[channel, :, 0], found.theta[channel]))
+            first[channel] = sign * correlation(phi[0], theta)
+        return {"maximal": maximal, "first": first}
+
+
+@dataclass(frozen=True)
+class SplineAce:
+    """ACE with penalised splines; see `AceEstimator`.
+
+    Parameters
+    ----------
+    smoothness : Smoothness
+        The same for all channels; `pipeline.numerics.spline_smoothness.select_smoothness` chooses it.
+    n_threads : int or None
+        Number of threads; None for one on each core. The result does not depend on it.
+    """
+
+    smoothness: Smoothness = DEFAULT_SMOOTHNESS
+    n_threads: int | None = None
+    statistics: tuple[str, ...] = field(default=("maximal", "first", "penalised"), init=False)
+
+    def fit(self, predictors: FloatArray, response: FloatArray, progress: Progress | None = None) -> AceResult:
+        """Return the transforms and the statistics of each channel."""
+        found = spline_transforms(predictors, response, self.smoothness, n_threads=self.n_threads, progress=progress)
+        statistics = {name: getattr(found, name) for name in self.statistics}
+        residual = found.theta - found.phi.sum(axis=2)
+        r_squared = 1 - np.mean(residual * residual, axis=1)
+        return AceResult(
+            statistics,
+            np.where(found.maximal > 0, r_squared, 0.0),
+            found.phi,
+            found.theta,
+            degrees_of_freedom=found.degrees_of_freedom,
+        )
+
+    def permuted(
+        self, predictors: FloatArray, response: FloatArray, permutations: Int64Array, progress: Progress | None = None
+    ) -> ByStatistic:
+        """Return the statistics, (n_channels, n_permutations), for permuted responses."""
+        found = permuted_spline_correlations(
+            predictors, response, permutations, self.smoothness, n_threads=self.n_threads, progress=progress
+        )
+        return {name: getattr(found, name) for name in self.statistics}
+
+    def on_subsets(
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        subsets: Sequence[Int64Array],
+        progress: Progress | None = None,
+    ) -> ByStatistic:
+        """Return the statistics, (n_channels, n_subsets), by subsets of the images."""
+        scores = {name: np.zeros((len(predictors), len(subsets))) for name in self.statistics}
+        sizes = np.array([len(each) for each in subsets])
+        done, n_channels = 0, len(predictors)
+
+        def report(channels_done: int, _: int) -> None:
+            if progress is not None:
+                progress(done * n_channels + channels_done * len(which), n_channels * len(subsets))
+
+        for size in np.unique(sizes):  # one, unless there are copies among the images
+            which = np.flatnonzero(sizes == size).tolist()
+            found = subset_spline_correlations(
+                predictors, response, np.array([subsets[each] for each in which]), self.smoothness,
+                n_threads=self.n_threads, progress=report,
+            )  # fmt: skip
+            done += len(which)
+            for name, values in scores.items():
+                values[:, which] = getattr(found, name)
+        return scores
+
+    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+        """Return the statistics on held-out images.
+
+        ``penalised`` equals ``maximal``: the penalties shrink transforms, not their correlation on other images.
+        """
+        setting = [(predictors.shape[2], self.smoothness)]
+        maximal, first = (
+            held_out_correlations(
+                predictors, response, [held], setting, first_alone=first_alone, n_threads=self.n_threads
+            )[0, 0]
+            for first_alone in (False, True)
+        )
+        return {"maximal": maximal, "first": first, "penalised": maximal.copy()}
+
+
+def ace_estimator(
+    smoother: Smoother,
+    predictors: ArrayLike,
+    response: ArrayLike,
+    *,
+    parameters: AceParameters = DEFAULT_PARAMETERS,
+    smoothness: Smoothness | None = None,
+    seed: int = 0,
+    n_threads: int | None = None,
+) -> AceEstimator:
+    """Return the estimator with the given smoother for some data.
+
+    Parameters
+    ----------
+    smoother : {"spline", "supersmoother"}
+        See the module.
+    predictors : array_like of shape (n_channels, n_images, n_components)
+        Finite values.
+    response : array_like of shape (n_images,)
+        Finite values that are not all equal; at least 5 images.
+    parameters : AceParameters
+        Of the supersmoother; not used with splines.
+    smoothness : Smoothness or None
+        Of the splines. None: chosen by cross-validation, pooled over the channels, or the default with fewer than 10
+        images.
+    seed : int
+        Of the folds of that cross-validation.
+    n_threads : int or None
+        Number of threads; None for one on each core.
+
+    Raises
+    ------
+    InputError
+        If the smoother is unknown, or the data are refused (see `optimal_transforms`).
+    """
+    values = checked_predictors(predictors)
+    checked = checked_response(response, values.shape[1])
+    match smoother:
+        case "supersmoother":
+            return SupersmootherAce(parameters, n_threads)
+        case "spline":
+            if smoothness is None and len(checked) >= MIN_IMAGES_TO_CHOOSE:
+                smoothness = select_smoothness(values, checked, seed=seed, n_threads=n_threads).smoothness
+            return SplineAce(smoothness or DEFAULT_SMOOTHNESS, n_threads)
+        case _:
+            if smoother not in ("spline", "supersmoother"):
+                raise InputError(f"smoother must be 'spline' or 'supersmoother'; got {smoother!r}.")
+            assert_never(smoother)
+
+
+def optimal_transforms(
+    predictors: ArrayLike,
+    response: ArrayLike,
+    *,
+    smoother: Smoother = "supersmoother",
+    parameters: AceParameters = DEFAULT_PARAMETERS,
+    smoothness: Smoothness | None = None,
+    seed: int = 0,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> AceResult:
+    """Return the optimal transforms of each channel and the correlations that they reach.
+
+    Parameters
+    ----------
+    predictors : array_like of shape (n_channels, n_images, n_components)
+        Finite values. A predictor that does not vary gets phi = 0.
+    response : array_like of shape (n_images,)
+        Finite values that are not all equal; at least 5 images.
+    smoother, parameters, smoothness, seed, n_threads
+        As in `ace_estimator`.
+    progress : callable or None
+        Called with the number of channels that are done and the number of all channels.
+
+    Returns
+    -------
+    AceResult
+        Statistics and transforms.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, the response is constant, the shapes do not match, or there are fewer than 5 images.
+    """
+    estimator = ace_estimator(
+        smoother, predictors, response, parameters=parameters, smoothness=smoothness, seed=seed, n_threads=n_threads
+    )
+    values = checked_predictors(predictors)
+    return estimator.fit(values, checked_response(response, values.shape[1]), progress)
 
 
 def maximal_correlation(
     predictors: ArrayLike,
     response: ArrayLike,
     *,
-    statistic: Literal["maximal", "first"] = "maximal",
+    statistic: Statistic = "maximal",
+    smoother: Smoother = "supersmoother",
     parameters: AceParameters = DEFAULT_PARAMETERS,
+    smoothness: Smoothness | None = None,
+    seed: int = 0,
     n_threads: int | None = None,
 ) -> Float64Array:
     """Return the maximal correlation of each channel's predictors with the response.
 
     Parameters
     ----------
-    predictors, response, parameters, n_threads
+    predictors, response, smoother, parameters, smoothness, seed, n_threads
         As in `optimal_transforms`.
-    statistic : {"maximal", "first"}
-        ``maximal`` is corr(phi_1 + ... + phi_p, theta), ``first`` is abs(corr(phi_1, theta)).
+    statistic : {"maximal", "first", "penalised"}
+        ``maximal`` is corr(phi_1 + ... + phi_p, theta), ``first`` is abs(corr(phi_1, theta)). ``penalised``, with
+        splines only, is the correlation shrunk by the penalties.
 
     Returns
     -------
@@ -94,212 +398,27 @@ def maximal_correlation(
     Raises
     ------
     InputError
-        As in `optimal_transforms`, or if `statistic` is unknown.
+        As in `optimal_transforms`, or if the smoother does not have the statistic.
     """
-    if statistic not in ("maximal", "first"):
-        raise InputError(f"statistic must be 'maximal' or 'first'; got {statistic!r}.")
-    return both_correlations(predictors, response, parameters=parameters, n_threads=n_threads)[statistic]
+    found = optimal_transforms(
+        predictors, response,
+        smoother=smoother, parameters=parameters, smoothness=smoothness, seed=seed, n_threads=n_threads,
+    )  # fmt: skip
+    if statistic not in found.statistics:
+        known = " or ".join(f"'{name}'" for name in found.statistics)
+        raise InputError(f"statistic must be {known} with smoother='{smoother}'; got {statistic!r}.")
+    return found.statistics[statistic]
 
 
-def optimal_transforms(
-    predictors: ArrayLike,
-    response: ArrayLike,
-    *,
-    parameters: AceParameters = DEFAULT_PARAMETERS,
-    n_threads: int | None = None,
-    progress: Progress | None = None,
-) -> AceResult:
-    """Return the transforms of each channel and the correlations that they reach.
-
-    Parameters
-    ----------
-    predictors : array_like of shape (n_channels, n_images, n_components)
-        Finite values. A predictor that does not vary gets phi = 0.
-    response : array_like of shape (n_images,)
-        Finite values that are not all equal; at least 5 images.
-    parameters : AceParameters
-        Smoothness of the transforms and convergence of the iterations.
-    n_threads : int or None
-        Number of threads; None for one on each core. The result does not depend on it.
-    progress : callable or None
-        Called with the number of channels that are done and the number of all channels.
-
-    Returns
-    -------
-    AceResult
-        Correlations, R squared, iterations and transforms.
-
-    Raises
-    ------
-    InputError
-        If a value is not finite, the response is constant, the shapes do not match, or there are fewer than 5 images.
-
-    Notes
-    -----
-    The result does not depend on the scale of the response, except for rounding. Scaling a predictor may change the
-    number of conjugate-gradient steps of the linear fit that ``mace.f`` starts from, and thereby the result slightly.
-    """
-    solver = _Solver(predictors, parameters, n_threads)
-    found = solver.solve(checked_response(response, solver.n_images)[None], transforms=True, progress=progress)
-    return AceResult(
-        found.maximal[:, 0], found.first[:, 0], found.r_squared[:, 0], found.iterations[:, 0], found.phi, found.theta
-    )
+def correlation(a: FloatArray, b: FloatArray) -> float:
+    """Return Pearson's correlation, 0 if one of the two is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0
 
 
-def both_correlations(
-    predictors: ArrayLike,
-    response: ArrayLike,
-    *,
-    parameters: AceParameters = DEFAULT_PARAMETERS,
-    n_threads: int | None = None,
-) -> dict[str, Float64Array]:
-    """Return ``{"maximal": ..., "first": ...}``, each of shape (n_channels,); parameters as in `optimal_transforms`."""
-    solver = _Solver(predictors, parameters, n_threads)
-    found = solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
-    return {"maximal": found.maximal[:, 0], "first": found.first[:, 0]}
-
-
-def permuted_correlations(
-    predictors: ArrayLike,
-    response: ArrayLike,
-    permutations: ArrayLike,
-    *,
-    parameters: AceParameters = DEFAULT_PARAMETERS,
-    n_threads: int | None = None,
-    progress: Progress | None = None,
-) -> tuple[Float64Array, Float64Array]:
-    """Return both statistics of each channel for permuted responses, that is, without any association.
-
-    The part of the smoother that depends on the predictors only is computed once for all permutations.
-
-    Parameters
-    ----------
-    predictors, response, parameters, n_threads, progress
-        As in `optimal_transforms`.
-    permutations : array_like of shape (n_permutations, n_images)
-        Indices of images: with permutation b, the response of image i is ``response[permutations[b, i]]``.
-
-    Returns
-    -------
-    maximal, first : ndarray of shape (n_channels, n_permutations)
-        The statistics as in `AceResult`.
-
-    Raises
-    ------
-    InputError
-        As in `optimal_transforms`, or if a row of `permutations` is not a permutation.
-    """
-    solver = _Solver(predictors, parameters, n_threads)
-    response = checked_response(response, solver.n_images)
-    indices = np.asarray(permutations, dtype=np.int64)
-    if indices.ndim != 2 or not (np.sort(indices, axis=1) == np.arange(solver.n_images)).all():
-        raise InputError(
-            f"permutations must have each index from 0 to {solver.n_images - 1} once in every row; "
-            f"got an array of shape {indices.shape}."
-        )
-    found = solver.solve(response[indices], transforms=False, progress=progress)
-    return found.maximal, found.first
-
-
-def checked_predictors(predictors: ArrayLike) -> Float64Array:
-    """Return the predictors as float64, or raise `InputError` as `optimal_transforms` documents."""
-    # Writable as well: numba would compile the solver a second time for read-only arrays.
-    values = np.require(predictors, dtype=np.float64, requirements=["C", "W"])
-    if values.ndim != 3 or values.shape[2] < 1:
-        raise InputError(f"predictors must have the shape (n_channels, n_images, n_components); got {values.shape}.")
-    if values.shape[1] < MIN_POINTS:
-        raise InputError(f"n_images must be at least {MIN_POINTS}; got {values.shape[1]}.")
-    if not np.isfinite(values).all():
-        raise InputError("predictors must be finite; got NaN or infinity. Check the activations.")
-    return values
-
-
-def checked_response(response: ArrayLike, n_images: int) -> Float64Array:
-    """Return the response as float64, or raise `InputError` as `optimal_transforms` documents."""
-    values = np.asarray(response, dtype=np.float64)
-    if values.shape != (n_images,):
-        raise InputError(f"response must hold one value for each of the {n_images} images; got shape {values.shape}.")
-    if not np.isfinite(values).all():
-        raise InputError("response must be finite; got NaN or infinity. Check the class scores.")
-    if (values == values[0]).all():
-        raise InputError(f"response must differ between images; got {values[0]:g} for every one.")
-    return values
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Results for each channel and response; `phi` and `theta` hold those of the first response, if requested."""
-
-    maximal: Float64Array
-    first: Float64Array
-    r_squared: Float64Array
-    iterations: Int64Array
-    phi: Float64Array
-    theta: Float64Array
-
-
-class _Solver:
-    """Solves checked predictors for responses that are permutations of one another."""
-
-    def __init__(self, predictors: ArrayLike, parameters: AceParameters, n_threads: int | None) -> None:
-        self.predictors = checked_predictors(predictors)
-        self.n_channels, self.n_images, self.n_components = self.predictors.shape
-        if n_threads is not None and n_threads < 1:
-            raise InputError(f"n_threads must be at least 1; got {n_threads}.")
-        self.parameters = Parameters(
-            sides=window_sizes(self.n_images, parameters.spans),
-            spans=np.array(parameters.spans, dtype=np.float64),
-            bass=float(parameters.bass),
-            delrsq=float(parameters.delrsq),
-            maxit=int(parameters.maxit),
-            nterm=int(parameters.nterm),
-        )
-        self.n_threads = n_threads or os.cpu_count() or 1
-
-    def solve(self, responses: Float64Array, *, transforms: bool, progress: Progress | None = None) -> _Found:
-        """Return the results for `responses` of shape (n_responses, n_images), whose rows hold the same values."""
-        thetas = power_of_two_scaled(responses)[0]
-        orders = np.argsort(thetas, axis=1, kind="stable")
-        rising = thetas[0, orders[0]]
-        thetas = thetas - rising.mean()
-        thetas /= np.sqrt(np.mean((rising - rising.mean()) ** 2))
-        response_table = np.empty((N_TABLE_ROWS, self.n_images))
-        response_flags = prepare(rising, self.parameters.sides, response_table)
-
-        shape = (self.n_channels, len(responses))
-        n_kept = self.n_channels if transforms else 0
-        found = _Found(
-            maximal=np.zeros(shape),
-            first=np.zeros(shape),
-            r_squared=np.zeros(shape),
-            iterations=np.zeros(shape, dtype=np.int64),
-            phi=np.zeros((n_kept, self.n_images, self.n_components)),
-            theta=np.zeros((n_kept, self.n_images)),
-        )
-
-        given = Responses(thetas, orders, response_table, response_flags)
-
-        def work(first: int) -> int:
-            last = min(first + chunk, self.n_channels)
-            channel = empty_channel(self.n_images, self.n_components)
-            rows = scratch(self.n_images, self.n_components, side_by_side=len(responses) > 1)
-            if len(responses) == 1:
-                solve_channels(
-                    self.predictors, first, last, channel, given, self.parameters, rows,
-                    found.maximal, found.first, found.r_squared, found.iterations, found.phi, found.theta,
-                )  # fmt: skip
-                return int(last)
-            for c in range(first, last):
-                tolerance = prepare_channel(self.predictors[c], self.parameters.sides, self.parameters.delrsq, channel)
-                solve_responses(
-                    channel, tolerance, given, self.parameters, rows,
-                    found.maximal[c], found.first[c], found.r_squared[c], found.iterations[c],
-                )  # fmt: skip
-            return int(last)
-
-        chunk = max(1, min(CHUNK_SOLVES // len(responses), self.n_channels // (4 * self.n_threads)))
-        with ThreadPoolExecutor(self.n_threads) as threads:
-            for n_done in threads.map(work, range(0, self.n_channels, chunk)):
-                if progress is not None:
-                    progress(n_done, self.n_channels)
-        return found
+def _interpolated(at: FloatArray, x: FloatArray, values: FloatArray) -> Float64Array:
+    """Return values at `at`, interpolated linearly between the points (x, values)."""
+    order = np.argsort(x, kind="stable")
+    result: Float64Array = np.interp(at, x[order], values[order])
+    return result

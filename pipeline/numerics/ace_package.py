@@ -11,8 +11,10 @@ from joblib import Parallel, delayed
 
 from pipeline.arrays import FloatArray
 from pipeline.errors import InputError
-from pipeline.numerics.ace import AceResult, Progress, checked_predictors, checked_response
+from pipeline.numerics.ace import AceResult
+from pipeline.numerics.checks import checked_predictors, checked_response
 from pipeline.numerics.parameters import AceParameters
+from pipeline.progress import Progress
 
 PACKAGE_PARAMETERS = AceParameters(bass=0.0)  # `bass` and `spans` are fixed in the package
 
@@ -25,7 +27,8 @@ def optimal_transforms(
     n_jobs: int = 1,
     progress: Progress | None = None,
 ) -> AceResult:
-    """Return what `pipeline.numerics.ace.optimal_transforms` returns, computed by the package in `n_jobs` processes.
+    """Return what `pipeline.numerics.ace.optimal_transforms` returns, with the supersmoother,
+    computed by the package in `n_jobs` processes.
 
     Parameters
     ----------
@@ -62,7 +65,8 @@ def optimal_transforms(
         rows.append(fit)
         if progress is not None:
             progress(n_done, len(predictors))
-    return AceResult(*map(np.array, zip(*rows, strict=True)))
+    maximal, first, r_squared, iterations, phi, theta = map(np.array, zip(*rows, strict=True))
+    return AceResult({"maximal": maximal, "first": first}, r_squared, phi, theta, iterations=iterations)
 
 
 def _fit(

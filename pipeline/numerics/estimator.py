@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, RegressorMixin, Tr
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.arrays import Float64Array
-from pipeline.numerics.ace import optimal_transforms
+from pipeline.numerics.ace import Smoother, SplineAce, ace_estimator
+from pipeline.numerics.checks import MIN_IMAGES
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
-from pipeline.numerics.supersmoother import MIN_POINTS, supersmooth
+from pipeline.numerics.spline_ace import spline_regression
+from pipeline.numerics.spline_solver import Smoothness
 
 Knots = tuple[Float64Array, Float64Array]
 
@@ -22,11 +24,16 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
     """Regression by Alternating Conditional Expectations (ACE).
 
     The estimator finds transforms phi_1 ... phi_p of the predictors and theta of the response that maximise
-    corr(phi_1(x_1) + ... + phi_p(x_p), theta(y)). They are estimated by Friedman's supersmoother. A plot of `transform`
-    against X shows the shape of each predictor's effect.
+    corr(phi_1(x_1) + ... + phi_p(x_p), theta(y)). They are penalised splines, or estimated by Friedman's
+    supersmoother. A plot of `transform` against X shows the shape of each predictor's effect.
 
     Parameters
     ----------
+    smoother : {"spline", "supersmoother"}, default="supersmoother"
+        How the transforms are estimated: by penalised splines, in closed form, or by Friedman's supersmoother, in
+        iterations. The other parameters but `smoothness` are those of the supersmoother.
+    smoothness : sequence of 3 floats or None, default=None
+        Smoothness of the splines, as in `pipeline.numerics.Smoothness`. None: chosen by cross-validation.
     bass : float, default=5.0
         Smoothness of the transforms, in [0, 10]; larger is smoother. R's acepack always uses 5.
     spans : sequence of 3 floats, default=(0.05, 0.2, 0.5)
@@ -51,8 +58,10 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         corr(phi_1 + ... + phi_p, theta) on the training data. It is biased upwards, more so with fewer samples.
     r_squared_ : float
         1 - mean((theta - phi_1 - ... - phi_p)^2) on the training data.
+    smoothness_ : tuple of 3 floats or None
+        Smoothness of the splines; None with the supersmoother.
     n_iter_ : int
-        Number of outer iterations.
+        Number of outer iterations; 1 with splines, whose solution is a closed form.
     n_features_in_ : int
         Number of predictors.
 
@@ -75,12 +84,16 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
     def __init__(
         self,
         *,
+        smoother: Smoother = "supersmoother",
+        smoothness: Sequence[float] | None = None,
         bass: float = DEFAULT_PARAMETERS.bass,
         spans: Sequence[float] = DEFAULT_PARAMETERS.spans,
         delrsq: float = DEFAULT_PARAMETERS.delrsq,
         maxit: int = DEFAULT_PARAMETERS.maxit,
         nterm: int = DEFAULT_PARAMETERS.nterm,
     ) -> None:
+        self.smoother = smoother
+        self.smoothness = smoothness
         self.bass = bass
         self.spans = spans
         self.delrsq = delrsq
@@ -108,21 +121,35 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
             If y is constant, a value is not finite, there are fewer than 5 samples, or a parameter is out of its range.
         """
         checked: tuple[Float64Array, Float64Array] = validate_data(
-            self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=MIN_POINTS
+            self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=MIN_IMAGES
         )
         predictors, response = checked[0], checked[1].astype(np.float64)
         parameters = AceParameters(
             bass=self.bass, spans=self.spans, delrsq=self.delrsq, maxit=self.maxit, nterm=self.nterm
         )
-        found = optimal_transforms(predictors[None], response, parameters=parameters)
+        smoothness = None if self.smoothness is None else Smoothness(*self.smoothness)
+        estimator = ace_estimator(
+            self.smoother, predictors[None], response, parameters=parameters, smoothness=smoothness
+        )
+        found = estimator.fit(predictors[None], response)
         phi, theta = found.phi[0], found.theta[0]
         total = phi.sum(axis=1)
         self.phi_knots_ = [_knots(predictors[:, j], phi[:, j]) for j in range(phi.shape[1])]
         self.theta_knots_ = _knots(response, theta)
-        self.prediction_knots_ = _knots(total, supersmooth(total, response, bass=self.bass, spans=self.spans))
+        if isinstance(estimator, SplineAce):
+            chosen = estimator.smoothness
+            self.smoothness_: tuple[float, float, float] | None = (chosen.predictors, chosen.response, chosen.shrinkage)
+            expected = spline_regression(total, response, chosen.predictors)
+        else:
+            # Imported here: the compiled supersmoother takes a second to import, and splines do without it.
+            from pipeline.numerics.supersmoother import supersmooth
+
+            self.smoothness_ = None
+            expected = supersmooth(total, response, bass=self.bass, spans=self.spans)
+        self.prediction_knots_ = _knots(total, expected)
         self.maximal_correlation_ = float(found.maximal[0])
         self.r_squared_ = float(found.r_squared[0])
-        self.n_iter_ = int(found.iterations[0])
+        self.n_iter_ = 1 if found.iterations is None else int(found.iterations[0])
         return self
 
     def transform(self, X: ArrayLike) -> Float64Array:  # noqa: N803
@@ -163,7 +190,7 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
         return theta
 
     def predict(self, X: ArrayLike) -> Float64Array:  # noqa: N803
-        """Return the expected response given phi_1 + ... + phi_p, as estimated by the supersmoother.
+        """Return the expected response given phi_1 + ... + phi_p, as estimated by the smoother.
 
         Parameters
         ----------

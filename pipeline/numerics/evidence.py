@@ -7,20 +7,22 @@ by a seed. Where images are copies of one another, the draws take all copies tog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import false_discovery_control, norm, rankdata
 
 from pipeline.arrays import Float64Array, FloatArray, Int64Array
-from pipeline.numerics.ace import optimal_transforms, permuted_correlations
+from pipeline.numerics.ace import AceEstimator, ByStatistic, correlation
+from pipeline.numerics.checks import MIN_IMAGES
 from pipeline.numerics.groups import Groups
-from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
-from pipeline.numerics.supersmoother import MIN_POINTS
+from pipeline.progress import Progress
 
-Both = Mapping[str, FloatArray]  # scores of shape (n_channels,) by statistic: "maximal" and "first"
-Scorer = Callable[[Int64Array], Both]  # from the indices of some images to the scores on them
+Scorer = Callable[[Sequence[Int64Array], Progress], ByStatistic]
+"""From sets of images, by their indices in increasing order, to the scores by statistic, (n_channels, n_sets); the
+second argument is called with the number of sets that are done and the number of all sets.
+"""
 Tick = Callable[[], None]
 
 CONFIDENCE = 0.95
@@ -85,27 +87,28 @@ class Halves:
 
 
 def permutation_null(
+    estimator: AceEstimator,
     predictors: FloatArray,
     response: FloatArray,
-    observed: Both,
+    observed: ByStatistic,
     n_permutations: int,
     *,
     seed: int,
     groups: Groups | None = None,
     tick: Tick = lambda: None,
-    parameters: AceParameters = DEFAULT_PARAMETERS,
-    n_threads: int | None = None,
 ) -> dict[str, Null]:
-    """Return the permutation null of both statistics of each channel; the permutations are the same for all channels.
+    """Return the permutation null of the statistics of each channel; the permutations are the same for all channels.
 
     Parameters
     ----------
+    estimator : AceEstimator
+        What computes the statistics, with the same parameters as for the observed ones.
     predictors : ndarray of shape (n_channels, n_images, n_components)
         Projections of the channels that are not dead.
     response : ndarray of shape (n_images,)
         Class scores.
     observed : mapping of str to ndarray of shape (n_channels,)
-        Both statistics for the response without permutation.
+        The statistics for the response without permutation.
     n_permutations : int
         Number of permutations B; the smallest possible p-value is 1 / (1 + B).
     seed : int
@@ -114,8 +117,6 @@ def permutation_null(
         Copies among the images, which keep equal class scores; None if all images differ.
     tick : callable
         Called `n_permutations` times, as the work proceeds.
-    parameters, n_threads
-        As in `pipeline.numerics.ace.optimal_transforms`.
 
     References
     ----------
@@ -125,18 +126,21 @@ def permutation_null(
     rng = np.random.default_rng([seed, 1])
     groups = groups or Groups.without_copies(len(response))
     permutations = np.array([groups.permutation(rng) for _ in range(n_permutations)])
+    null = estimator.permuted(predictors, response, permutations, _ticks(tick, n_permutations))
+    return {name: _null(values, null[name]) for name, values in observed.items()}
+
+
+def _ticks(tick: Tick, n_ticks: int) -> Progress:
+    """Return what calls `tick` altogether `n_ticks` times as its progress goes from none to all."""
     ticked = 0
 
     def progress(done: int, total: int) -> None:
         nonlocal ticked
-        while ticked < n_permutations * done // total:
+        while ticked < n_ticks * done // total:
             ticked += 1
             tick()
 
-    maximal, first = permuted_correlations(
-        predictors, response, permutations, parameters=parameters, n_threads=n_threads, progress=progress
-    )
-    return {"maximal": _null(observed["maximal"], maximal), "first": _null(observed["first"], first)}
+    return progress
 
 
 def _null(observed: FloatArray, null: FloatArray) -> Null:
@@ -157,6 +161,7 @@ def _null(observed: FloatArray, null: FloatArray) -> Null:
 
 
 def cross_fitted(
+    estimator: AceEstimator,
     predictors: FloatArray,
     response: FloatArray,
     n_folds: int,
@@ -165,19 +170,16 @@ def cross_fitted(
     groups: Groups | None = None,
     n_repeats: int = 1,
     tick: Tick = lambda: None,
-    parameters: AceParameters = DEFAULT_PARAMETERS,
-    n_threads: int | None = None,
 ) -> dict[str, Float64Array]:
-    """Return both statistics of each channel by cross-validation, on held-out images.
+    """Return the statistics of each channel by cross-validation, on held-out images.
 
-    The transforms are fitted to all folds but one and evaluated at the held-out images by linear interpolation; the
-    correlations there are averaged over the folds. They are near 0 without an association, and otherwise somewhat below
-    the population's value, since the transforms are fitted to fewer images. The principal components are those of all
-    images.
+    The transforms are fitted to all folds but one and evaluated at the held-out images; the correlations there are
+    averaged over the folds. They are near 0 without an association, and otherwise somewhat below the population's
+    value, since the transforms are fitted to fewer images. The principal components are those of all images.
 
     Parameters
     ----------
-    predictors, response, parameters, n_threads
+    estimator, predictors, response
         As in `permutation_null`.
     n_folds : int
         Number of folds, at least 2. Each must hold 3 images and leave 5 others, without counting copies.
@@ -197,24 +199,12 @@ def cross_fitted(
     """
     rng = np.random.default_rng([seed, 2])
     groups = groups or Groups.without_copies(len(response))
-    total = {"maximal": np.zeros(len(predictors)), "first": np.zeros(len(predictors))}
+    total = {name: np.zeros(len(predictors)) for name in estimator.statistics}
     for _ in range(n_repeats):
         for fold in np.array_split(rng.permutation(len(groups)), n_folds):
-            held_out = groups.images(fold)
-            is_fitted = np.ones(len(response), dtype=bool)
-            is_fitted[held_out] = False
-            found = optimal_transforms(
-                predictors[:, is_fitted], response[is_fitted], parameters=parameters, n_threads=n_threads
-            )
-            for channel, values in enumerate(predictors):
-                phi = [
-                    _interpolated(values[held_out, j], values[is_fitted, j], found.phi[channel, :, j])
-                    for j in range(values.shape[1])
-                ]
-                theta = _interpolated(response[held_out], response[is_fitted], found.theta[channel])
-                total["maximal"][channel] += _correlation(np.sum(phi, axis=0), theta)
-                sign = np.sign(_correlation(found.phi[channel, :, 0], found.theta[channel]))
-                total["first"][channel] += sign * _correlation(phi[0], theta)
+            found = estimator.held_out(predictors, response, groups.images(fold))
+            for name, values in found.items():
+                total[name] += values
             tick()
     return {name: values / (n_folds * n_repeats) for name, values in total.items()}
 
@@ -234,7 +224,7 @@ def halves(
     Parameters
     ----------
     scorer : callable
-        Takes indices of images in increasing order and returns each channel's scores by statistic.
+        Scores the channels by sets of images; see `Scorer`, and `one_by_one` for a function of one set.
     n_images : int
         Number of all images.
     n_halves : int
@@ -265,31 +255,42 @@ def halves(
     all_images = groups or Groups.without_copies(n_images)
     n_different = len(all_images)
 
-    def scored(size: int, n_pairs: int, tick: Tick) -> list[tuple[Both, Both]]:
-        """Return both statistics on pairs of disjoint random sets of `size` different images."""
-        pairs: list[tuple[Both, Both]] = []
+    def scored(size: int, n_pairs: int, tick: Tick) -> ByStatistic:
+        """Return the statistics on pairs of disjoint random sets of `size` images, (n_channels, 2 n_pairs)."""
+        sets = []
         for _ in range(n_pairs):
             drawn = rng.permutation(n_different)
-            one, other = (all_images.images(drawn[start : start + size]) for start in (0, size))
-            pairs.append((scorer(np.sort(one)), scorer(np.sort(other))))
-            tick()
-        return pairs
+            sets += [np.sort(all_images.images(drawn[start : start + size])) for start in (0, size)]
+        return scorer(sets, _ticks(tick, n_pairs))
 
     by_size = {n_different // 2: scored(n_different // 2, n_halves // 2, tick)}
     for size in (n_different // 4, n_different // 8):
-        if size >= 2 * MIN_POINTS:
+        if size >= 2 * MIN_IMAGES:
             by_size[size] = scored(size, min(N_CURVE_PAIRS, n_halves // 2), lambda: None)
-    statistics = by_size[n_different // 2][0][0]
-    return {name: _halves(name, by_size, top_k) for name in statistics}
+    return {name: _halves(name, by_size, top_k) for name in by_size[n_different // 2]}
 
 
-def _halves(name: str, by_size: Mapping[int, list[tuple[Both, Both]]], top_k: int) -> Halves:
+def one_by_one(score: Callable[[Int64Array], Mapping[str, FloatArray]]) -> Scorer:
+    """Return the scorer of sets of images that calls `score` for each of them, which returns (n_channels,) arrays."""
+
+    def scorer(sets: Sequence[Int64Array], progress: Progress) -> ByStatistic:
+        found = []
+        for number, chosen in enumerate(sets, start=1):
+            found.append(score(chosen))
+            progress(number, len(sets))
+        return {name: np.stack([np.asarray(each[name], dtype=float) for each in found], axis=1) for name in found[0]}
+
+    return scorer
+
+
+def _halves(name: str, by_size: Mapping[int, ByStatistic], top_k: int) -> Halves:
     """Summarise one statistic over the sets of images."""
-    found = np.array([each[name] for pair in by_size[max(by_size)] for each in pair])
+    found = np.ascontiguousarray(by_size[max(by_size)][name].T)
     ranks = np.array([rankdata(-each, method="ordinal") for each in found])
     tail = 100 * (1 - CONFIDENCE) / 2
     agreement = {
-        size: np.mean([_spearman(one[name], other[name]) for one, other in pairs]) for size, pairs in by_size.items()
+        size: np.mean([_spearman(*pair) for pair in zip(scores[name].T[::2], scores[name].T[1::2], strict=True)])
+        for size, scores in by_size.items()
     }
     return Halves(
         scores=found,
@@ -340,18 +341,6 @@ def images_for(n_images: int, reliable: float, goal: float = RELIABLE) -> float:
     return n_images * goal * (1 - reliable) / (reliable * (1 - goal)) if reliable > 0 else float("inf")
 
 
-def _interpolated(at: FloatArray, x: FloatArray, values: FloatArray) -> Float64Array:
-    order = np.argsort(x, kind="stable")
-    result: Float64Array = np.interp(at, x[order], values[order])
-    return result
-
-
-def _correlation(a: FloatArray, b: FloatArray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
-
-
 def _spearman(a: FloatArray, b: FloatArray) -> float:
     """Return the Spearman correlation, 1 for a single channel."""
-    return _correlation(rankdata(a), rankdata(b)) if len(a) > 1 else 1.0
+    return correlation(rankdata(a), rankdata(b)) if len(a) > 1 else 1.0

@@ -11,21 +11,17 @@ A channel's result has the same bits alone, among others, and on any number of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.spline_basis import SplineBasis
 from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import NUGGET, Pairs, Smoothness, leading_pairs, penalised
-
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
-Progress = Callable[[int, int], None]
+from pipeline.progress import Progress
 
 SUBSETS_AT_ONCE = 16  # of one channel: their images stay in the cache
 
@@ -44,9 +40,9 @@ class SplineScores:
         abs(corr(phi_1, theta)).
     """
 
-    penalised: Vector
-    maximal: Vector
-    first: Vector
+    penalised: Float64Array
+    maximal: Float64Array
+    first: Float64Array
 
 
 @dataclass(frozen=True)
@@ -65,9 +61,9 @@ class SplineAceResult(SplineScores):
         The same for theta, 1 for a straight line.
     """
 
-    phi: Vector
-    theta: Vector
-    degrees_of_freedom: Vector
+    phi: Float64Array
+    theta: Float64Array
+    degrees_of_freedom: Float64Array
     response_degrees_of_freedom: float
 
 
@@ -109,6 +105,9 @@ def spline_transforms(
     phi, theta = np.zeros(layer.predictors.shape), np.zeros((layer.n_channels, n_images))
     degrees = np.zeros(layer.n_channels)
     scores = _Scores(layer.n_channels)
+    centred = np.asarray(response, dtype=np.float64)
+    centred = centred - centred.mean()
+    standardised = centred / np.sqrt(np.mean(centred * centred))  # theta where no predictor varies
 
     def work(first: int, basis: SplineBasis) -> None:
         functions, channels = all_functions(basis), slice(first, first + len(basis.values))
@@ -120,8 +119,9 @@ def spline_transforms(
         scores.put(channels, pairs)
         degrees[channels] = _degrees_of_freedom(inverse, penalty)
         values = pairs.response @ layer.response.values
-        scale = np.sqrt(np.mean(values * values, axis=1, keepdims=True))
-        theta[channels] = values / scale
+        has_fit = pairs.penalised > 0
+        scale = np.where(has_fit[:, None], np.sqrt(np.mean(values * values, axis=1, keepdims=True)), 1.0)
+        theta[channels] = np.where(has_fit[:, None], values / scale, standardised)
         coefficients = pairs.predictors * (pairs.penalised[:, None] / scale)
         phi[channels] = np.einsum("cjk,cjkn->cnj", coefficients.reshape(basis.roughness.shape), basis.values)
 
@@ -260,6 +260,35 @@ def subset_spline_correlations(
     return SplineScores(*scores.arrays)
 
 
+def spline_regression(x: ArrayLike, y: ArrayLike, curvature: float, *, n_functions: int = N_FUNCTIONS) -> Float64Array:
+    """Return an estimate of E[y | x] at every x by a penalised regression spline.
+
+    Parameters
+    ----------
+    x, y : array_like of shape (n_points,)
+        Finite values; at least 5 points. If all x are equal, the estimate is the mean of y.
+    curvature : float
+        In [0, 1], as `Smoothness.predictors`: 0 is a straight line, 1 an unpenalised spline.
+    n_functions : int
+        Number of functions, as in `spline_transforms`.
+    """
+    target = np.asarray(y, dtype=np.float64)
+    layer = SplineLayer(np.asarray(x, dtype=np.float64)[None, :, None], np.arange(len(target)), n_functions, 1)
+    found: list[Float64Array] = []
+
+    def work(_first: int, basis: SplineBasis) -> None:
+        functions = all_functions(basis)[0]
+        penalty = predictor_penalty(basis, Smoothness(predictors=curvature))[0]
+        covariance = functions @ functions.T / len(target)
+        coefficients = np.linalg.solve(
+            penalised(covariance, penalty), functions @ (target - target.mean()) / len(target)
+        )
+        found.append(target.mean() + coefficients @ functions)
+
+    layer.each_chunk(work)
+    return found[0]
+
+
 class _Scores:
     """Arrays of the three statistics that threads fill channel by channel."""
 
@@ -272,7 +301,7 @@ class _Scores:
             values[channels] = found
 
 
-def _subset_covariances(functions: Vector, chosen: NDArray[np.int64], weights: Vector) -> Vector:
+def _subset_covariances(functions: Float64Array, chosen: Int64Array, weights: Float64Array) -> Float64Array:
     """Return the covariances of a channel's functions, (q, n_images), over each subset, (n_subsets, q, q)."""
     images, n_functions = np.ascontiguousarray(functions.T), len(functions)
     covariances = np.empty((len(chosen), n_functions, n_functions))
@@ -286,14 +315,14 @@ def _subset_covariances(functions: Vector, chosen: NDArray[np.int64], weights: V
     return covariances
 
 
-def _of_first(within: Vector, basis: SplineBasis) -> Vector:
+def _of_first(within: Float64Array, basis: SplineBasis) -> Float64Array:
     """Return the covariances of the first component's functions."""
     n_functions = basis.roughness.shape[-1]
     return within[..., :n_functions, :n_functions]
 
 
-def _degrees_of_freedom(inverse: FloatArray, penalty: FloatArray) -> Vector:
+def _degrees_of_freedom(inverse: FloatArray, penalty: FloatArray) -> Float64Array:
     """Return the trace of (A + P)^-1 A, given the inverse and the diagonal of P."""
     diagonal = np.arange(penalty.shape[-1])
-    degrees: Vector = (1.0 - (penalty + NUGGET) * inverse[..., diagonal, diagonal]).sum(axis=-1)
+    degrees: Float64Array = (1.0 - (penalty + NUGGET) * inverse[..., diagonal, diagonal]).sum(axis=-1)
     return degrees

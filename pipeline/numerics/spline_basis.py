@@ -15,13 +15,10 @@ Demmler and Reinsch (1975), "Oscillation matrices with spline smoothing", Numeri
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
+from pipeline.arrays import Float64Array, FloatArray, Int64Array
 
 # Knots at the quantiles alone would coincide where many images share a value. A share of equal spacing keeps them
 # apart, without a decision, so that every knot is a continuous function of the data.
@@ -51,15 +48,15 @@ class SplineBasis:
         Coefficients of 1, of x and of the curved functions, from which `at` evaluates the basis anywhere.
     """
 
-    values: Vector
-    roughness: Vector
-    exponent: NDArray[np.int64]
-    start: Vector
-    length: Vector
-    knots: Vector
-    weights: Vector
+    values: Float64Array
+    roughness: Float64Array
+    exponent: Int64Array
+    start: Float64Array
+    length: Float64Array
+    knots: Float64Array
+    weights: Float64Array
 
-    def at(self, x: FloatArray) -> Vector:
+    def at(self, x: FloatArray) -> Float64Array:
         """Return the functions at other values: straight lines beyond the range of the images (a natural spline).
 
         Parameters
@@ -75,7 +72,7 @@ class SplineBasis:
         scaled = (scaled - self.start[..., None]) / self.length[..., None]
         first, n_knots = self.weights[..., :1], self.knots.shape[-1]
         curved = _curved(scaled, self.knots) if n_knots > 2 else np.empty((*scaled.shape[:-1], 0, scaled.shape[-1]))
-        values: Vector = self.weights[..., 2:] @ curved
+        values: Float64Array = self.weights[..., 2:] @ curved
         values += first + self.weights[..., 1:2] * scaled[..., None, :]
         return values
 
@@ -138,7 +135,7 @@ def spline_basis(x: FloatArray, n_functions: int, n_knots: int) -> SplineBasis:
     return SplineBasis(values, roughness, *units, knots, weights)
 
 
-def _unit_interval(x: Vector) -> tuple[Vector, tuple[NDArray[np.int64], Vector, Vector]]:
+def _unit_interval(x: Float64Array) -> tuple[Float64Array, tuple[Int64Array, Float64Array, Float64Array]]:
     """Return each variable mapped onto [0, 1] (a constant one onto 0), and exponent, start and length of the map."""
     low, high = x.min(axis=-1), x.max(axis=-1)
     # A power of two first: it is exact, and keeps the difference of two huge values from overflowing.
@@ -149,19 +146,19 @@ def _unit_interval(x: Vector) -> tuple[Vector, tuple[NDArray[np.int64], Vector, 
     return (np.ldexp(x, -exponent[..., None]) - start[..., None]) / length[..., None], (exponent, start, length)
 
 
-def _knots(scaled: Vector, n_knots: int) -> Vector:
+def _knots(scaled: Float64Array, n_knots: int) -> Float64Array:
     """Return the knots of variables on [0, 1], rising from 0 to 1, (..., n_knots)."""
     even = np.linspace(0, 1, n_knots)
     place = even * (scaled.shape[-1] - 1)
     below = np.minimum(place.astype(np.int64), scaled.shape[-1] - 2)
     rising = np.sort(scaled, axis=-1)
     quantiles = rising[..., below] + (place - below) * (rising[..., below + 1] - rising[..., below])
-    knots: Vector = EVEN_SPACING * even + (1 - EVEN_SPACING) * quantiles
+    knots: Float64Array = EVEN_SPACING * even + (1 - EVEN_SPACING) * quantiles
     knots[..., -1] = 1.0
     return knots
 
 
-def _curved(x: Vector, knots: Vector) -> Vector:
+def _curved(x: Float64Array, knots: Float64Array) -> Float64Array:
     """Return, for each inner knot, a function whose second derivative is that knot's hat function.
 
     The result has the shape (..., n_knots - 2, n_values). Each function is 0 up to the knot before its own and a
@@ -175,13 +172,13 @@ def _curved(x: Vector, knots: Vector) -> Vector:
     cubes[..., -1, :] = 0.0
     steps = np.diff(cubes, axis=-2)
     steps *= 1 / (6 * gap)
-    curved: Vector = np.diff(steps, axis=-2)
+    curved: Float64Array = np.diff(steps, axis=-2)
     if (x > 1).any():
         curved += np.maximum(x - 1.0, 0.0)[..., None, :] * (gap[..., :-1, :] + gap[..., 1:, :]) / 2
     return curved
 
 
-def _penalty(knots: Vector) -> Vector:
+def _penalty(knots: Float64Array) -> Float64Array:
     """Return the integrals of the products of the inner knots' hat functions, (..., n_knots - 2, n_knots - 2)."""
     gap = np.diff(knots, axis=-1)
     n_inner = gap.shape[-1] - 1

@@ -6,19 +6,16 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from threadpoolctl import ThreadpoolController
 
+from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
 from pipeline.numerics.spline_basis import SplineBasis, spline_basis
 from pipeline.numerics.spline_solver import Smoothness, curvature_penalty, whitener
-
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
-Progress = Callable[[int, int], None]
+from pipeline.progress import Progress
 
 MIN_IMAGES = 5
 N_KNOTS = 7
@@ -55,9 +52,10 @@ class SplineLayer:
         self.n_channels, self.n_images, self.n_components = self.predictors.shape
         self.n_functions = n_functions
         self.n_threads = n_threads or os.cpu_count() or 1
-        self.response = self._basis(_checked_response(response, self.n_images))
+        self.response = self.basis_of(_checked_response(response, self.n_images))
 
-    def _basis(self, values: Vector) -> SplineBasis:
+    def basis_of(self, values: FloatArray) -> SplineBasis:
+        """Return the functions of variables, (..., n_images)."""
         return spline_basis(values, self.n_functions, max(N_KNOTS, self.n_functions + 1))
 
     def each_chunk(
@@ -70,7 +68,7 @@ class SplineLayer:
 
         def run(first: int) -> int:
             last: int = min(first + chunk, self.n_channels)
-            work(first, self._basis(np.swapaxes(self.predictors[first:last], 1, 2)))
+            work(first, self.basis_of(np.swapaxes(self.predictors[first:last], 1, 2)))
             return last
 
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.n_threads) as threads:
@@ -78,21 +76,23 @@ class SplineLayer:
                 if progress is not None:
                     progress(n_done, self.n_channels)
 
-    def response_side(self, smoothness: Smoothness, covariances: FloatArray | None = None) -> tuple[Vector, Vector]:
+    def response_side(
+        self, smoothness: Smoothness, covariances: FloatArray | None = None
+    ) -> tuple[Float64Array, Float64Array]:
         """Return the penalty on the response's functions, and the whitener of their covariances (of all images)."""
         values = self.response.values
         penalty = curvature_penalty(self.response.roughness, smoothness.response)
         return penalty, whitener(values @ values.T / self.n_images if covariances is None else covariances, penalty)
 
 
-def predictor_penalty(basis: SplineBasis, smoothness: Smoothness) -> Vector:
+def predictor_penalty(basis: SplineBasis, smoothness: Smoothness) -> Float64Array:
     """Return the penalty on each channel's functions, (n_channels, q), in the order of `all_functions`."""
     penalty = curvature_penalty(basis.roughness, smoothness.predictors)
-    penalty += smoothness.shrinkage * np.arange(1, penalty.shape[1] + 1)[:, None]
+    penalty += smoothness.shrinkage * np.arange(penalty.shape[1])[:, None]
     return penalty.reshape(len(penalty), -1)
 
 
-def all_functions(basis: SplineBasis) -> Vector:
+def all_functions(basis: SplineBasis) -> Float64Array:
     """Return each channel's functions, those of one component after those of another, (n_channels, q, n_images)."""
     return basis.values.reshape(len(basis.values), -1, basis.values.shape[-1])
 
@@ -102,7 +102,7 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _checked_predictors(predictors: ArrayLike) -> Vector:
+def _checked_predictors(predictors: ArrayLike) -> Float64Array:
     values = np.asarray(predictors, dtype=np.float64)
     if values.ndim != 3 or values.shape[2] < 1:
         raise InputError(f"predictors must have the shape (n_channels, n_images, n_components); got {values.shape}.")
@@ -113,7 +113,7 @@ def _checked_predictors(predictors: ArrayLike) -> Vector:
     return values
 
 
-def _checked_response(response: ArrayLike, n_images: int) -> Vector:
+def _checked_response(response: ArrayLike, n_images: int) -> Float64Array:
     values = np.asarray(response, dtype=np.float64)
     if values.shape != (n_images,):
         raise InputError(f"response must hold one value for each of the {n_images} images; got shape {values.shape}.")

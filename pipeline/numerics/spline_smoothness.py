@@ -10,30 +10,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
+from pipeline.numerics.groups import Groups
 from pipeline.numerics.spline_basis import SplineBasis
 from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import Smoothness, correlation, leading_pairs, moments, penalised
 
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
 Setting = tuple[int, Smoothness]  # components that enter, and the smoothness
 
 PREDICTORS = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
 RESPONSE = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
 SHRINKAGE = (0.0, 0.06, 0.15, 0.4)
+TYPICAL = Smoothness(0.3, 0.2, 0.12)  # about the best on most layers at 300 images
 COMPONENTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+MIN_IMAGES_TO_CHOOSE = 2 * MIN_IMAGES
 MOST_CHANNELS = 128  # that take part in the choice, evenly spaced over the layer
 CHUNK = 16  # channels worked on together
 LARGEST = 1 - 1e-6  # held-out correlations are limited to this before Fisher's transformation
 # Penalties are averaged on a logarithmic scale, on which 0 and 1 have no place.
 CURVATURE_LIMITS = (0.03, 0.98)
 SMALLEST_SHRINKAGE = 0.03
+SMALLEST_ERROR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,12 @@ class SmoothnessChoice:
     predictors: tuple[float, ...]
     response: tuple[float, ...]
     shrinkage: tuple[float, ...]
-    mean_correlation: Vector
-    standard_error: Vector
-    weight: Vector
+    mean_correlation: Float64Array
+    standard_error: Float64Array
+    weight: Float64Array
     components: tuple[int, ...]
-    components_correlation: Vector
-    components_error: Vector
+    components_correlation: Float64Array
+    components_error: Float64Array
 
 
 def select_smoothness(
@@ -79,6 +81,7 @@ def select_smoothness(
     response: ArrayLike,
     *,
     seed: int,
+    groups: Groups | None = None,
     choose_components: bool = False,
     n_folds: int = 5,
     grid: tuple[Sequence[float], Sequence[float], Sequence[float]] = (PREDICTORS, RESPONSE, SHRINKAGE),
@@ -93,6 +96,8 @@ def select_smoothness(
         As in `spline_ace.spline_transforms`.
     seed : int
         Seed of the random partition of the images into folds.
+    groups : Groups or None
+        Copies among the images, which are held out together; None if all images differ.
     choose_components : bool
         Whether to choose the number of leading components too; otherwise all of them enter. The order of the
         predictors matters then, as it does for `Smoothness.shrinkage`.
@@ -114,11 +119,17 @@ def select_smoothness(
 
     Notes
     -----
-    The penalties chosen are an average over the grid, on a logarithmic scale. A setting's weight falls exponentially
-    with how far its mean z is below the best, in units of the standard error of that difference. The maximum itself is
-    determined poorly, since the mean is flat around it, and would jump with single images; an average does not. Where
-    nothing is associated all settings weigh alike, and a moderate smoothness results. The number of components is the
-    smallest whose mean z is within one standard error of the best (Breiman, Friedman, Olshen and Stone, 1984).
+    The penalties chosen are an average over the grid, on a logarithmic scale: the maximum itself is determined poorly,
+    since the mean is flat around it, and would jump with single images. A setting's weight is the product of
+    ``exp(-t**2 / 2)``, where t is how far its mean z is below the best, in standard errors of that difference, and of a
+    prior with heavy tails, ``(1 + d**2 / 2) ** -2``, where d is the distance from `TYPICAL` on the logarithmic scale.
+    The prior decides where there is next to no association to learn from, and is overruled where there is. Measured on
+    six layers of two networks, with 300 images and 3 and 10 components, the rankings agreed with the population's at
+    .753 by this average, at .750 without the prior, at .747 by the maximum, and at .750 by the smoothest setting within
+    one standard error of it.
+
+    The number of components is the one with the largest mean z: the penalty on later components already guards against
+    too many of them, and the smallest number within one standard error gave .730 where the best gave .737.
 
     The choice uses the class scores. It is one choice of three numbers for all channels, so that permutations and
     halves of the images are scored with it unchanged: p-values stay uniform under independence.
@@ -127,14 +138,17 @@ def select_smoothness(
     if values.ndim == 3 and len(values) > MOST_CHANNELS:
         values = values[np.linspace(0, len(values) - 1, MOST_CHANNELS).astype(np.int64)]
     n_images = np.size(response)
-    if n_images < 2 * MIN_IMAGES:
+    groups = groups or Groups.without_copies(n_images)
+    if len(groups) < MIN_IMAGES_TO_CHOOSE:
         raise InputError(
-            f"n_images must be at least {2 * MIN_IMAGES} to choose the smoothness; got {n_images}. Set it yourself."
+            f"n_images must be at least {MIN_IMAGES_TO_CHOOSE} to choose the smoothness; got {len(groups)}. "
+            "Set it yourself."
         )
-    order = np.random.default_rng([seed, 4]).permutation(n_images)
-    folds = [np.sort(fold) for fold in np.array_split(order, max(2, min(n_folds, n_images // MIN_IMAGES)))]
+    order = np.random.default_rng([seed, 4]).permutation(len(groups))
+    n_folds = max(2, min(n_folds, len(groups) // MIN_IMAGES))
+    folds = [np.sort(groups.images(fold)) for fold in np.array_split(order, n_folds)]
 
-    def judged(settings: Sequence[Setting]) -> tuple[Vector, Vector]:
+    def judged(settings: Sequence[Setting]) -> tuple[Float64Array, Float64Array]:
         """Return mean z of each setting, and the standard error of its difference from the best."""
         held = held_out_correlations(values, response, folds, settings, n_functions=n_functions, n_threads=n_threads)
         z = np.arctanh(np.clip(held, -LARGEST, LARGEST)).mean(axis=2)
@@ -147,15 +161,18 @@ def select_smoothness(
     settings = [Smoothness(x, y, shrinkage) for shrinkage, x, y in product(axes[2], axes[0], axes[1])]
     shape = len(axes[2]), len(axes[0]), len(axes[1])
     mean, error = judged([(n_most, each) for each in settings])
-    typical = float(np.median(error))
-    weight = np.exp(-(mean.max() - mean) / typical) if typical > 0 else (mean == mean.max()).astype(np.float64)
+    places = np.array([_penalties(each) for each in settings])
+    # The best setting has an error of 0, and those that are all but the same have next to none.
+    behind = (mean.max() - mean) / np.maximum(error, SMALLEST_ERROR)
+    log_weight = -(behind**2) / 2 - 2 * np.log1p(np.square(places - _penalties(TYPICAL)).sum(axis=1) / 2)
+    weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
-    chosen = _averaged(settings, weight)
+    chosen = _smoothness_at(weight @ places)
 
     fewer = [n for n in COMPONENTS if n < n_most] if choose_components else []
     numbers = (*fewer, n_most)
     z, z_error = judged([(n, chosen) for n in numbers])
-    n_components = numbers[int(np.flatnonzero(z >= z.max() - z_error)[0])]
+    n_components = numbers[int(z.argmax())]
     return SmoothnessChoice(
         smoothness=chosen,
         n_components=n_components,
@@ -171,33 +188,30 @@ def select_smoothness(
     )
 
 
-def _averaged(settings: Sequence[Smoothness], weight: Vector) -> Smoothness:
-    """Return the weighted mean of the settings' penalties, on a logarithmic scale."""
+def _penalties(smoothness: Smoothness) -> Float64Array:
+    """Return the coordinates in which smoothness is averaged: logarithms of the three penalties, (3,)."""
+    kept = np.clip([smoothness.predictors, smoothness.response], *CURVATURE_LIMITS)
+    return np.array([*np.log(kept / (1 - kept)), np.log(smoothness.shrinkage + SMALLEST_SHRINKAGE)])
 
-    def curvature(values: list[float]) -> float:
-        kept = np.clip(values, *CURVATURE_LIMITS)
-        mean = float(weight @ np.log(kept / (1 - kept)))
-        low, high = CURVATURE_LIMITS
-        found = float(1 / (1 + np.exp(-mean)))
-        return 0.0 if found <= low * (1 + 1e-9) else 1.0 if found >= high else found
 
-    shrinkage = float(np.exp(weight @ np.log(np.array([each.shrinkage for each in settings]) + SMALLEST_SHRINKAGE)))
-    return Smoothness(
-        curvature([each.predictors for each in settings]),
-        curvature([each.response for each in settings]),
-        max(0.0, shrinkage - SMALLEST_SHRINKAGE),
-    )
+def _smoothness_at(place: Float64Array) -> Smoothness:
+    """Return the smoothness with these `_penalties`; what lies at a limit is 0 or 1."""
+    low, high = CURVATURE_LIMITS
+    kept = 1 / (1 + np.exp(-place[:2]))
+    kept = np.where(kept <= low * (1 + 1e-9), 0.0, np.where(kept >= high * (1 - 1e-9), 1.0, kept))
+    return Smoothness(float(kept[0]), float(kept[1]), max(0.0, float(np.exp(place[2])) - SMALLEST_SHRINKAGE))
 
 
 def held_out_correlations(
     predictors: ArrayLike,
     response: ArrayLike,
-    folds: Sequence[NDArray[np.int64]],
+    folds: Sequence[Int64Array],
     settings: Sequence[Setting],
     *,
+    first_alone: bool = False,
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
-) -> Vector:
+) -> Float64Array:
     """Return corr(sum of phi, theta) on each fold, of transforms fitted to the images outside of it.
 
     The functions of all images are used, whose knots do not depend on which class score belongs to which image.
@@ -210,6 +224,9 @@ def held_out_correlations(
         Indices of the images of each fold.
     settings : sequence of (int, Smoothness)
         The number of leading components that enter, and the smoothness.
+    first_alone : bool
+        Whether to return the correlation of phi_1 alone with theta, with the sign that makes it positive on the images
+        fitted to.
 
     Returns
     -------
@@ -227,7 +244,7 @@ def held_out_correlations(
     for number, (n_components, each) in enumerate(settings):
         shared.setdefault((n_components, each.predictors, each.shrinkage), []).append(number)
 
-    def side(fold: int, members: Sequence[int]) -> tuple[Vector, Vector]:
+    def side(fold: int, members: Sequence[int]) -> tuple[Float64Array, Float64Array]:
         """Return the response's penalties and whiteners for settings, with an axis for the channels."""
         each = [layer.response_side(settings[member][1], own[fold][0]) for member in members]
         return np.array([penalty for penalty, _ in each])[:, None], np.array([white for _, white in each])[:, None]
@@ -244,15 +261,21 @@ def held_out_correlations(
                 penalty = predictor_penalty(basis, settings[members[0]][1])[:, used]
                 solved = np.linalg.solve(penalised(within[:, used, used], penalty), cross[:, used])
                 pairs = leading_pairs(cross[:, used], solved, penalty, *sides[fold, key], within[:, :1, :1])
+                a, b = pairs.predictors, pairs.response
+                if first_alone:
+                    a[..., n_functions:] = 0.0
+                    a *= np.sign((a * (cross[:, used] @ b[..., None])[..., 0]).sum(axis=-1, keepdims=True))
                 found[members, fold, channels] = _held_out(
-                    pairs.predictors, pairs.response, held_within[:, used, used], held_cross[:, used], own[fold][1]
+                    a, b, held_within[:, used, used], held_cross[:, used], own[fold][1]
                 )
 
     layer.each_chunk(work, chunk=CHUNK)
     return found
 
 
-def _held_out(a: Vector, b: Vector, within: Vector, cross: Vector, response_within: Vector) -> Vector:
+def _held_out(
+    a: Float64Array, b: Float64Array, within: Float64Array, cross: Float64Array, response_within: Float64Array
+) -> Float64Array:
     """Return the correlations of the combinations with coefficients `a`, (..., q), and `b`, (..., k)."""
     covariance = (a * (cross @ b[..., None])[..., 0]).sum(axis=-1)
     phi_variance = (a * (within @ a[..., None])[..., 0]).sum(axis=-1)

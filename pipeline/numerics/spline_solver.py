@@ -15,15 +15,11 @@ Breiman and Friedman (1985), "Estimating optimal transformations for multiple re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
-
-FloatArray = NDArray[np.floating[Any]]
-Vector = NDArray[np.float64]
 
 # Added to every penalty, in units of a function's variance. It decides what duplicated predictors and more functions
 # than images leave undecided, and lowers the singular value by about as much.
@@ -46,8 +42,9 @@ class Smoothness:
     response : float
         The same for theta.
     shrinkage : float
-        At least 0. The coefficients of the j-th predictor are also penalised by ``shrinkage * j``, in units of the
-        variance of a standardised function. The signal in principal components falls with their number, so that later
+        At least 0. All coefficients of the j-th predictor, j = 1 ... p, are also penalised by ``shrinkage * (j - 1)``:
+        in a regression on this predictor alone its straight line would be multiplied by
+        ``1 / (1 + shrinkage * (j - 1))``. The signal in principal components falls with their number, so that later
         ones are mostly noise at a few hundred images. 0 treats all predictors alike.
 
     Raises
@@ -68,6 +65,9 @@ class Smoothness:
             raise InputError(f"smoothness.shrinkage must be finite and not negative; got {self.shrinkage}.")
 
 
+DEFAULT_SMOOTHNESS = Smoothness()
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Leading singular pairs, for any number of leading axes.
@@ -86,14 +86,14 @@ class Pairs:
         The coefficients b; b_1 is not negative, so that the transform rises with the response on the whole.
     """
 
-    penalised: Vector
-    maximal: Vector
-    first: Vector
-    predictors: Vector
-    response: Vector
+    penalised: Float64Array
+    maximal: Float64Array
+    first: Float64Array
+    predictors: Float64Array
+    response: Float64Array
 
 
-def curvature_penalty(roughness: FloatArray, curvature: float) -> Vector:
+def curvature_penalty(roughness: FloatArray, curvature: float) -> Float64Array:
     """Return the penalty on each function of each variable, (..., n_functions), 0 for the straight line.
 
     The penalty is proportional to the roughness, and such that the coefficient of the smoothest curved function is
@@ -105,27 +105,27 @@ def curvature_penalty(roughness: FloatArray, curvature: float) -> Vector:
     curvature = max(curvature, NUGGET)
     smoothest = roughness[..., 1:2]
     relative = roughness / np.where(smoothest > 0, smoothest, 1.0)
-    penalty: Vector = relative * ((1 - curvature) / curvature)
+    penalty: Float64Array = relative * ((1 - curvature) / curvature)
     return penalty
 
 
-def moments(functions: FloatArray, others: FloatArray) -> tuple[Vector, Vector]:
+def moments(functions: FloatArray, others: FloatArray) -> tuple[Float64Array, Float64Array]:
     """Return the covariances of `functions`, (..., q, n), among each other and with `others`, (..., k, n)."""
     n_images = functions.shape[-1]
     mean, other_mean = functions.mean(axis=-1, keepdims=True), others.mean(axis=-1, keepdims=True)
     transposed = np.swapaxes(functions, -1, -2)
-    within: Vector = functions @ transposed / n_images - mean * np.swapaxes(mean, -1, -2)
-    across: Vector = functions @ np.swapaxes(others, -1, -2) / n_images - mean * np.swapaxes(other_mean, -1, -2)
+    within: Float64Array = functions @ transposed / n_images - mean * np.swapaxes(mean, -1, -2)
+    across: Float64Array = functions @ np.swapaxes(others, -1, -2) / n_images - mean * np.swapaxes(other_mean, -1, -2)
     return within, across
 
 
-def whitener(covariance: FloatArray, penalty: FloatArray) -> Vector:
+def whitener(covariance: FloatArray, penalty: FloatArray) -> Float64Array:
     """Return W with W (B + Q) W' = I, for the response's covariances and penalty, (..., k, k)."""
-    whitened: Vector = np.linalg.inv(np.linalg.cholesky(penalised(covariance, penalty)))
+    whitened: Float64Array = np.linalg.inv(np.linalg.cholesky(penalised(covariance, penalty)))
     return whitened
 
 
-def penalised(covariance: FloatArray, penalty: FloatArray) -> Vector:
+def penalised(covariance: FloatArray, penalty: FloatArray) -> Float64Array:
     """Return covariances with the penalty and the nugget added to their diagonals."""
     total = np.array(covariance, dtype=np.float64)
     diagonal = np.arange(total.shape[-1])
@@ -185,7 +185,7 @@ def leading_pairs(
     )
 
 
-def correlation(product: Vector, one: Vector, other: Vector) -> Vector:
+def correlation(product: Float64Array, one: Float64Array, other: Float64Array) -> Float64Array:
     """Return product / sqrt(one * other), in [-1, 1]: a correlation from a covariance and two variances.
 
     It is 0 where a variance is 0.

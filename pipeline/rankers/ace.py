@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any, assert_never
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import AceFit, ChannelScores
-from pipeline.numerics import ace_package
-from pipeline.numerics.ace import AceResult, both_correlations, optimal_transforms
-from pipeline.numerics.evidence import Both, corrected, cross_fitted, halves, permutation_null
+from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, SplineAce, SupersmootherAce
+from pipeline.numerics.evidence import corrected, cross_fitted, halves, permutation_null
 from pipeline.numerics.parameters import AceParameters
+from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, SmoothnessChoice, select_smoothness
+from pipeline.numerics.spline_solver import Smoothness
 from pipeline.progress import Progress, ticker
 from pipeline.rankers.ranker import RankerInputs
 from pipeline.settings import AceSettings, has_folds, has_halves
@@ -22,6 +24,9 @@ from pipeline.settings import AceSettings, has_folds, has_halves
 
 def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     """Return each channel's maximal correlation with the class score, the transforms of ACE, and the evidence.
+
+    The smoothness of splines is chosen once, for all channels and all images. The permutations, the folds and the
+    halves of the images are scored with the same smoothness.
 
     Parameters
     ----------
@@ -31,13 +36,15 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     Returns
     -------
     ChannelScores
-        The scores ``maximal`` and ``first``; 0 for a dead channel.
+        The scores ``maximal`` and ``first``, and with splines ``penalised``; 0 for a dead channel.
     """
     projections, class_score = inputs.projections, inputs.activations.class_score
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
     values = projections.values[varying]
-    found = _solve(inputs.settings, values, class_score, inputs.progress)
-    evidence, curves = _evidence(inputs, values, class_score, found)
+    choice = _choice(inputs, values, class_score)
+    estimator = _estimator(inputs.settings, choice)
+    found = _fit(inputs.settings, estimator, values, class_score, inputs.progress)
+    evidence, curves = _evidence(inputs, estimator, values, class_score, found)
 
     def of_all_channels(result: NDArray[Any]) -> NDArray[Any]:
         """Return a result of the varying channels with 0 for the dead channels."""
@@ -46,48 +53,85 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
         return whole
 
     return ChannelScores(
-        values={"maximal": of_all_channels(found.maximal), "first": of_all_channels(found.first)},
+        values={name: of_all_channels(scores) for name, scores in found.statistics.items()},
         dead=projections.dead,
         evidence={name: table.set_index(varying).reindex(range(n_channels)) for name, table in evidence.items()},
         curves=curves,
-        fit=AceFit(**{field.name: of_all_channels(getattr(found, field.name)) for field in fields(AceFit)}),
+        fit=AceFit(
+            r_squared=of_all_channels(found.r_squared),
+            phi=of_all_channels(found.phi),
+            theta=of_all_channels(found.theta),
+            iterations=None if found.iterations is None else of_all_channels(found.iterations),
+            degrees_of_freedom=(
+                None if found.degrees_of_freedom is None else of_all_channels(found.degrees_of_freedom)
+            ),
+        ),
+        smoothness=None if choice is None else _in_plain_types(choice),
     )
 
 
-def _solve(score: AceSettings, values: FloatArray, class_score: FloatArray, progress: Progress) -> AceResult:
+def ace_parameters(score: AceSettings) -> AceParameters:
+    """Return the parameters of the supersmoother's ACE in the settings. Both have the same names."""
+    return AceParameters(**{field.name: getattr(score, field.name) for field in fields(AceParameters)})
+
+
+def _choice(inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray) -> SmoothnessChoice | None:
+    """Return the smoothness that cross-validation chooses; None if the settings or the smoother do not ask for it."""
+    score = inputs.settings
+    if score.smoother != "spline" or score.smoothness is not None or inputs.n_different < MIN_IMAGES_TO_CHOOSE:
+        return None
+    return select_smoothness(
+        values, class_score, seed=inputs.seed, groups=inputs.copies, n_threads=score.n_jobs or None
+    )
+
+
+def _estimator(score: AceSettings, choice: SmoothnessChoice | None) -> AceEstimator:
+    n_threads = score.n_jobs or None
+    match score.smoother:
+        case "supersmoother":
+            return SupersmootherAce(ace_parameters(score), n_threads)
+        case "spline":
+            given = Smoothness() if score.smoothness is None else Smoothness(*score.smoothness)
+            return SplineAce(given if choice is None else choice.smoothness, n_threads)
+        case _:
+            assert_never(score.smoother)
+
+
+def _fit(
+    score: AceSettings, estimator: AceEstimator, values: FloatArray, class_score: FloatArray, progress: Progress
+) -> AceResult:
     match score.solver:
         case "ace":
+            # Imported here because only this solver needs the package.
+            from pipeline.numerics import ace_package
+
             return ace_package.optimal_transforms(
                 values, class_score, parameters=ace_parameters(score), n_jobs=score.n_jobs or -1, progress=progress
             )
         case "compiled":
-            return optimal_transforms(values, class_score, **_solver(score))
+            return estimator.fit(values, class_score)
         case _:
             assert_never(score.solver)
 
 
-def ace_parameters(score: AceSettings) -> AceParameters:
-    """Return the parameters of ACE in the settings. Both have the same names."""
-    return AceParameters(**{field.name: getattr(score, field.name) for field in fields(AceParameters)})
-
-
-def _solver(score: AceSettings) -> dict[str, Any]:
-    return {"parameters": ace_parameters(score), "n_threads": score.n_jobs or None}
-
-
 def _evidence(
-    inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray, found: AceResult
+    inputs: RankerInputs[AceSettings],
+    estimator: AceEstimator,
+    values: FloatArray,
+    class_score: FloatArray,
+    found: AceResult,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
     """Return the evidence for the scores of the varying channels, and the reliability curves, both by statistic.
 
     Copies of an image are drawn together, and the bias-corrected score is that of the images that differ. The evidence
-    is always computed by the compiled solver, also if the `ace` package computed the scores: the package would take
-    days.
+    is always computed by `estimator`, also if the `ace` package computed the scores: the package would take days.
 
     Parameters
     ----------
     inputs : RankerInputs
-        The settings, which say what evidence is computed, the seed, and the copies among the images.
+        The settings say which evidence is computed.
+    estimator : AceEstimator
+        What computed the scores.
     values : ndarray of shape (n_varying, n_images, n_components)
         Projections of the varying channels.
     class_score : ndarray of shape (n_images,)
@@ -95,46 +139,53 @@ def _evidence(
     found : AceResult
         The scores of the varying channels.
     """
-    score = inputs.settings
+    score, observed = inputs.settings, found.statistics
     n_channels = len(values)
     with_folds, with_halves = has_folds(score, inputs.n_different), has_halves(score, inputs.n_different)
     n_folds = score.folds * score.repeats if with_folds else 0
     n_steps = 1 + score.permutations + n_folds + (score.bootstrap // 2 if with_halves else 0)
     tick = ticker(inputs.progress, n_steps, n_channels)
     tick()
-    observed = {"maximal": found.maximal, "first": found.first}
     drawn: dict[str, Any] = {"seed": inputs.seed, "tick": tick, "groups": inputs.copies}
-    given = {**drawn, **_solver(score)}
     tables = {name: pd.DataFrame(index=range(n_channels)) for name in observed}
     curves: dict[str, FloatArray] = {name: np.empty((0, 2)) for name in observed}
     if with_folds:
-        held_out = cross_fitted(values, class_score, score.folds, n_repeats=score.repeats, **given)
+        held_out = cross_fitted(estimator, values, class_score, score.folds, n_repeats=score.repeats, **drawn)
         for name, table in tables.items():
             table["cross_fitted"] = held_out[name]
     if with_halves:
 
-        def scorer(chosen: Int64Array) -> Both:
-            return both_correlations(values[:, chosen], class_score[chosen], **_solver(score))
+        def scorer(sets: Sequence[Int64Array], progress: Progress) -> ByStatistic:
+            return estimator.on_subsets(values, class_score, sets, progress)
 
         by_halves = halves(scorer, len(class_score), score.bootstrap, top_k=score.top_k, **drawn)
-        at_all: Both = observed
+        at_all: ByStatistic = observed
         at_half = by_halves
         if inputs.copies is not None:  # copies are fitted exactly at any number of images, which would hide the bias
             different = inputs.copies.firsts
-            at_all = scorer(different)
+            at_all = {
+                name: scores[:, 0] for name, scores in estimator.on_subsets(values, class_score, [different]).items()
+            }
             at_half = halves(
-                lambda chosen: scorer(different[chosen]), len(different), score.bootstrap,
-                seed=inputs.seed, top_k=score.top_k,
+                lambda sets, progress: scorer([different[chosen] for chosen in sets], progress),
+                len(different), score.bootstrap, seed=inputs.seed, top_k=score.top_k,
             )  # fmt: skip
-        for name, each in by_halves.items():
+        for name in observed:
+            each = by_halves[name]
             centre, low, high = corrected(at_all[name], at_half[name].scores)
             tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)
             curves[name] = each.curve
     if score.permutations:
-        for name, null in permutation_null(values, class_score, observed, score.permutations, **given).items():
+        nulls = permutation_null(estimator, values, class_score, observed, score.permutations, **drawn)
+        for name, null in nulls.items():
             excess = (observed[name] - null.mean) / np.where(null.deviation > 0, null.deviation, np.inf)
             tables[name] = tables[name].assign(
                 null_mean=null.mean, null_deviation=null.deviation, excess=excess, p_value=null.p_value,
                 q_value=null.q_value, p_family=null.p_family,
             )  # fmt: skip
     return tables, curves
+
+
+def _in_plain_types(choice: SmoothnessChoice) -> Mapping[str, Any]:
+    """Return the choice in the types of JSON."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in asdict(choice).items()}

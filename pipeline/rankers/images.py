@@ -12,7 +12,7 @@ import torch
 from pipeline.artifacts import ChannelScores
 from pipeline.networks.contributions import Contributions
 from pipeline.networks.inputs import batches
-from pipeline.numerics.evidence import halves
+from pipeline.numerics.evidence import halves, one_by_one
 from pipeline.progress import ticker
 from pipeline.rankers.ranker import RankerInputs, Scorer
 from pipeline.settings import HalvesSettings, has_halves
@@ -41,7 +41,7 @@ def score_by_images(
     evidence, curve = pd.DataFrame(index=varying), np.empty((0, 2))
     if has_halves(settings, inputs.n_different):
         found = halves(
-            lambda chosen: {kind: score(chosen)[varying]}, n_images, settings.bootstrap,
+            one_by_one(lambda chosen: {kind: score(chosen)[varying]}), n_images, settings.bootstrap,
             seed=inputs.seed, top_k=settings.top_k, groups=inputs.copies,
             tick=ticker(inputs.progress, settings.bootstrap // 2, n_channels),
         )[kind]  # fmt: skip

@@ -28,6 +28,7 @@ ACE = Ranker(
     AceSettings,
     (
         Statistic("maximal", "maximal correlation", is_correlation=True),
+        Statistic("penalised", "penalised maximal correlation", is_correlation=True),
         Statistic("first", "|corr(first transform, theta)|", is_correlation=True),
     ),
     score_by_ace,

@@ -35,7 +35,7 @@ class ReduceSettings:
 class RankSettings:
     """The score that channels are ranked by; None for the ranker's own."""
 
-    by: Literal["maximal", "first", "cross_fitted", "excess", "q_value"] | None
+    by: Literal["maximal", "first", "penalised", "cross_fitted", "excess", "q_value"] | None
 
 
 @dataclass(frozen=True, config=STRICT)

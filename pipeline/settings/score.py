@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.settings.types import STRICT, NonNegative, Positive, Share
 
+Curvature = Annotated[float, Field(ge=0, le=1)]
+Shrinkage = Annotated[float, Field(ge=0)]
+
 MIN_IMAGES = 5  # with fewer, the supersmoother's smallest window (2 neighbours on each side) covers all images
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
@@ -29,8 +32,10 @@ class AceSettings(HalvesSettings):
     """PCACE: ACE between a channel's principal component projections and the class score."""
 
     kind: Literal["ace"]
+    smoother: Literal["spline", "supersmoother"]
+    smoothness: tuple[Curvature, Curvature, Shrinkage] | None
     solver: Literal["compiled", "ace"]
-    statistic: Literal["maximal", "first"]
+    statistic: Literal["maximal", "first", "penalised"]
     bass: Annotated[float, Field(ge=0, le=10)]
     spans: tuple[Share, Share, Share]
     delrsq: Annotated[float, Field(gt=0, lt=1)]
@@ -73,7 +78,12 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
         if by is not None:
             faults.append(f"rank.by must be null with score={score.kind}, which has one score; got {by}.")
         return faults
-    if score.solver == "ace" and (score.bass != 0 or score.spans != ACE_PACKAGE_SPANS):
+    faults += _wrong_smoother(score, by)
+    if (
+        score.solver == "ace"
+        and score.smoother == "supersmoother"
+        and (score.bass != 0 or score.spans != ACE_PACKAGE_SPANS)
+    ):
         faults.append(
             f"score.bass must be 0 and score.spans {list(ACE_PACKAGE_SPANS)} with score.solver=ace; "
             f"got {score.bass:g} and {list(score.spans)}. Add score.bass=0; the compiled solver takes others as well."
@@ -83,6 +93,27 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
     faults += _unranked(by, score, n_images)
     if not score.spans[0] < score.spans[1] < score.spans[2]:
         faults.append(f"score.spans must rise; got {list(score.spans)}.")
+    return faults
+
+
+def _wrong_smoother(score: AceSettings, by: str | None) -> list[str]:
+    """Return a fault for each setting that belongs to the other smoother."""
+    if score.smoother == "spline":
+        if score.solver == "compiled":
+            return []
+        return ["score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."]
+    faults = []
+    if score.smoothness is not None:
+        faults.append(
+            f"score.smoothness must be null with score.smoother=supersmoother; got {list(score.smoothness)}. "
+            "Set score.bass instead, or add score.smoother=spline."
+        )
+    for name, value in (("score.statistic", score.statistic), ("rank.by", by)):
+        if value == "penalised":
+            faults.append(
+                f"{name} must be {'null, ' * (name == 'rank.by')}maximal or first with score.smoother=supersmoother; "
+                "got penalised. Add score.smoother=spline."
+            )
     return faults
 
 

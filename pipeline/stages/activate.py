@@ -130,4 +130,4 @@ def _check_class_score(class_score: FloatArray, of: str) -> None:
         )
 
 
-STAGE = Stage("activate", 2, "images", Activations, select, run)
+STAGE = Stage("activate", 3, "images", Activations, select, run)

@@ -67,4 +67,4 @@ def run(reads: DownloadReads, *, workspace: Workspace, progress: Progress) -> Im
     return images
 
 
-STAGE = Stage("download", 2, "images", ImageSet, select, run)
+STAGE = Stage("download", 3, "images", ImageSet, select, run)

@@ -90,7 +90,11 @@ def run(reads: RankReads, *, scores: ChannelScores) -> Ranking:
     for name in evidence.columns:
         table[name] = evidence[name].to_numpy()[order]
     if scores.fit is not None:
-        table["r_squared"], table["iterations"] = scores.fit.r_squared[order], scores.fit.iterations[order]
+        table["r_squared"] = scores.fit.r_squared[order]
+        if scores.fit.iterations is not None:
+            table["iterations"] = scores.fit.iterations[order]
+        if scores.fit.degrees_of_freedom is not None:
+            table["degrees_of_freedom"] = scores.fit.degrees_of_freedom[order]
     table["dead"] = scores.dead[order]
     return Ranking(table.assign(**asdict(reads)), _trust(reads, scores))
 

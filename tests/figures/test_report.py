@@ -143,7 +143,7 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
         Projections(rng.normal(size=shape), np.ones((n_channels, n_components)), none_dead),
         ChannelScores(
             {"maximal": zeros}, none_dead, {}, {},
-            AceFit(zeros, zeros.astype(int), rng.normal(size=shape), rng.normal(size=shape[:2])),
+            AceFit(zeros, rng.normal(size=shape), rng.normal(size=shape[:2]), iterations=zeros.astype(np.int64)),
         ),
         Ranking(table.assign(n_images=n_images, n_components=n_components, seed=0)),
         Effects(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.numerics.ace import optimal_transforms, permuted_correlations
 from pipeline.numerics.pca import reduce_channels
+from pipeline.numerics.supersmoother_ace import permuted_supersmoother_correlations, supersmoother_transforms
 
 
 def compile_solver() -> None:
@@ -15,7 +15,7 @@ def compile_solver() -> None:
     """
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 20, 2)), rng.normal(size=20)
-    optimal_transforms(x, y)
-    permuted_correlations(x, y, np.array([rng.permutation(20) for _ in range(9)]))
+    supersmoother_transforms(x, y)
+    permuted_supersmoother_correlations(x, y, np.array([rng.permutation(20) for _ in range(9)]))
     for dtype in (np.float32, np.float64):
         reduce_channels(rng.normal(size=(2, 20, 3, 3)).astype(dtype), 2)

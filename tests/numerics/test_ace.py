@@ -1,343 +1,390 @@
-"""The compiled solver against two others: the `ace` package, and R's acepack (Friedman's own Fortran)."""
+"""The maximal correlation and the methods of the estimators, with either smoother."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import compose_settings
 from pipeline.errors import InputError
-from pipeline.numerics import ace_package
-from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms, permuted_correlations
-from pipeline.numerics.lanes import N_LANES
-from pipeline.numerics.parameters import SPANS, AceParameters
-from pipeline.numerics.pca import reduce_channels
-from pipeline.rankers.ace import ace_parameters
-from pipeline.settings import AceSettings
-from tests.helpers.project import tool_is_missing
-from tests.oracles.samples import SAMPLES, integer, relu_like
-from tests.oracles.singleton import acepack_order
-from tests.oracles.solvers import by_acepack
+from pipeline.numerics import ACERegressor
+from pipeline.numerics.ace import (
+    AceEstimator,
+    Smoother,
+    SplineAce,
+    SupersmootherAce,
+    ace_estimator,
+    maximal_correlation,
+    optimal_transforms,
+)
+from pipeline.numerics.parameters import AceParameters
+from pipeline.numerics.spline_ace import spline_transforms
+from pipeline.numerics.spline_smoothness import select_smoothness
+from pipeline.numerics.spline_solver import Smoothness
+from pipeline.numerics.supersmoother_ace import supersmoother_transforms
+from tests.helpers.estimators import ESTIMATORS, spline_pair
 
-GOLDEN = json.loads((Path(__file__).resolve().parent.parent / "oracles" / "solvers.json").read_text())
-ACEPACK_SPANS = tuple(float(np.float32(span)) for span in SPANS)  # its constants are in single precision
-BASS_0, BASS_5 = AceParameters(bass=0), AceParameters(bass=5)  # of the `ace` package, and of acepack
-TIED = ("relu_like", "integer")
-RNG = np.random.default_rng(0)
 SEEDS = st.integers(0, 10**6)
+SMOOTHERS: tuple[Smoother, ...] = ("spline", "supersmoother")
+of_both_smoothers = pytest.mark.parametrize("smoother", SMOOTHERS)
+SMOOTHNESS = Smoothness(0.4, 0.3, 0.1)
 
 
-@pytest.fixture(scope="module")
-def acepack() -> None:
-    """R with acepack: CI installs it, elsewhere it may be missing."""
-    if shutil.which("Rscript") is None:
-        tool_is_missing("Rscript", "apt-get install r-base-core r-cran-acepack")
+def layer(n_channels: int = 4, n_images: int = 120, n_components: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Return channels whose first component depends on the response, from not at all to closely, and the response."""
+    rng = np.random.default_rng(0)
+    response = rng.normal(size=n_images)
+    values = rng.normal(size=(n_channels, n_images, n_components))
+    values[:, :, 0] += np.linspace(0, 3, n_channels)[:, None] * (response + 0.5 * response**2)
+    return values, response
 
 
-@pytest.fixture(scope="module")
-def cifar_projections(
-    photographs: Path, resnet20_weights: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ten components of the 64 channels of `layer3.2.conv2` on 300 photographs of cat, and the class scores."""
-    from pipeline.resolve import resolve
-    from tests.helpers.stages import activations, fetch
-
-    folder = tmp_path_factory.mktemp("cifar")
-    settings = resolve(
-        compose_settings(
-            ["experiment=cifar10_resnet20", f"data.root={photographs}", f"model.checkpoint={resnet20_weights}"]
-        )
-    )
-    found = activations(settings, fetch(settings, folder / "images"), folder / "maps")
-    return reduce_channels(found.maps, 10)[0], found.class_score
+# The public functions.
 
 
-def worst(one: AceResult, other: AceResult) -> float:
-    return max(float(np.abs(getattr(one, name) - getattr(other, name)).max()) for name in vars(one))
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_samples_come_out_as_by_the_ace_package(name: str) -> None:
-    x, y = SAMPLES[name]()
-    found = optimal_transforms(x[None], y, parameters=BASS_0)
-    assert worst(found, ace_package.optimal_transforms(x[None], y)) < 1e-10
-    assert found.maximal[0] == pytest.approx(GOLDEN["ace"][name]["maximal"], abs=1e-10)
-    assert found.first[0] == pytest.approx(GOLDEN["ace"][name]["first"], abs=1e-10)
-
-
-@pytest.mark.parametrize("name", [name for name in SAMPLES if name not in TIED])
-def test_samples_at_bass_5_come_out_as_by_acepack(name: str) -> None:
-    x, y = SAMPLES[name]()
-    found = optimal_transforms(x[None], y, parameters=BASS_5)
-    assert found.maximal[0] == pytest.approx(GOLDEN["acepack"][name]["maximal"], abs=1e-8)
-    assert found.first[0] == pytest.approx(GOLDEN["acepack"][name]["first"], abs=1e-8)
-
-
-@pytest.mark.usefixtures("acepack")
-def test_transforms_at_bass_5_are_acepacks() -> None:
-    samples = {name: make() for name, make in SAMPLES.items() if name not in TIED}
-    for name, (phi, theta) in by_acepack(samples).items():
-        x, y = samples[name]
-        found = optimal_transforms(x[None], y, parameters=BASS_5)
-        np.testing.assert_allclose(found.phi[0], phi, atol=1e-8, err_msg=name)
-        np.testing.assert_allclose(found.theta[0], theta, atol=1e-8, err_msg=name)
-
-
-@pytest.mark.usefixtures("acepack")
-def test_tied_values_come_out_as_by_acepack_where_both_take_them_in_one_order() -> None:
-    """Not for any response: over a stretch where the smoothed values are all equal, every span's residuals are 0 but
-    for rounding, and rounding chooses the span.
-    """
-    samples = {}
-    for seed in range(5):
-        for make in (relu_like, integer):
-            x, _ = make(seed=seed)
-            y = x[:, 0] - 2 * x[:, 0] ** 2 + np.random.default_rng(1000 + seed).normal(size=len(x))
-            samples[f"{make.__name__}{seed}"] = x[:, :1], y
-    for name, (phi, theta) in by_acepack(samples).items():
-        x, y = samples[name]
-        order = acepack_order(x[:, 0])
-        found = optimal_transforms(x[None, order], y[order], parameters=AceParameters(bass=5, spans=ACEPACK_SPANS))
-        np.testing.assert_allclose(found.phi[0], phi[order], atol=1e-10, err_msg=name)
-        np.testing.assert_allclose(found.theta[0], theta[order], atol=1e-10, err_msg=name)
-
-
-def test_real_activations_come_out_as_by_the_ace_package(cifar_projections: tuple[np.ndarray, np.ndarray]) -> None:
-    projections, class_score = cifar_projections
-    for n_components, n_channels in ((1, 64), (3, 16), (10, 8)):
-        values = np.ascontiguousarray(projections[:n_channels, :, :n_components])
-        reference = ace_package.optimal_transforms(values, class_score, n_jobs=2)
-        assert worst(optimal_transforms(values, class_score, parameters=BASS_0), reference) < 1e-10
-
-
-@pytest.mark.usefixtures("acepack")
-def test_real_activations_at_bass_5_come_out_as_by_acepack(cifar_projections: tuple[np.ndarray, np.ndarray]) -> None:
-    projections, class_score = cifar_projections
-    for n_components in (1, 3, 10):
-        values = np.ascontiguousarray(projections[:, :, :n_components])
-        found = optimal_transforms(values, class_score, parameters=BASS_5)
-        for channel, (phi, theta) in by_acepack({str(c): (x, class_score) for c, x in enumerate(values)}).items():
-            np.testing.assert_allclose(found.phi[int(channel)], phi, atol=1e-8)
-            np.testing.assert_allclose(found.theta[int(channel)], theta, atol=1e-8)
-
-
-@given(SEEDS, st.floats(-0.95, 0.95))
-def test_bivariate_normals_give_their_correlation(seed: int, r: float) -> None:
+@of_both_smoothers
+@settings(max_examples=25)
+@given(seed=SEEDS, r=st.floats(-0.95, 0.95))
+def test_bivariate_normals_give_their_correlation(smoother: Smoother, seed: int, r: float) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=2000)
     y = r * x + math.sqrt(1 - r**2) * rng.normal(size=2000)
-    found = maximal_correlation(x[None, :, None], y, parameters=AceParameters(bass=10))[0]
+    found = maximal_correlation(x[None, :, None], y, smoother=smoother, parameters=AceParameters(bass=10))[0]
     # The estimate's own deviation is (1 - r^2) / sqrt(n), and it is biased upwards where there is little to find.
     assert abs(r) - 4 * (1 - r**2) / math.sqrt(2000) - 0.01 < found < abs(r) + 4 * (1 - r**2) / math.sqrt(2000) + 0.12
 
 
-@given(SEEDS)
-def test_what_no_straight_line_shows_is_found(seed: int) -> None:
+@of_both_smoothers
+@settings(max_examples=10)
+@given(seed=SEEDS)
+def test_an_association_without_linear_correlation_is_found(smoother: Smoother, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(1, 300, 5))
     y = x[0, :, 2] ** 2 + 0.01 * rng.normal(size=300)
-    assert maximal_correlation(x, y)[0] > 0.97
-    assert maximal_correlation(x, y, statistic="first")[0] < 0.35
+    assert maximal_correlation(x, y, smoother=smoother)[0] > 0.97
+    assert maximal_correlation(x, y, statistic="first", smoother=smoother)[0] < 0.35
 
 
-@given(SEEDS, st.integers(-12, 12), st.floats(-5, 5))
-def test_the_response_s_scale_and_shift_change_nothing(seed: int, exponent: int, shift: float) -> None:
+@settings(max_examples=10)
+@given(seed=SEEDS, scale=st.floats(1e-3, 1e3), shift=st.floats(-5, 5))
+def test_with_splines_the_units_change_nothing_but_rounding(seed: int, scale: float, shift: float) -> None:
     rng = np.random.default_rng(seed)
-    x, y = rng.normal(size=(2, 80, 3)), np.round(rng.normal(size=80), 6)
-    expected = maximal_correlation(x, y)
-    np.testing.assert_array_equal(maximal_correlation(x, y * 2.0**exponent), expected)
-    # Rounding shifts the last digits, and a decision may then fall the other way: METHOD's own bound.
-    np.testing.assert_allclose(maximal_correlation(x, y * 3.7 + shift), expected, atol=0.02)
+    x, y = rng.normal(size=(2, 80, 3)), rng.normal(size=80)
+    by_splines = partial(maximal_correlation, smoother="spline")
+    expected = by_splines(x, y)
+    units = np.array([scale, 1.0, 1 / scale])
+    np.testing.assert_allclose(by_splines(x * units + shift * units, y), expected, atol=1e-6)
+    np.testing.assert_allclose(by_splines(x, y * scale + shift * scale), expected, atol=1e-6)
 
 
-@given(SEEDS, st.floats(1e-3, 1e3), st.floats(-5, 5))
-def test_one_predictor_s_scale_and_shift_change_nothing(seed: int, scale: float, shift: float) -> None:
-    rng = np.random.default_rng(seed)
-    x, y = rng.normal(size=(1, 80, 1)), rng.normal(size=80)
-    np.testing.assert_allclose(maximal_correlation(x * scale + shift * scale, y), maximal_correlation(x, y), atol=0.02)
+@of_both_smoothers
+def test_permuting_channels_permutes_the_results(smoother: Smoother) -> None:
+    values, response = layer(n_channels=7)
+    order = np.random.default_rng(1).permutation(7)
+    once = maximal_correlation(values, response, smoother=smoother, smoothness=SMOOTHNESS)
+    again = maximal_correlation(values[order], response, smoother=smoother, smoothness=SMOOTHNESS)
+    np.testing.assert_array_equal(again, once[order])
 
 
-@given(SEEDS)
-def test_permuting_channels_permutes_the_results(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x, y = rng.normal(size=(5, 40, 2)), rng.normal(size=40)
-    order = rng.permutation(5)
-    np.testing.assert_array_equal(maximal_correlation(x[order], y), maximal_correlation(x, y)[order])
+def test_the_smoother_is_the_supersmoother_unless_splines_are_asked_for() -> None:
+    values, response = layer()
+    by_splines = spline_transforms(values, response, SMOOTHNESS)
+    found = optimal_transforms(values, response, smoother="spline", smoothness=SMOOTHNESS)
+    np.testing.assert_array_equal(found.maximal, by_splines.maximal)
+    np.testing.assert_array_equal(found.first, by_splines.first)
+    np.testing.assert_array_equal(found.statistics["penalised"], by_splines.penalised)
+    np.testing.assert_array_equal(found.phi, by_splines.phi)
+    np.testing.assert_array_equal(found.theta, by_splines.theta)
+    assert found.iterations is None
+    assert found.degrees_of_freedom is not None
+    other = optimal_transforms(values, response)
+    expected = supersmoother_transforms(values, response)
+    for name in ("maximal", "first", "r_squared", "iterations", "phi", "theta"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(expected, name))
+    assert other.degrees_of_freedom is None
 
 
-def test_the_result_has_the_same_bits_alone_among_others_and_on_any_number_of_threads() -> None:
-    x, y = RNG.normal(size=(512, 60, 3)), RNG.normal(size=60)
-    one, two = (optimal_transforms(x, y, n_threads=n_threads) for n_threads in (1, 2))
-    assert worst(one, two) == 0
-    for channel in (0, 200, 511):
-        alone = optimal_transforms(x[channel : channel + 1], y)
-        for name, values in vars(alone).items():
-            np.testing.assert_array_equal(values[0], getattr(one, name)[channel])
-
-
-def test_permuted_responses_are_solved_as_if_each_were_alone() -> None:
-    x = RNG.normal(size=(3, 50, 2))
-    permutations = np.array([RNG.permutation(50) for _ in range(4)])
-    for y in (RNG.normal(size=50), RNG.integers(0, 4, 50).astype(float)):
-        maximal, first = permuted_correlations(x, y, permutations)
-        for column, permutation in enumerate(permutations):
-            found = optimal_transforms(x, y[permutation])
-            np.testing.assert_array_equal(maximal[:, column], found.maximal)
-            np.testing.assert_array_equal(first[:, column], found.first)
-
-
-def awkward_predictors(name: str, rng: np.random.Generator) -> np.ndarray:
-    """Three channels of 50 images: what the solver takes other branches for."""
-    x = rng.normal(size=(3, 50, 1 if name == "one predictor" else 3))
-    if name == "ties":
-        x = np.round(x)
-    elif name == "a constant predictor":
-        x[:, :, 1] = 0.1
-        x[2] = 7.0
-    elif name == "few values":  # points that alone decide the fit at their x
-        x = (x > 1.5).astype(float)
-    return x
-
-
-@pytest.mark.parametrize("bass", [0, 3.3, 5])
-@pytest.mark.parametrize("name", ["plain", "one predictor", "ties", "a constant predictor", "few values"])
-def test_side_by_side_and_alone_have_the_same_bits(name: str, bass: float) -> None:
-    rng = np.random.default_rng(0)
-    x, parameters = awkward_predictors(name, rng), AceParameters(bass=bass)
-    permutations = np.array([rng.permutation(50) for _ in range(2 * N_LANES + 3)])
-    for y in (rng.normal(size=50), rng.integers(0, 4, 50).astype(float)):
-        alone = [optimal_transforms(x, y[permutation], parameters=parameters) for permutation in permutations]
-        for n_permutations in (1, 2, N_LANES, len(permutations)):
-            for n_threads in (1, 2):
-                found = permuted_correlations(
-                    x, y, permutations[:n_permutations], parameters=parameters, n_threads=n_threads
-                )
-                for statistic, values in zip(("maximal", "first"), found, strict=True):
-                    expected = [getattr(one, statistic) for one in alone[:n_permutations]]
-                    np.testing.assert_array_equal(values.T, expected)
-
-
-@pytest.mark.parametrize(
-    "parameters", [AceParameters(maxit=1), AceParameters(maxit=2, delrsq=0.0), AceParameters(nterm=1)]
-)
-def test_side_by_side_responses_stop_where_each_would_alone(parameters: AceParameters) -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 40, 3)), rng.normal(size=40)
-    permutations = np.array([rng.permutation(40) for _ in range(N_LANES + 1)])
-    maximal, _ = permuted_correlations(x, y, permutations, parameters=parameters)
-    for column, permutation in zip(maximal.T, permutations, strict=True):
-        np.testing.assert_array_equal(column, optimal_transforms(x, y[permutation], parameters=parameters).maximal)
-
-
-def test_theta_is_standardised_and_r_squared_is_what_the_transforms_say() -> None:
-    x = RNG.normal(size=(1, 100, 2))
-    found = optimal_transforms(x, np.exp(x[0, :, 0] + 0.3 * RNG.normal(size=100)))
-    phi, theta = found.phi[0], found.theta[0]
-    assert theta.mean() == pytest.approx(0, abs=1e-12)
-    assert theta.std() == pytest.approx(1, abs=1e-12)
-    assert found.r_squared[0] == pytest.approx(1 - np.mean((theta - phi.sum(axis=1)) ** 2), abs=1e-12)
-    assert found.maximal[0] == pytest.approx(np.corrcoef(phi.sum(axis=1), theta)[0, 1], abs=1e-12)
-    assert found.first[0] == pytest.approx(abs(np.corrcoef(phi[:, 0], theta)[0, 1]), abs=1e-12)
-
-
-def test_predictors_that_never_vary_get_no_transform() -> None:
-    x = RNG.normal(size=(2, 50, 3))
-    x[:, :, 1] = 0.1
-    x[1] = 7.0
-    y = x[0, :, 0] + 0.1 * RNG.normal(size=50)
-    found = optimal_transforms(x, y)
-    assert (found.phi[:, :, 1] == 0).all()
-    assert found.maximal[0] > 0.9
-    assert (found.maximal[1], found.first[1], found.r_squared[1]) == (0, 0, 0)
-    np.testing.assert_allclose(found.theta[1], (y - y.mean()) / y.std(), atol=1e-12)
-
-
-@pytest.mark.parametrize("exponent", [-1070, -1000, -500, 500, 1010])
-def test_scales_near_the_ends_of_floating_point_change_no_digit(exponent: int) -> None:
-    x, y = (np.round(1000 * RNG.normal(size=60)) for _ in range(2))  # whole: not even as denormals do they lose a digit
-    expected = maximal_correlation(x[None, :, None], y)
-    np.testing.assert_array_equal(maximal_correlation(np.ldexp(x, exponent)[None, :, None], y), expected)
-    np.testing.assert_array_equal(maximal_correlation(x[None, :, None], np.ldexp(y, exponent)), expected)
-
-
-def test_predictors_of_very_different_scales_stand_side_by_side() -> None:
-    x = RNG.normal(size=(1, 200, 2))
-    y = x[0, :, 0] ** 2 + x[0, :, 1] ** 2 + 0.1 * RNG.normal(size=200)
-    scales = np.array([1e150, 1e-150])
-    assert maximal_correlation(x * scales, y)[0] == pytest.approx(maximal_correlation(x, y)[0], abs=0.02)
-
-
-def test_duplicated_and_collinear_predictors_are_no_worse_than_one() -> None:
-    x = RNG.normal(size=(1, 150, 1))
-    y = np.sin(2 * x[0, :, 0]) + 0.2 * RNG.normal(size=150)
-    one = maximal_correlation(x, y)[0]
-    for more in (np.concatenate([x, x], axis=2), np.concatenate([x, 2 * x + 1, -x], axis=2)):
-        found = maximal_correlation(more, y)[0]
-        assert one - 0.01 < found <= 1
-
-
-@pytest.mark.parametrize("solve", [optimal_transforms, ace_package.optimal_transforms], ids=["compiled", "package"])
-def test_what_has_no_answer_is_refused(solve: Callable[[np.ndarray, np.ndarray], AceResult]) -> None:
-    x, y = np.ones((1, 20, 2)), np.arange(20.0)
-    with pytest.raises(InputError, match=r"^response must differ between images; got 3 for every one\.$"):
-        solve(x, np.full(20, 3.0))
-    for bad in (np.nan, np.inf):
-        with pytest.raises(InputError, match=r"^predictors must be finite; got NaN or infinity\. Check the activ"):
-            solve(np.full((1, 20, 2), bad), y)
-        with pytest.raises(InputError, match=r"^response must be finite; got NaN or infinity\."):
-            solve(x, np.full(20, bad))
-    with pytest.raises(InputError, match=r"^n_images must be at least 5; got 4\.$"):
-        solve(x[:, :4], y[:4])
-    with pytest.raises(InputError, match=r"^response must hold one value for each of the 20 images"):
-        solve(x, y[:19])
-    with pytest.raises(InputError, match=r"^predictors must have the shape \(n_channels, n_images, n_components\)"):
-        solve(x[0], y)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"bass": 11}, "bass must be in [0, 10]; got 11."),
-        ({"delrsq": -0.1}, "delrsq must be in [0, 1]; got -0.1."),
-        ({"maxit": 0}, "maxit must be at least 1; got 0."),
-        ({"spans": (0.2, 0.1, 0.5)}, "spans must be three rising shares in (0, 1]; got (0.2, 0.1, 0.5)."),
-        ({"spans": (0.2, 0.5)}, "spans must be three rising shares in (0, 1]; got (0.2, 0.5)."),
-        ({"bass": float("nan")}, "bass must be in [0, 10]; got nan."),
-    ],
-)
-def test_impossible_parameters_are_refused(parameters: dict[str, Any], message: str) -> None:
+def test_every_statistic_of_a_smoother_can_be_asked_for_and_no_other() -> None:
+    values, response = layer()
+    for smoother in SMOOTHERS:
+        for name, expected in optimal_transforms(values, response, smoother=smoother).statistics.items():
+            found = maximal_correlation(values, response, statistic=name, smoother=smoother)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(found, expected)
     with pytest.raises(InputError) as caught:
-        AceParameters(**parameters)
-    assert str(caught.value) == message
-
-
-def test_other_impossible_arguments_are_refused() -> None:
-    x, y = np.ones((1, 20, 2)), np.arange(20.0)
-    with pytest.raises(InputError, match=r"^statistic must be 'maximal' or 'first'; got 'best'\.$"):
-        maximal_correlation(x, y, statistic="best")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^n_threads must be at least 1; got 0\.$"):
-        maximal_correlation(x, y, n_threads=0)
-    with pytest.raises(InputError) as caught:
-        ace_package.optimal_transforms(x, y, parameters=AceParameters())
+        maximal_correlation(values, response, statistic="penalised", smoother="supersmoother")
     assert str(caught.value) == (
-        "bass must be 0 and spans (0.05, 0.2, 0.5) for the `ace` package; got 5 and (0.05, 0.2, 0.5)."
+        "statistic must be 'maximal' or 'first' with smoother='supersmoother'; got 'penalised'."
     )
+    with pytest.raises(InputError) as caught:
+        maximal_correlation(values, response, smoother="kernel")  # type: ignore[arg-type]
+    assert str(caught.value) == "smoother must be 'spline' or 'supersmoother'; got 'kernel'."
 
 
-def test_the_defaults_are_those_of_the_pipeline() -> None:
-    score = compose_settings(["score=ace"]).score
-    assert isinstance(score, AceSettings)
-    assert ace_parameters(score) == AceParameters()
+@of_both_smoothers
+def test_impossible_input_is_refused(smoother: Smoother) -> None:
+    values, response = layer()
+    for bad, y, message in (
+        (values[0], response, r"predictors must have the shape \(n_channels, n_images, n_components\)"),
+        (values[:, :4], response[:4], r"n_images must be at least 5; got 4\."),
+        (np.full_like(values, np.nan), response, r"predictors must be finite; got NaN or infinity\."),
+        (values, response[:9], r"response must hold one value for each of the 120 images"),
+        (values, np.full(120, np.inf), r"response must be finite; got NaN or infinity\."),
+        (values, np.full(120, 3.0), r"response must differ between images; got 3 for every one\."),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            optimal_transforms(bad, y, smoother=smoother)
+    with pytest.raises(InputError, match=r"^n_threads must be at least 1; got 0\.$"):
+        optimal_transforms(values, response, smoother=smoother, n_threads=0)
 
 
-def test_parameters_with_spans_in_a_list_are_the_same_parameters() -> None:
-    assert {AceParameters(spans=list(SPANS)), AceParameters()} == {AceParameters()}
+def test_the_estimator_has_the_parameters_that_are_given_or_chosen() -> None:
+    values, response = layer()
+    chosen = ace_estimator("spline", values, response, seed=3, n_threads=2)
+    assert chosen == SplineAce(select_smoothness(values, response, seed=3).smoothness, 2)
+    assert ace_estimator("spline", values, response, smoothness=SMOOTHNESS) == SplineAce(SMOOTHNESS)
+    assert ace_estimator("spline", values[:, :9], response[:9]) == SplineAce()
+    parameters = AceParameters(bass=1)
+    other = ace_estimator("supersmoother", values, response, parameters=parameters, n_threads=1)
+    assert other == SupersmootherAce(parameters, 1)
+
+
+# The methods of the estimators.
+
+
+@of_both_smoothers
+def test_r_squared_and_the_statistics_are_those_of_the_transforms(smoother: Smoother) -> None:
+    values, response = layer()
+    found = ESTIMATORS[smoother].fit(values, response)
+    assert tuple(found.statistics) == ESTIMATORS[smoother].statistics
+    np.testing.assert_allclose(found.theta.mean(axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(found.theta.std(axis=1), 1, atol=1e-12)
+    for phi, theta, r_squared, maximal, first in zip(
+        found.phi, found.theta, found.r_squared, found.maximal, found.first, strict=True
+    ):
+        assert r_squared == pytest.approx(1 - np.mean((theta - phi.sum(axis=1)) ** 2), abs=1e-12)
+        assert maximal == pytest.approx(np.corrcoef(phi.sum(axis=1), theta)[0, 1], abs=1e-8)
+        assert first == pytest.approx(abs(np.corrcoef(phi[:, 0], theta)[0, 1]), abs=1e-8)
+
+
+@of_both_smoothers
+def test_permuted_responses_are_scored_as_if_each_were_the_response(smoother: Smoother) -> None:
+    values, response = layer()
+    rng = np.random.default_rng(1)
+    permutations = np.array([np.arange(120), *(rng.permutation(120) for _ in range(4))])
+    found = ESTIMATORS[smoother].permuted(values, response, permutations)
+    assert set(found) == set(ESTIMATORS[smoother].statistics)
+    for number, order in enumerate(permutations):
+        alone = ESTIMATORS[smoother].fit(values, response[order])
+        for name, scores in found.items():
+            assert scores.shape == (4, 5)
+            np.testing.assert_allclose(scores[:, number], alone.statistics[name], atol=1e-9, rtol=0)
+
+
+def unequal_subsets(n_images: int) -> list[np.ndarray]:
+    """Return subsets of several sizes, in no order of their sizes."""
+    rng = np.random.default_rng(2)
+    return [np.sort(rng.permutation(n_images)[:size]) for size in (60, 41, 60, 80, 41, n_images)]
+
+
+def test_with_the_supersmoother_a_subset_is_scored_as_its_images_alone() -> None:
+    values, response = layer()
+    subsets = unequal_subsets(120)
+    found = ESTIMATORS["supersmoother"].on_subsets(values, response, subsets)
+    for number, chosen in enumerate(subsets):
+        alone = ESTIMATORS["supersmoother"].fit(values[:, chosen], response[chosen])
+        for name, scores in found.items():
+            np.testing.assert_array_equal(scores[:, number], alone.statistics[name])
+
+
+def test_with_splines_a_subset_is_scored_with_the_functions_of_all_images() -> None:
+    values, response = layer()
+    subsets = unequal_subsets(120)
+    found = SplineAce(SMOOTHNESS).on_subsets(values, response, subsets)
+    assert {name: scores.shape for name, scores in found.items()} == dict.fromkeys(found, (4, 6))
+    for number, chosen in enumerate(subsets):
+        for channel, x in enumerate(values):
+            value, phi, theta = spline_pair(x, response, chosen, SMOOTHNESS)
+            maximal = np.corrcoef(phi[chosen].sum(axis=1), theta[chosen])[0, 1]
+            first = abs(np.corrcoef(phi[chosen, 0], theta[chosen])[0, 1])
+            assert found["penalised"][channel, number] == pytest.approx(value, abs=1e-7)
+            assert found["maximal"][channel, number] == pytest.approx(maximal, abs=1e-6)
+            assert found["first"][channel, number] == pytest.approx(first, abs=1e-6)
+
+
+def test_with_splines_a_subset_scores_about_the_same_as_its_images_alone() -> None:
+    values, response = layer(n_channels=8, n_images=400)
+    estimator = SplineAce(SMOOTHNESS)
+    rng = np.random.default_rng(2)
+    subsets = [np.sort(rng.permutation(400)[:200]) for _ in range(20)]
+    found = estimator.on_subsets(values, response, subsets)
+    for name, scores in found.items():
+        anew = [estimator.fit(values[:, chosen], response[chosen]).statistics[name] for chosen in subsets]
+        assert np.abs(scores.T - anew).mean() < 0.01, name
+
+
+def test_with_the_supersmoother_held_out_images_are_scored_by_interpolated_transforms() -> None:
+    values, response = layer()
+    held = np.random.default_rng(3).permutation(120)[:30]
+    fitted = np.setdiff1d(np.arange(120), held)
+    found = ESTIMATORS["supersmoother"].held_out(values, response, held)
+    for channel, x in enumerate(values):
+        direct = ACERegressor(smoother="supersmoother").fit(x[fitted], response[fitted])
+        phi, theta = direct.transform(x[held]), direct.transform_response(response[held])
+        own = np.corrcoef(direct.transform(x[fitted])[:, 0], direct.transform_response(response[fitted]))[0, 1]
+        first = np.sign(own) * np.corrcoef(phi[:, 0], theta)[0, 1]
+        assert found["maximal"][channel] == pytest.approx(np.corrcoef(phi.sum(axis=1), theta)[0, 1], abs=1e-12)
+        assert found["first"][channel] == pytest.approx(first, abs=1e-12)
+
+
+def test_with_splines_held_out_images_are_scored_by_a_direct_computation() -> None:
+    values, response = layer()
+    held = np.random.default_rng(3).permutation(120)[:30]
+    fitted = np.setdiff1d(np.arange(120), held)
+    found = SplineAce(SMOOTHNESS).held_out(values, response, held)
+    for channel, x in enumerate(values):
+        _, phi, theta = spline_pair(x, response, fitted, SMOOTHNESS)
+        sign = np.sign(np.corrcoef(phi[fitted, 0], theta[fitted])[0, 1])
+        maximal = np.corrcoef(phi[held].sum(axis=1), theta[held])[0, 1]
+        first = sign * np.corrcoef(phi[held, 0], theta[held])[0, 1]
+        assert found["maximal"][channel] == pytest.approx(maximal, abs=1e-6)
+        assert found["first"][channel] == pytest.approx(first, abs=1e-6)
+        assert found["penalised"][channel] == found["maximal"][channel]
+
+
+@of_both_smoothers
+def test_held_out_images_in_another_order_score_the_same_and_are_not_seen_by_the_fit(smoother: Smoother) -> None:
+    values, response = layer()
+    held = np.random.default_rng(3).permutation(120)[:30]
+    estimator = ESTIMATORS[smoother]
+    once = estimator.held_out(values, response, held)
+    for name, scores in estimator.held_out(values, response, np.sort(held)).items():
+        np.testing.assert_allclose(scores, once[name], atol=1e-9)
+    # The class scores of the held-out images are exchanged: the transforms stay, the correlations vanish on average.
+    exchanged = response.copy()
+    exchanged[held] = response[held[::-1]]
+    assert estimator.held_out(values, exchanged, held)["maximal"][-1] < once["maximal"][-1] - 0.3
+
+
+@of_both_smoothers
+def test_the_number_of_threads_changes_no_bit(smoother: Smoother) -> None:
+    values, response = layer(n_channels=9)
+    rng = np.random.default_rng(4)
+    orders = np.array([rng.permutation(120) for _ in range(5)])
+    kinds: dict[Smoother, Callable[[int], AceEstimator]] = {
+        "spline": lambda n: SplineAce(SMOOTHNESS, n), "supersmoother": lambda n: SupersmootherAce(n_threads=n),
+    }  # fmt: skip
+    one, two = (dict(results(kinds[smoother](n), values, response, orders)) for n in (1, 2))
+    for method, scores in one.items():
+        for name, found in scores.items():
+            np.testing.assert_array_equal(found, two[method][name], err_msg=f"{method} {name}")
+
+
+def results(
+    estimator: AceEstimator, values: np.ndarray, response: np.ndarray, orders: np.ndarray
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yield the name of each method with the statistics that it returns."""
+    n_held = max(1, len(response) // 4)
+    yield "fit", dict(estimator.fit(values, response).statistics)
+    yield "permuted", dict(estimator.permuted(values, response, orders))
+    yield "on_subsets", dict(estimator.on_subsets(values, response, [np.sort(each[n_held:]) for each in orders]))
+    yield "held_out", dict(estimator.held_out(values, response, np.sort(orders[0][:n_held])))
+
+
+def degenerate(kind: str, n_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return three channels of three components each, the last without any variation, and the response."""
+    rng = np.random.default_rng(5)
+    values, response = rng.normal(size=(3, n_images, 3)), rng.normal(size=n_images)
+    if kind == "one constant component":
+        values[:, :, 0] = 0.1
+    elif kind == "duplicated components":
+        values[:, :, 1] = values[:, :, 0]
+    elif kind == "mirrored components":
+        values[:, :, 1] = -values[:, :, 0]
+    elif kind == "two values":
+        values = (values > 0).astype(float)
+    elif kind == "one image differs":
+        values[:] = 0.0
+        values[:, 0, :] = 1.0
+    elif kind == "two class scores":
+        response = (np.arange(n_images) % 2).astype(float)
+    elif kind == "few class scores":
+        response = np.round(response)
+    elif kind == "huge and tiny":
+        values *= np.array([1e150, 1.0, 1e-150])
+    elif kind == "the response itself":
+        values[:, :, 0] = response
+    values[2] = 7.0
+    return values, response
+
+
+@pytest.mark.parametrize("n_images", [8, 12, 60])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "one constant component", "duplicated components", "mirrored components", "two values", "one image differs",
+        "two class scores", "few class scores", "huge and tiny", "the response itself",
+    ],
+)  # fmt: skip
+@of_both_smoothers
+def test_every_method_scores_degenerate_input(smoother: Smoother, kind: str, n_images: int) -> None:
+    values, response = degenerate(kind, n_images)
+    rng = np.random.default_rng(6)
+    orders = np.array([rng.permutation(n_images) for _ in range(3)])
+    for method, scores in results(ESTIMATORS[smoother], values, response, orders):
+        assert set(scores) == set(ESTIMATORS[smoother].statistics)
+        for name, found in scores.items():
+            what = f"{method} {name}"
+            assert np.isfinite(found).all(), what
+            assert np.abs(found).max() <= 1 + 1e-9, what
+            if method != "held_out":
+                assert found.min() >= -1e-9, what
+            assert (found[2] == 0).all(), what
+    if kind == "the response itself":
+        assert ESTIMATORS[smoother].fit(values, response).maximal[0] > 0.9
+
+
+@pytest.mark.parametrize("smoother", ["spline", "supersmoother"])
+@pytest.mark.parametrize("n_values", [2, 3, 60])
+def test_a_channel_that_does_not_vary_scores_0_and_leaves_the_response_as_it_is(
+    smoother: Smoother, n_values: int
+) -> None:
+    response = (np.arange(60) * 7 % n_values).astype(float)
+    found = ESTIMATORS[smoother].fit(np.full((1, 60, 2), 7.0), response)
+    assert all(scores[0] == 0 for scores in found.statistics.values())
+    assert found.r_squared[0] == pytest.approx(0, abs=1e-12)
+    assert not found.phi.any()
+    np.testing.assert_allclose(found.theta[0], (response - response.mean()) / response.std(), atol=1e-12)
+
+
+@of_both_smoothers
+@pytest.mark.parametrize("n_images", [5, 6, 7])
+def test_a_handful_of_images_are_fitted_and_permuted(smoother: Smoother, n_images: int) -> None:
+    values, response = layer(n_images=n_images)
+    permutations = np.array([np.arange(n_images)[::-1]])
+    for scores in (
+        ESTIMATORS[smoother].fit(values, response).statistics,
+        ESTIMATORS[smoother].permuted(values, response, permutations),
+        ESTIMATORS[smoother].on_subsets(values, response, [np.arange(n_images)]),
+    ):
+        for found in scores.values():
+            assert ((found >= 0) & (found <= 1 + 1e-9)).all()
+
+
+@of_both_smoothers
+def test_progress_ends_with_all(smoother: Smoother) -> None:
+    values, response = layer(n_channels=6)
+    estimator, subsets = ESTIMATORS[smoother], [np.arange(0, 120, 2), np.arange(1, 120, 2)]
+    for method in (
+        lambda progress: estimator.fit(values, response, progress),
+        lambda progress: estimator.permuted(values, response, np.arange(120)[None], progress),
+        lambda progress: estimator.on_subsets(values, response, subsets, progress),
+    ):
+        seen: list[tuple[int, int]] = []
+        method(lambda done, total: seen.append((done, total)))  # noqa: B023 (called at once)
+        assert seen[-1][0] == seen[-1][1]
+        assert seen == sorted(seen)

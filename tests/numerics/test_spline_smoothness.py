@@ -43,12 +43,23 @@ def test_held_out_correlations_are_those_of_transforms_fitted_elsewhere() -> Non
             assert found[0, number, channel] == pytest.approx(np.corrcoef(phi, theta)[0, 1], abs=0.02)
 
 
+def test_of_one_component_the_first_alone_is_all() -> None:
+    values, response = layer(lambda y: -y, n_channels=3, n_components=2)
+    folds = np.array_split(np.arange(300), 5)
+    settings = [(1, Smoothness()), (2, Smoothness())]
+    whole = held_out_correlations(values, response, folds, settings)
+    first = held_out_correlations(values, response, folds, settings, first_alone=True)
+    np.testing.assert_allclose(first[0], whole[0])
+    assert (first[1] > 0.4).all()
+    assert (np.abs(first[1] - first[0]) < 0.1).all()
+
+
 def test_straight_lines_are_chosen_where_they_are_true_and_curves_where_they_are() -> None:
     straight = select_smoothness(*layer(lambda y: y), seed=0)
     assert straight.smoothness.predictors < 0.2
-    assert straight.smoothness.response < 0.3
+    assert straight.components_correlation[0] > straight.mean_correlation[:, 0, 0].max() - 0.001
     curved = select_smoothness(*layer(lambda y: y**2), seed=0)
-    assert curved.smoothness.response > 0.6
+    assert curved.smoothness.response > 0.5
     cubed = select_smoothness(*layer(lambda y: 3 * np.tanh(3 * y)), seed=0)
     assert cubed.smoothness.predictors > straight.smoothness.predictors
 
@@ -66,7 +77,7 @@ def test_as_many_components_are_chosen_as_carry_something() -> None:
     values[:, :, :5] += 0.4 * response[:, None]
     choice = select_smoothness(values, response, seed=0, choose_components=True)
     assert choice.components == (1, 2, 3, 5, 7, 10, 12)
-    assert choice.n_components in (5, 7)
+    assert 5 <= choice.n_components <= 10
     assert select_smoothness(values, response, seed=0).n_components == 12
     assert choice.smoothness == select_smoothness(values, response, seed=0).smoothness
 

@@ -40,7 +40,7 @@ def iterated(
     x: np.ndarray, y: np.ndarray, n_knots: int, curvatures: tuple[float, float], shrinkage: float, tolerance: float
 ) -> tuple[float, float, np.ndarray, np.ndarray]:
     """Return singular value, correlation, phi, (n_images, n_components), and theta, (n_images,)."""
-    smoothers = [smoother_matrix(x[:, j], n_knots, curvatures[0], shrinkage * (j + 1)) for j in range(x.shape[1])]
+    smoothers = [smoother_matrix(x[:, j], n_knots, curvatures[0], shrinkage * j) for j in range(x.shape[1])]
     smoother = smoother_matrix(y, n_knots, curvatures[1], 0.0)
     theta = (y - y.mean()) / y.std()
     phi = np.zeros(x.shape)

@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 from pipeline.artifacts import AceFit, ChannelScores, Ranking
 from pipeline.stages import rank
 
+ACCURACY = (
+    "Its estimated accuracy, the agreement with the ranking from an unlimited number of images, is {} (Spearman "
+    "correlation)."
+)
+
 
 def scores(
     maximal: list[float],
@@ -25,7 +30,7 @@ def scores(
         dead=np.array(dead if dead is not None else [False] * n),
         evidence={name: pd.DataFrame(evidence or {}, index=range(n)) for name in ("maximal", "first")},
         curves={name: np.array(curve or np.empty((0, 2))) for name in ("maximal", "first")},
-        fit=AceFit(np.arange(n) / n, np.arange(n), np.zeros((n, 5, 1)), np.zeros((n, 5))),
+        fit=AceFit(np.arange(n) / n, np.zeros((n, 5, 1)), np.zeros((n, 5)), iterations=np.arange(n)),
     )
 
 
@@ -95,14 +100,19 @@ def test_trust_is_said_in_words() -> None:
     assert low.sentences == [
         "This ranking is not reliable: its split-half reliability is .40 with 5 images; about 70 images would bring it "
         "to .9.",
+        ACCURACY.format(".63"),
         "1 of 2 channels score above the permutation null (q < .05).",
     ]
     high = ranked(scores([0.5, 0.6], curve=[(2, 0.9)]))
     assert not high.trust.is_low
-    assert high.sentences == ["The ranking's split-half reliability is .95 with 5 images."]
+    assert high.sentences == [
+        "The ranking's split-half reliability is .95 with 5 images.",
+        ACCURACY.format(".97"),
+    ]
     assert ranked(scores([0.5, 0.6], curve=[(2, -0.5)])).sentences == [
         "This ranking is not reliable: its split-half reliability is -.50 with 5 images; far more images would bring "
-        "it to .9."
+        "it to .9.",
+        ACCURACY.format(".00"),
     ]
     assert ranked(scores([0.5, 0.6])).sentences == []
 
