@@ -151,6 +151,7 @@ def test_each_artifact_is_computed_by_one_stage_before_the_stages_that_use_it() 
         assert set(each.upstream.values()) <= set(available), each.name
         assert each.artifact not in available
         available.append(each.artifact)
-    assert set(available) == set(Artifact.__subclasses__())
+    # Other test modules define artifacts of their own.
+    assert set(available) == {each for each in Artifact.__subclasses__() if each.__module__.startswith("pipeline.")}
     names = [artifact.name for artifact in available]
     assert len(set(names)) == len(names)
