@@ -5,10 +5,10 @@ BIN := .venv/bin
 # pip prints only warnings and errors; the user's PIP_* environment variables are respected.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help setup run test lint repro sweep ui bench clean
+.PHONY: help setup run test test-unit lint repro sweep ui bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed  ## install the package and its dependencies into .venv (about 5 GB, takes minutes)
 
@@ -17,6 +17,9 @@ run: setup  ## rank the channels of the embedded default network
 
 test: .venv/installed-dev  ## run all tests (ARGS=... passes arguments to pytest)
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+test-unit: .venv/installed-dev  ## run the unit tests, which end in about a second each
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m unit $(ARGS)
 
 lint: .venv/installed-dev  ## run the checks that CI runs besides the tests
 	@$(BIN)/ruff check .

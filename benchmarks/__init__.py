@@ -1,1 +1,5 @@
-"""Speed, as ratios measured side by side in one run: these machines are shared and noisy."""
+"""Benchmarks of speed, and of the rankers.
+
+Times are compared within one run, in which the alternatives take turns, because the machine may be shared and its speed
+may vary. The ratios are therefore more reliable than the seconds.
+"""

@@ -1,4 +1,4 @@
-"""``make bench``: all benchmarks, or those named; tables and a plot go to ``benchmarks/results``."""
+"""``python -m benchmarks [NAME ...]``: run all benchmarks of speed, or those named."""
 
 import sys
 

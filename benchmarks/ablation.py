@@ -1,4 +1,8 @@
-"""Every channel of a layer ablated, compared with the lowest possible cost: one pass behind the layer for each."""
+"""Time to ablate every channel of a layer.
+
+It is compared with one pass per channel through the part of the network behind the layer, which is the minimum without
+further approximations, and with Captum.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +37,14 @@ def first(outputs: torch.Tensor) -> torch.Tensor:
 
 
 def by_captum(network: nn.Module, layer: str, inputs: torch.Tensor, n_channels: int) -> torch.Tensor:
-    """Return the same by whole passes of several channels each."""
+    """Return the effects that Captum computes by passes through the whole network, for eight channels per pass."""
     mask = torch.arange(n_channels)[None, :, None, None]
-    theirs = LayerFeatureAblation(network, network.get_submodule(layer))
-    return theirs.attribute(inputs, target=0, layer_baselines=0, layer_mask=mask, perturbations_per_eval=8)
+    captum = LayerFeatureAblation(network, network.get_submodule(layer))
+    return captum.attribute(inputs, target=0, layer_baselines=0, layer_mask=mask, perturbations_per_eval=8)
 
 
 def measure(build: Callable[[], nn.Module], layer: str, shape: tuple[int, ...], n_images: int) -> list[str]:
-    """Return one layer's row."""
+    """Return the row of the table for one layer."""
     torch.manual_seed(0)
     network, inputs = build().eval().requires_grad_(False), torch.rand(n_images, *shape)
     ablation = Ablation(ExaminedNetwork.of_module(network, layer, first, inputs, "first"), inputs)
@@ -51,41 +55,41 @@ def measure(build: Callable[[], nn.Module], layer: str, shape: tuple[int, ...], 
     n_channels = output.shape[1]
 
     @torch.inference_mode()
-    def alone() -> None:
+    def passes_behind() -> None:
         for _ in range(N_REPEATS):
             behind(output, *around)
 
     each = torch.eye(n_channels, dtype=torch.bool)
     zero = torch.zeros(1, n_channels, 1, 1)
     at_inputs = ablation.at(inputs)
-    works = {
-        "ours": lambda: seconds(partial(at_inputs.scores, each, zero)),
-        "with before": lambda: seconds(lambda: ablation.at(inputs).scores(each, zero)),
-        "behind": lambda: seconds(alone) / N_REPEATS,
+    timers = {
+        "behind": lambda: seconds(partial(at_inputs.scores, each, zero)),
+        "complete": lambda: seconds(lambda: ablation.at(inputs).scores(each, zero)),
+        "one pass": lambda: seconds(passes_behind) / N_REPEATS,
     }
-    found = best_in_turns(works, N_ROUNDS)
-    theirs = seconds(partial(by_captum, network, layer, inputs, n_channels))
+    found = best_in_turns(timers, N_ROUNDS)
+    captum = seconds(partial(by_captum, network, layer, inputs, n_channels))
     return [
-        str(n_channels), f"{found['ours']:.3f}", f"{found['ours'] / (n_channels * found['behind']):.2f}",
-        f"{found['with before']:.3f}", f"{theirs:.3f}", f"{theirs / found['with before']:.1f} x",
+        str(n_channels), f"{found['behind']:.3f}", f"{found['behind'] / (n_channels * found['one pass']):.2f}",
+        f"{found['complete']:.3f}", f"{captum:.3f}", f"{captum / found['complete']:.1f} x",
     ]  # fmt: skip
 
 
 def main() -> None:
-    """Measure all layers; print and write the table."""
+    """Measure all layers, print the table and write it."""
     rows = [[name, *measure(*case)] for name, case in CASES.items()]
     headings = [
         "layer",
         "channels",
-        "behind, s",
-        "of n_channels x one pass behind",
-        "ours in all, s",
+        "behind the layer, s",
+        "relative to one pass per channel",
+        "complete, s",
         "Captum, s",
-        "ratio",
+        "Captum / complete",
     ]
-    report("ablation", "Every channel set to zero", headings, rows,
-           "Captum's LayerFeatureAblation, eight channels a pass, once; ours, with and without what lies before the "
-           f"layer: the best of {N_ROUNDS} rounds.")  # fmt: skip
+    report("ablation", "Ablation of every channel of a layer (set to zero)", headings, rows,
+           "`behind the layer` excludes the part of the network before the layer, `complete` includes it: the best of "
+           f"{N_ROUNDS} rounds. Captum: LayerFeatureAblation with eight channels per pass, measured once.")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# Seconds that R's acepack takes for a block of channels, each against every response that Y.bin holds:
+# Prints the seconds that R's acepack takes for all channels in X.bin with every response in Y.bin:
 # Rscript acepack.R X.bin Y.bin N_CHANNELS N_IMAGES N_COMPONENTS
 suppressPackageStartupMessages(library(acepack))
 arguments <- commandArgs(trailingOnly = TRUE)

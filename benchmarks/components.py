@@ -1,4 +1,4 @@
-"""Principal components of a whole layer, against a loop of scikit-learn over its channels."""
+"""Time to compute the principal components of all channels of a layer, compared with scikit-learn, one by one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_IMAGES, N_COMPONENTS, N_ROUNDS = 300, 10, 7
 
 
 def layer(n_channels: int, side: int) -> np.ndarray:
-    """Return rectified maps with some common structure, float32."""
+    """Return maps, float32, of shape (n_channels, n_images, side, side): non-negative, with common structure."""
     rng = np.random.default_rng(0)
     common = rng.normal(size=(n_channels, N_IMAGES, 8)) @ rng.normal(size=(n_channels, 8, side * side))
     common += rng.normal(size=common.shape)
@@ -25,7 +25,7 @@ def layer(n_channels: int, side: int) -> np.ndarray:
 
 
 def by_scikit_learn(maps: np.ndarray) -> np.ndarray:
-    """Return the projections, channel after channel."""
+    """Return the projections that scikit-learn computes, one channel after the other."""
     reduced = []
     for channel in maps:
         pixels = channel.reshape(len(channel), -1).astype(np.float64)
@@ -34,29 +34,29 @@ def by_scikit_learn(maps: np.ndarray) -> np.ndarray:
 
 
 def measure(n_channels: int, side: int) -> list[str]:
-    """Return one layer's row."""
+    """Return the row of the table for one layer."""
     maps = layer(n_channels, side)
     sample = maps[:: max(1, n_channels // 64)]
-    works = {
-        "ours": lambda: seconds(partial(reduce_channels, maps, N_COMPONENTS)),
-        "theirs": lambda: seconds(partial(by_scikit_learn, sample)) * len(maps) / len(sample),
+    timers = {
+        "pcace": lambda: seconds(partial(reduce_channels, maps, N_COMPONENTS)),
+        "scikit-learn": lambda: seconds(partial(by_scikit_learn, sample)) * len(maps) / len(sample),
     }
-    found = best_in_turns(works, N_ROUNDS)
+    found = best_in_turns(timers, N_ROUNDS)
     difference = np.abs(reduce_channels(sample, N_COMPONENTS)[0] - by_scikit_learn(sample)).max()
     tracemalloc.start()
     reduce_channels(maps, N_COMPONENTS, memory_mib=256)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
-    ratio = f"{found['theirs'] / found['ours']:.1f} x"
-    return [f"{found['ours']:.2f}", f"{found['theirs']:.2f}", ratio, f"{difference:.0e}", f"{peak:.0f}"]
+    ratio = f"{found['scikit-learn'] / found['pcace']:.1f} x"
+    return [f"{found['pcace']:.2f}", f"{found['scikit-learn']:.2f}", ratio, f"{difference:.0e}", f"{peak:.0f}"]
 
 
 def main() -> None:
-    """Measure both layers; print and write the table."""
+    """Measure both layers, print the table and write it."""
     rows = [[name, *measure(*size)] for name, size in LAYERS.items()]
-    headings = ["layer", "ours, s", "scikit-learn, s", "ratio", "largest difference", "peak MiB of 256"]
+    headings = ["layer", "pcace, s", "scikit-learn, s", "ratio", "largest difference", "peak MiB at a budget of 256"]
     report("components", f"{N_COMPONENTS} components of {N_IMAGES} images", headings, rows,
-           f"scikit-learn on 64 channels, scaled up; the default budget is {MEMORY_MIB} MiB.")  # fmt: skip
+           f"scikit-learn: measured on 64 channels and extrapolated. Default budget: {MEMORY_MIB} MiB.")  # fmt: skip
 
 
 if __name__ == "__main__":

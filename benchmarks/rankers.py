@@ -1,12 +1,14 @@
-"""Every ranker and every `rank.by` on a CIFAR-10 ResNet-20: faithfulness, split-half correlation, seconds.
+"""Faithfulness, split-half correlation and run time of every ranker, and of every `rank.by`, on a CIFAR-10 ResNet-20.
 
-``python -m benchmarks.rankers PHOTOS WEIGHTS`` (about an hour on two cores) writes ``results/rankers.csv``, a row for
-each question and ranking, and from it ``rankers.md`` and ``rankers.png`` (these alone without the two arguments):
+``python -m benchmarks.rankers PHOTOS WEIGHTS`` takes about an hour on two cores. It writes ``results/rankers.csv`` with
+a row for each question and ranking, and then ``rankers.md`` and ``rankers.png``. Without the arguments, it only writes
+the latter two from the existing ``rankers.csv``. The columns are:
 
-- ``faithfulness``: Spearman correlation over the channels with the mean |change of the class score| when the channel is
-  set to zero;
-- ``split_half``: mean Spearman correlation of the rankings by two random halves of the images, over `N_PAIRS` pairs;
-- ``seconds``: of the scores by all images alone, without halves.
+- ``faithfulness``: Spearman correlation over the channels with the mean absolute change of the class score when the
+  channel is set to zero;
+- ``split_half``: mean Spearman correlation between the rankings by two random halves of the images, over `N_PAIRS`
+  pairs of halves;
+- ``seconds``: time for the scores by all images, without the halves.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ COUNTS = {"class": (100, 300, 1000), "all": (300, 3000), "balanced": (300,)}
 COMPONENTS = {"class": (1, 2, 3, 5, 10), "all": (1, 3, 10), "balanced": (1, 3, 10)}
 BASSES = (0.0, 5.0, 10.0)
 N_PAIRS = 20
-N_PAIRS_OF_NULLS = 5  # each is 200 times the work
+N_PAIRS_OF_NULLS = 5  # fewer, because each half needs 200 permutations
 WITH_COMPONENTS = ("multiple_correlation", "distance_correlation")  # the other rankers do not use the components
 ATTRIBUTIONS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
 PAIRS = {"mutual_information": N_PAIRS // 4, "distance_correlation": N_PAIRS // 4, "weight_norm": 1}
@@ -57,11 +59,17 @@ COLOURS = {
     "conductance": SERIES[2], "integrated_gradients": SERIES[2], "deeplift": SERIES[2],
 }  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-OURS = ("1 component", "3 components", "10 components")
+PCACE = ("1 component", "3 components", "10 components")
 
 
 class Question:
-    """One layer, class and set of images, and what it takes to rank its channels by anything."""
+    """A layer, a class and a set of images, with all that the rankers need.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings, not yet resolved.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings = resolve(settings)
@@ -73,8 +81,8 @@ class Question:
         request = NetworkRequest.of(settings)
         self.examined, self.images = request.open(), request.inputs(images)
 
-    def inputs(self, kind: str, values: np.ndarray) -> RankerInputs:
-        """Return what a ranker can use, with principal components of shape (n_channels, n_images, n_components)."""
+    def inputs(self, kind: str, values: np.ndarray) -> RankerInputs[Any]:
+        """Return the inputs of a ranker with the projections `values`, (n_channels, n_images, n_components)."""
         dead = ~self.activations.varying()
         return RankerInputs(
             settings=compose_settings([f"score={kind}"]).score,
@@ -88,15 +96,13 @@ class Question:
         )
 
     def scorer(self, kind: str, values: np.ndarray) -> Scorer:
-        """Return the function that scores the channels by some of the images."""
+        """Return the function that scores the channels by the images whose indices it is given."""
         scorer = RANKERS[kind].scorer
         assert scorer is not None
         return scorer(self.inputs(kind, values))
 
     def rankers(self) -> Iterator[tuple[dict[str, Any], Callable[[], Scorer], int]]:
-        """Yield every way to score channels: its description, a function that returns its scorer, and how many pairs
-        of halves it is run on.
-        """
+        """Yield every ranking: its description, a function that returns its scorer, and its number of pairs."""
         y, counts = self.score, COMPONENTS[self.settings.data.images_from]
         components = {n: reduce_channels(self.activations.maps, n, lambda done, total: None)[0] for n in counts}
         n_images = len(y)
@@ -106,12 +112,12 @@ class Question:
                     continue
                 yield {"score": kind}, partial(self.scorer, kind, components[counts[0]]), PAIRS.get(kind, N_PAIRS)
         for n_components, values in components.items():
-            of = {"n_components": n_components}
+            size = {"n_components": n_components}
             for kind in WITH_COMPONENTS:
                 if kind == "multiple_correlation" or (n_components in (1, 3) and n_images <= 300):
-                    yield {"score": kind, **of}, partial(self.scorer, kind, values), PAIRS.get(kind, N_PAIRS)
+                    yield {"score": kind, **size}, partial(self.scorer, kind, values), PAIRS.get(kind, N_PAIRS)
             for bass in BASSES:
-                ace = {"score": "ace", "bass": bass, **of}
+                ace = {"score": "ace", "bass": bass, **size}
                 for by in ("maximal", "first") if n_components > 1 else ("maximal",):
                     yield {**ace, "by": by}, partial(partial, _ace, values, y, by, bass), N_PAIRS
                 yield {**ace, "by": "cross_fitted"}, partial(partial, _held_out, values, y, bass), N_PAIRS
@@ -135,7 +141,7 @@ def _excess(values: np.ndarray, y: np.ndarray, bass: float, i: np.ndarray) -> np
 
 
 def split_half(scorer: Scorer, n_images: int, n_pairs: int) -> float:
-    """Return how far rankings by two random halves agree."""
+    """Return the mean Spearman correlation between the rankings by two random halves of the images."""
     rng, found = np.random.default_rng(0), []
     for _ in range(n_pairs):
         drawn = rng.permutation(n_images)
@@ -145,7 +151,7 @@ def split_half(scorer: Scorer, n_images: int, n_pairs: int) -> float:
 
 
 def measure(question: Question) -> Iterator[dict[str, Any]]:
-    """Yield a row for each ranking."""
+    """Yield a row of the table for each ranking."""
     n_images = len(question.score)
     everything = np.arange(n_images)
     effect = question.scorer("ablation", np.zeros((question.examined.n_channels, n_images, 1)))(everything)
@@ -159,7 +165,7 @@ def measure(question: Question) -> Iterator[dict[str, Any]]:
 
 
 def name_of(row: pd.Series) -> str:
-    """Return what a ranking is called in the tables."""
+    """Return the name of a ranking in the tables."""
     if row.score == "ace":
         return f"PCACE, {row.n_components:.0f} components, bass {row.bass:.0f}, {row.by}"
     fitted = "" if np.isnan(row.n_components) else f", {row.n_components:.0f} components"
@@ -167,7 +173,7 @@ def name_of(row: pd.Series) -> str:
 
 
 def write_tables(table: pd.DataFrame) -> None:
-    """Write two tables: every ranking of the first layer at 300 images, and by layer and number of images."""
+    """Write tables of all rankings: for the first layer at 300 images, by number of images, and by source of images."""
     table = table.assign(ranking=table.apply(name_of, axis=1).str.replace("1 components", "1 component"))
     own = table[table.images_from == "class"]
     first = own[(own.layer == LAYERS[0]) & (own.n_images == 300)]
@@ -181,10 +187,10 @@ def write_tables(table: pd.DataFrame) -> None:
     by_source = mixed.pivot_table(
         index="ranking", columns=["layer", "images_from", "n_images"], values=["faithfulness", "split_half"], sort=False
     ).dropna()
-    parts = [(f"{LAYERS[0]}, 300 images of the class", one)]
+    parts: list[tuple[str, Any]] = [(f"{LAYERS[0]}, 300 images of the class", one)]
     for value in ("faithfulness", "split_half"):
         parts.append((f"{value}, mean of {', '.join(CLASSES)}: layer and images", by_size[value]))
-        parts.append((f"{value}, by which images: layer, images", by_source[value]))
+        parts.append((f"{value}, by source of the images: layer, source, images", by_source[value]))
     text = "".join(f"## {title}\n\n{_markdown(part)}\n" for title, part in parts)
     (RESULTS / "rankers.md").write_text(text, encoding="utf-8")
 
@@ -202,7 +208,7 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Return every ranking as a point, split-half correlation across and faithfulness up, a panel for each layer."""
+    """Return a figure with faithfulness against split-half correlation, in one panel for each layer."""
     own = table[(table.images_from == "class") & (table.n_images == 300)]
     shown = own[(own.score != "ace") | ((own.by == "maximal") & own.n_components.isin([1, 3, 10]))]
     shown = shown[(shown.score == "ace") | shown.n_components.isna() | (shown.n_components == 3)]
@@ -210,17 +216,17 @@ def draw(table: pd.DataFrame) -> Figure:
         figure = new_figure(7.4, 3.6)
         panels = figure.subplots(1, len(LAYERS), sharex=True, sharey=True)
         for axes, layer in zip(panels, LAYERS, strict=True):
-            of = shown[shown.layer == layer].fillna({"n_components": 0, "bass": 0})
-            means = of.groupby(["score", "n_components", "bass"])[["split_half", "faithfulness"]].mean()
+            rows = shown[shown.layer == layer].fillna({"n_components": 0, "bass": 0})
+            means = rows.groupby(["score", "n_components", "bass"])[["split_half", "faithfulness"]].mean()
             for place, (score, colour) in enumerate(COLOURS.items()):
                 points = means.loc[[score]]
-                is_ours = score == "ace"
+                is_pcace = score == "ace"
                 for number, (_, line) in enumerate(points.groupby("n_components")):
                     axes.plot(
-                        line.split_half, line.faithfulness, linestyle="-" if is_ours else "none", color=colour,
+                        line.split_half, line.faithfulness, linestyle="-" if is_pcace else "none", color=colour,
                         linewidth=1,
-                        marker=MARKERS[number if is_ours else place % len(MARKERS)], markersize=4.5,
-                        label=f"PCACE, {OURS[number]}" if is_ours else score.replace("_", " "),
+                        marker=MARKERS[number if is_pcace else place % len(MARKERS)], markersize=4.5,
+                        label=f"PCACE, {PCACE[number]}" if is_pcace else score.replace("_", " "),
                     )  # fmt: skip
             axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
             axes.set_title(layer, loc="left")
@@ -232,10 +238,10 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def main(photographs: str, weights: str) -> None:
-    """Measure all questions, the first layer and class first; write the table as it grows."""
+    """Measure all questions, and write the table after each of them."""
     console, rows = Console(highlight=False), []
     path = RESULTS / "rankers.csv"
-    both_correlations(np.random.default_rng(0).normal(size=(2, 50, 2)), np.arange(50.0))  # compiled before it is timed
+    both_correlations(np.random.default_rng(0).normal(size=(2, 50, 2)), np.arange(50.0))  # compiles the solver
     for (source, counts), layer, class_name in itertools.product(COUNTS.items(), LAYERS, CLASSES):
         for n_images in counts:
             settings = compose_settings(
@@ -250,8 +256,8 @@ def main(photographs: str, weights: str) -> None:
             pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
 
 
-def sum_up() -> None:
-    """Write the tables and the picture from what was measured."""
+def summarise() -> None:
+    """Write the tables and the figure from the measured values."""
     table = pd.read_csv(RESULTS / "rankers.csv")
     write_tables(table)
     save_png(draw(table), RESULTS / "rankers.png", 150)
@@ -260,4 +266,4 @@ def sum_up() -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(*sys.argv[1:])
-    sum_up()
+    summarise()

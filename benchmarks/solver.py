@@ -1,4 +1,4 @@
-"""Milliseconds per channel of the compiled ACE solver, the `ace` package and R's acepack, side by side."""
+"""Time per channel of the compiled ACE solver, of the `ace` package and of R's acepack."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pipeline.numerics import AceParameters, ace_package, maximal_correlation
 N_IMAGES, N_COMPONENTS = (100, 300, 1000, 5000), (1, 3, 10)
 N_ROUNDS = 5
 BASS_0, BASS_5 = AceParameters(bass=0), AceParameters(bass=5)
-OURS = "ours, bass 0, 1 thread", "ours, bass 0, 2 threads", "ours, bass 5, 2 threads"
+PCACE = "pcace, bass 0, 1 thread", "pcace, bass 0, 2 threads", "pcace, bass 5, 2 threads"
 
 
 def data(n_channels: int, n_images: int, n_components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return components of falling scale, some of which follow the response, and the response."""
+    """Return components of decreasing scale, of which some depend on the response, and the response."""
     rng = np.random.default_rng(0)
     response = rng.normal(size=n_images)
     strength = rng.uniform(0, 0.5, size=(n_channels, 1, n_components))
@@ -31,7 +31,7 @@ def data(n_channels: int, n_images: int, n_components: int) -> tuple[np.ndarray,
 
 
 def acepack(values: np.ndarray, response: np.ndarray, folder: Path) -> float:
-    """Return the seconds that acepack takes for all channels and responses (rows), R's own start-up aside."""
+    """Return the seconds that acepack takes for all channels and all responses (rows), without the start of R."""
     values.tofile(folder / "x.bin")
     response.tofile(folder / "y.bin")
     command = ["Rscript", str(Path(__file__).parent / "acepack.R"), str(folder / "x.bin"), str(folder / "y.bin")]
@@ -40,19 +40,19 @@ def acepack(values: np.ndarray, response: np.ndarray, folder: Path) -> float:
 
 
 def measure(n_images: int, n_components: int, folder: Path) -> dict[str, float]:
-    """Return milliseconds per channel, by solver."""
+    """Return the milliseconds per channel of each solver."""
     n_channels = 64 if n_images <= 1000 else 16
     values, response = data(n_channels, n_images, n_components)
     solve = partial(maximal_correlation, values, response, parameters=BASS_0)
-    works: dict[str, Callable[[], float]] = {
-        OURS[0]: lambda: seconds(partial(solve, n_threads=1)) / n_channels,
-        OURS[1]: lambda: seconds(partial(solve, n_threads=2)) / n_channels,
-        OURS[2]: lambda: seconds(partial(solve, n_threads=2, parameters=BASS_5)) / n_channels,
+    timers: dict[str, Callable[[], float]] = {
+        PCACE[0]: lambda: seconds(partial(solve, n_threads=1)) / n_channels,
+        PCACE[1]: lambda: seconds(partial(solve, n_threads=2)) / n_channels,
+        PCACE[2]: lambda: seconds(partial(solve, n_threads=2, parameters=BASS_5)) / n_channels,
     }
     if shutil.which("Rscript"):
         few = values[: max(4, 16 * 300 // n_images)]
-        works["acepack"] = lambda: acepack(few, response, folder) / len(few)
-    found = best_in_turns(works, N_ROUNDS)
+        timers["acepack"] = lambda: acepack(few, response, folder) / len(few)
+    found = best_in_turns(timers, N_ROUNDS)
     one = values[:1]
     found["ace"] = min(
         seconds(lambda: ace_package.optimal_transforms(one, response)) for _ in range(2 if n_images <= 300 else 1)
@@ -61,7 +61,7 @@ def measure(n_images: int, n_components: int, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure all sizes; print and write a table and a plot."""
+    """Measure all sizes, print the table and write it with a plot."""
     measured = {}
     with TemporaryDirectory() as folder:
         for n_images in N_IMAGES:
@@ -69,36 +69,36 @@ def main() -> None:
                 measured[n_images, n_components] = measure(n_images, n_components, Path(folder))
     rows = []
     for (n_images, n_components), times in measured.items():
-        theirs = times.get("acepack")
+        acepack_time = times.get("acepack")
         rows.append(
             [
-                str(n_images), str(n_components), *(f"{times[name]:.3f}" for name in OURS), f"{times['ace']:.0f}",
-                "-" if theirs is None else f"{theirs:.2f}", f"{times['ace'] / times[OURS[1]]:,.0f} x",
-                "-" if theirs is None else f"{theirs / times[OURS[2]]:.1f} x",
+                str(n_images), str(n_components), *(f"{times[name]:.3f}" for name in PCACE), f"{times['ace']:.0f}",
+                "-" if acepack_time is None else f"{acepack_time:.2f}", f"{times['ace'] / times[PCACE[1]]:,.0f} x",
+                "-" if acepack_time is None else f"{acepack_time / times[PCACE[2]]:.1f} x",
             ]
         )  # fmt: skip
     growth = []
     for p in N_COMPONENTS:
-        slope = np.polyfit(np.log(N_IMAGES), np.log([measured[n, p][OURS[0]] for n in N_IMAGES]), 1)[0]
+        slope = np.polyfit(np.log(N_IMAGES), np.log([measured[n, p][PCACE[0]] for n in N_IMAGES]), 1)[0]
         growth.append(f"n^{slope:.2f} at {p} components")
     for n in N_IMAGES:
-        slope = np.polyfit(np.log(N_COMPONENTS), np.log([measured[n, p][OURS[0]] for p in N_COMPONENTS]), 1)[0]
+        slope = np.polyfit(np.log(N_COMPONENTS), np.log([measured[n, p][PCACE[0]] for p in N_COMPONENTS]), 1)[0]
         growth.append(f"p^{slope:.2f} at {n} images")
-    headings = ["images", "components", *OURS, "ace", "acepack", "ace / ours (bass 0)", "acepack / ours (bass 5)"]
+    headings = ["images", "components", *PCACE, "ace", "acepack", "ace / pcace (bass 0)", "acepack / pcace (bass 5)"]
     report(
         "solver",
         "ACE: milliseconds per channel",
         headings,
         rows,
-        "Growth of ours, 1 thread: " + ", ".join(growth) + ".",
+        "Growth of the time of pcace, 1 thread: " + ", ".join(growth) + ".",
     )
     draw(measured)
 
 
 def draw(measured: dict[tuple[int, int], dict[str, float]]) -> None:
-    """Plot milliseconds against images, a panel for each number of components."""
+    """Plot milliseconds against the number of images, in one panel for each number of components."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
-    colours = {"ace": "#8A8A8A", "acepack": "#D55E00", OURS[0]: "#56B4E9", OURS[1]: "#0072B2"}
+    colours = {"ace": "#8A8A8A", "acepack": "#D55E00", PCACE[0]: "#56B4E9", PCACE[1]: "#0072B2"}
     for axes, p in zip(figure.subplots(1, len(N_COMPONENTS), sharey=True), N_COMPONENTS, strict=True):
         for name, colour in colours.items():
             if name in measured[N_IMAGES[0], p]:

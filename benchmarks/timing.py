@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing in turns, and tables for the terminal and for Markdown."""
+"""Timing of alternatives in turns, and tables for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -13,20 +13,30 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the wall-clock time of one call."""
+    """Return the wall-clock time of one call in seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def best_in_turns(works: Mapping[str, Callable[[], float]], n_rounds: int) -> dict[str, float]:
-    """Return each one's least seconds over rounds in which all take turns, so that a busy spell hits them alike."""
-    rounds = [{name: work() for name, work in works.items()} for _ in range(n_rounds)]
-    return {name: min(each[name] for each in rounds) for name in works}
+def best_in_turns(timers: Mapping[str, Callable[[], float]], n_rounds: int) -> dict[str, float]:
+    """Return the shortest time of each alternative over several rounds.
+
+    All alternatives take turns in each round, so that a slow phase of the machine affects all of them.
+
+    Parameters
+    ----------
+    timers : mapping of str to callable
+        For each alternative a function that returns its time in seconds.
+    n_rounds : int
+        Number of rounds.
+    """
+    rounds = [{name: timer() for name, timer in timers.items()} for _ in range(n_rounds)]
+    return {name: min(each[name] for each in rounds) for name in timers}
 
 
 def report(name: str, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], notes: str = "") -> None:
-    """Print a table and write it to ``results/NAME.md``."""
+    """Print a table with its notes, and write both to ``results/<name>.md``."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2), header_style="bold")
     for heading in headings:
         table.add_column(heading, justify="right")

@@ -1,4 +1,7 @@
-"""``python -m pipeline``: compose the config, run the job or the sweep's jobs, sum a sweep up."""
+"""``python -m pipeline``: compose the settings, run one job or the jobs of a sweep, and summarise the sweep.
+
+``torch`` and MLflow are imported only when a job runs, so that ``--help`` and messages about settings appear at once.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ from pipeline.resources import conf_dir
 
 @command
 def main() -> None:
-    """Run what the command line asks for; exit with 1 where it cannot be done, 130 where it was stopped."""
+    """Run what the command line asks for; exit with 0, with 1 after an error, or with 130 after Ctrl-C."""
     arguments = sys.argv[1:]
-    # What has no "=" and follows a flag is that flag's value, as in `--cfg job`.
+    # An argument without "=" that follows a flag is the value of the flag, as in `--cfg job`.
     is_override = [
         not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
         for before, argument in itertools.pairwise(["", *arguments])
@@ -39,52 +42,57 @@ def main() -> None:
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
         checked = with_absolute_outputs(checked)
-    sys.argv[1:] = [*flags, *checked]  # Hydra takes no override after a flag that stands between others
+    sys.argv[1:] = [*flags, *checked]  # Hydra does not accept overrides on both sides of a flag
     register_resolvers()
-    sys.exit(_launched())
+    sys.exit(_run_hydra())
 
 
-def _launched() -> int:
-    """Hand over to Hydra, then sum up if it was a sweep; return the exit code."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # its errors come here, where they become a line
-    error = None
+def _run_hydra() -> int:
+    """Let Hydra run the job or the jobs of a sweep, summarise the sweep if there was one, and return the exit code."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises errors instead of printing and exiting
+    launcher_error = None
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
     except KeyboardInterrupt:
-        print("stopped; what is finished stays in the store", file=sys.stderr)
+        print("stopped; finished stages are kept in the store", file=sys.stderr)
         return 130
-    except HydraException as refusal:
-        print_error(PipelineError(" ".join(str(refusal).split())))
+    except HydraException as error:
+        print_error(PipelineError(" ".join(str(error).split())))
         return 1
-    except OSError as refusal:  # Hydra makes the run's folder
-        return _refused_by_disk(refusal)
-    except Exception as fault:
+    except OSError as error:  # Hydra could not create the folder of the run
+        return _report_disk_error(error)
+    except Exception as error:
         if started_sweep() is None:
             raise
-        error = fault  # a job's process was killed, say: what the others found is summed up all the same
+        launcher_error = error  # for example, the process of a job was killed; the other jobs are summarised
     sweep = started_sweep()
-    return 0 if sweep is None else _sum_up(sweep, error)
+    return 0 if sweep is None else _summarise(sweep, launcher_error)
 
 
-def _refused_by_disk(refusal: OSError) -> int:
+def _report_disk_error(disk_error: OSError) -> int:
+    """Print one line for an error of the disk and return the exit code; raise any other error again."""
     from pipeline.store import storage_errors
 
     try:
-        with storage_errors("the run's folder", Path(refusal.filename or ".")):
-            raise refusal
+        with storage_errors("the run's folder", Path(disk_error.filename or ".")):
+            raise disk_error
     except PipelineError as error:
         print_error(error)
         return 1
 
 
-def _sum_up(sweep: SweepStart, launcher_error: Exception | None) -> int:
+def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
+    """Print and log the summary of a sweep; return the exit code, which is 0 only if every job has finished."""
     from pipeline.sweep import sum_up
 
     try:
         is_complete = sum_up(sweep)
         if launcher_error is not None:
             lines = str(launcher_error).strip().splitlines() or [type(launcher_error).__name__]
-            raise PipelineError(f"every job must come back from its launcher; got: {lines[-1]}. See {sweep.folder}.")
+            raise PipelineError(
+                f"every job must end without an error of its launcher; got: {lines[-1]}. "
+                f"See the logs in {sweep.folder}."
+            )
     except PipelineError as error:
         print_error(error)
         return 1

@@ -1,4 +1,4 @@
-"""What all commands have in common: errors are printed as lines, and a closed pipe does not end the command."""
+"""What all commands share: errors are printed as lines, and a closed pipe or terminal does not end the command."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from pipeline.errors import PipelineError
 
 
 def print_error(error: PipelineError) -> None:
-    """Print what went wrong, one line for each fault."""
+    """Print an error on stderr, one line for each fault."""
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Make a function a command: exit with 1 on a `PipelineError`, its lines printed, and with 130 on Ctrl-C."""
+    """Decorate the main function of a command.
+
+    The command exits with 1 after a `PipelineError`, which it prints without a traceback, and with 130 after Ctrl-C. It
+    continues if its output is closed, see `ignore_closed_output`.
+    """
 
     @functools.wraps(main)
     def guarded() -> None:
-        outlive_readers()
+        ignore_closed_output()
         try:
             main()
         except PipelineError as error:
@@ -37,25 +41,27 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     return guarded
 
 
-def outlive_readers() -> None:
-    """Let what is printed go nowhere once nobody reads it: ``| head`` has had enough, a terminal is gone.
+def ignore_closed_output() -> None:
+    """Discard what is printed from the moment when stdout or stderr is closed, instead of ending the command.
 
-    A run's files matter more than its words, so it goes on. ``signal(SIGPIPE, SIG_DFL)`` would end it half-way, at a
-    broken connection to MLflow as well; rich's consoles end it at a `BrokenPipeError`.
+    This happens if the output is piped into ``head``, or if the terminal is closed. A run continues then, because its
+    files matter more than its messages. ``signal(SIGPIPE, SIG_DFL)`` is no alternative: it would end the process at
+    once, also if the connection to an MLflow server breaks. Without this function, the consoles of ``rich`` would end
+    the run with a `BrokenPipeError`.
     """
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is None:  # closed from the start (`>&-`): no file opened later may get its number, and our words
+        if stream is None:  # closed from the start (`>&-`): keep other files from getting its number and our output
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif stream is getattr(sys, f"__{name}__") and stream.fileno() == number:
             stream.flush()
-            setattr(sys, name, _outliving(stream))
+            setattr(sys, name, _closable(stream))
 
 
-def _outliving(stream: TextIO) -> TextIO:
-    """Return `stream` anew, with the same encoding and buffers, over a file that outlives its reader."""
+def _closable(stream: TextIO) -> TextIO:
+    """Return a stream like `stream`, with the same encoding and buffering, over a `_ClosableFile`."""
     assert isinstance(stream, io.TextIOWrapper)
-    raw = _OutlivingFile(stream.fileno(), "w", closefd=False)
+    raw = _ClosableFile(stream.fileno(), "w", closefd=False)
     is_unbuffered = isinstance(stream.buffer, io.RawIOBase)  # python -u
     return io.TextIOWrapper(
         raw if is_unbuffered else io.BufferedWriter(raw),  # type: ignore[type-var]
@@ -66,17 +72,17 @@ def _outliving(stream: TextIO) -> TextIO:
     )
 
 
-class _OutlivingFile(io.FileIO):
-    """A file whose number leads to nowhere from when nobody reads it any more, for child processes as well."""
+class _ClosableFile(io.FileIO):
+    """File whose descriptor is redirected to the null device when its reader is gone, for child processes as well."""
 
     def write(self, content: bytes) -> int:  # type: ignore[override]
-        """Write as `FileIO` does; where nobody reads, say that all was written."""
+        """Write as `FileIO` does; if the reader is gone, discard the content and return its length."""
         try:
             return super().write(content)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):  # the latter: a terminal that was closed
+            if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: the terminal was closed
                 raise
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, self.fileno())
+        os.close(null_device)
         return len(memoryview(content).cast("B"))

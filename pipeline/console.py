@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and at its end."""
+"""Output on the console during and after a run, and the summary of a sweep."""
 
 from __future__ import annotations
 
@@ -34,49 +34,49 @@ from pipeline.stages.stage import Stage
 
 N_SHOWN = 10
 TABLE_WIDTH = 120
-SHOWN = (  # heading, the column it needs, how its cells are written
+SHOWN = (  # heading, column that must exist, format of the cells
     ("rank", "rank", "{rank}"),
     ("channel", "channel", "{channel}"),
     ("score", "score", "{score:#.4g}"),
-    ("by chance", "null_mean", "{null_mean:.2f} ± {null_deviation:.2f}"),
+    ("null mean", "null_mean", "{null_mean:.2f} ± {null_deviation:.2f}"),
     ("q", "q_value", "{q_value:.3f}"),
     ("cross-fitted", "cross_fitted", "{cross_fitted:.2f}"),
-    ("corrected, 95 %", "low", "{corrected:.2f}, {low:.2f} to {high:.2f}"),
+    ("bias-corrected, 95 %", "low", "{corrected:.2f}, {low:.2f} to {high:.2f}"),
     ("rank, 95 %", "rank_low", "{rank_low:.0f} to {rank_high:.0f}"),
 )
 N_SWEEP_TOP = 5
-SWEPT = (  # heading, the column of the summary, how its cells are written
+SWEPT = (  # heading, column of the summary, format of the cells
     ("best", "best_score", "{:.4f}"),
     ("median", "median_score", "{:.4f}"),
     ("reliability", "reliability", "{:.2f}"),
     ("faithfulness", "faithfulness", "{:.2f}"),
     ("with first", "with_first", "{:.2f}"),
     ("score s", "score_seconds", "{:.1f}"),
-    ("seconds", "seconds", "{:.1f}"),
+    ("total s", "seconds", "{:.1f}"),
 )
-# What a narrow terminal does without, the first first; `summary.csv` has it all.
-SPARED = ("from store", "median", "score s", "best channels", "best")
+# Columns that are left out on a narrow terminal, in this order; `summary.csv` contains all of them.
+OPTIONAL = ("from store", "median", "score s", "best channels", "best")
 
 
 class _RateColumn(ProgressColumn):
-    """How many are done in a second."""
+    """Number of items per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
 class ConsoleObserver(Observer):
-    """Print a line per stage, a progress bar while one is computed, the best channels at the end."""
+    """Print a line for each stage, a progress bar while it is computed, and the best channels at the end."""
 
     def __init__(self, console: Console | None = None) -> None:
-        # Where nobody's window sets a width (a file, a pipe), wide enough for the table.
+        # A file or a pipe has no width; take one that the table fits into.
         width = None if sys.stdout.isatty() else TABLE_WIDTH
         self._console = console or Console(highlight=False, soft_wrap=True, width=width)
         self._progress: Progress | None = None
         self._announcing = ExitStack()
 
     def started(self, settings: Settings) -> None:
-        """Take over what the compiler has to say."""
+        """Print the messages about compilation."""
         self._announcing.enter_context(announced_by(lambda message: self._print(f"  {message}")))
 
     def resolved(self, settings: Settings) -> None:
@@ -85,11 +85,13 @@ class ConsoleObserver(Observer):
         components = f"{kept} component{'s' if kept > 1 else ''}"
         if isinstance(kept, float):
             components = f"components for {kept:.0%} of the variance"
-        score, n_anew = settings.score, settings.model.randomized
+        score, model = settings.score, settings.model
         how = f"{components}, statistic {score.statistic}" if isinstance(score, AceSettings) else f"score {score.kind}"
-        anew = f", {n_anew} module{'s' if n_anew > 1 else ''} drawn anew" if n_anew else ""
+        network = model.name
+        if model.randomized:
+            network += f", {model.randomized} module{'s' if model.randomized > 1 else ''} randomised"
         self._print(
-            f"Which channels of {settings.layer} ({settings.model.name}{anew}) matter for {settings.target_label}? "
+            f"Which channels of {settings.layer} ({network}) matter for {settings.target_label}? "
             f"{settings.n_images} images, {how}.",
             style="bold",
         )
@@ -99,7 +101,7 @@ class ConsoleObserver(Observer):
         self._print(f"  {text}")
 
     def stage_started(self, stage: Stage[Any, Any]) -> Callable[[int, int], None] | None:
-        """Show a bar, with the time left, where somebody looks at a terminal."""
+        """Show a progress bar with the remaining time if the output goes to a terminal."""
         if not self._console.is_terminal:
             return None
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(stage.counts))
@@ -110,15 +112,29 @@ class ConsoleObserver(Observer):
         return lambda done, total: progress.update(task, completed=done, total=total)
 
     def stage_finished(self, report: StageReport) -> None:
-        """Print what the stage made."""
+        """Print the description of the artifact, and the time."""
         self._stop_progress()
         time = "from the store" if report.is_cached else f"{report.seconds:.1f} s"
         self._print(f"  {report.stage.name:<10} {report.artifact.description:<46} {time:>14}")
 
     def finished(self, result: RunResult) -> None:
-        """Print the ten best channels, where everything lies, and how to open it."""
+        """Print the best channels, the notes, and where the results are."""
         self._announcing.close()
-        table = result.ranking.table
+        self._console.print()
+        for number, sentence in enumerate(result.sentences):
+            self._print(sentence, style="bold red" if number == 0 and result.ranking.trust.is_low else "")
+        if result.sentences:
+            self._console.print()
+        self._print_ranking(result.ranking.table)
+        if git_state().get("git_dirty") == "true":
+            self._print("Note: the code has uncommitted changes, which the logged commit does not contain.")
+        for note in result.notes:
+            self._print(f"Note: {note}.")
+        self._print("")
+        self._print_paths(result)
+
+    def _print_ranking(self, table: pd.DataFrame) -> None:
+        """Print the best channels, and the number of all channels."""
         shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
         columns = [(heading, text) for heading, needed, text in SHOWN if needed in table.columns]
         for heading, _ in columns:
@@ -126,42 +142,31 @@ class ConsoleObserver(Observer):
         for row in table.head(N_SHOWN).to_dict("records"):
             values = {str(name): value for name, value in row.items()}
             shown.add_row(*(text.format(**values) for _, text in columns))
-        self._console.print()
-        sentences = result.sentences
-        for number, sentence in enumerate(sentences):
-            self._print(sentence, style="bold red" if number == 0 and result.ranking.trust.is_low else "")
-        if sentences:
-            self._console.print()
         self._console.print(shown)
         n_dead = int(table.dead.sum())
-        rest = f"{len(table)} channels" + (f", {n_dead} of them dead (no variance)" if n_dead else "")
-        self._print(f"... of {rest}." if len(table) > N_SHOWN else f"{rest}.")
-        if git_state().get("git_dirty") == "true":
-            self._print("Note: the code has uncommitted changes, so the commit logged does not tell all of it.")
-        figures = result.artifacts[Figures]
-        for note in result.notes:
-            self._print(f"Note: {note}.")
-        self._print("")
+        total = f"{len(table)} channels" + (f", {n_dead} of them dead (no variance)" if n_dead else "")
+        self._print(f"... of {total}." if len(table) > N_SHOWN else f"{total}.")
+
+    def _print_paths(self, result: RunResult) -> None:
+        """Print where the results are, and the command that opens MLflow."""
+        run_dir, figures = result.run_dir, result.artifacts[Figures]
         if result.artifacts[ImageSet].report is not None:
-            self._print(f"Images   {_shown_path(result.run_dir / DOWNLOAD_REPORT)} (every address)")
-        self._print(f"Ranking  {_shown_path(result.run_dir / Ranking.CSV)}")
-        if (result.run_dir / Effects.CSV).exists():
-            self._print(f"Effects  {_shown_path(result.run_dir / Effects.CSV)}")
+            self._print(f"Images   {_shown_path(run_dir / DOWNLOAD_REPORT)} (every address)")
+        self._print(f"Ranking  {_shown_path(run_dir / Ranking.CSV)}")
+        if (run_dir / Effects.CSV).exists():
+            self._print(f"Effects  {_shown_path(run_dir / Effects.CSV)}")
+        if (run_dir / REPORT).exists():
+            self._print(f"Report   {_shown_path(run_dir / REPORT)}")
         names = ", ".join(path.stem for path in figures.paths)
-        if (result.run_dir / REPORT).exists():
-            self._print(f"Report   {_shown_path(result.run_dir / REPORT)}")
-        self._print(f"Figures  {_shown_path(result.run_dir / FIGURES)} ({names})")
-        outputs = result.settings.paths.outputs
-        option = (
-            ""
-            if Path(outputs).absolute() == Path("outputs").absolute()
-            else f" {shlex.quote(f'paths.outputs={outputs}')}"
-        )
+        self._print(f"Figures  {_shown_path(run_dir / FIGURES)} ({names})")
         if result.settings.tracking.enabled:
+            outputs = result.settings.paths.outputs
+            is_default = Path(outputs).absolute() == Path("outputs").absolute()
+            option = "" if is_default else f" {shlex.quote(f'paths.outputs={outputs}')}"
             self._print(f"MLflow   python -m pipeline.ui{option}")
 
     def failed(self, error: BaseException) -> None:
-        """Take the bar away; whoever called says what happened."""
+        """Remove the progress bar. The caller prints the error."""
         self._announcing.close()
         self._stop_progress()
 
@@ -175,15 +180,26 @@ class ConsoleObserver(Observer):
 
 
 def print_sweep(summary: pd.DataFrame, folder: Path, files: Sequence[str], console: Console | None = None) -> None:
-    """Print a sweep's jobs side by side, then what went wrong and where everything lies.
+    """Print a table of the jobs of a sweep, the errors of those that failed, and where the results are.
 
-    Columns that say nothing are left out, and the least needed where the terminal is too narrow for all.
+    Empty columns are left out, and if the terminal is too narrow, those in `OPTIONAL` as well.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Result of `pipeline.sweep.summary`.
+    folder : Path
+        Folder of the sweep.
+    files : sequence of str
+        Names of the files of the summary in this folder.
+    console : Console, optional
+        Console to print to; standard output by default.
     """
     console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     columns = _sweep_columns(summary)
-    for spared in SPARED:
+    for optional in OPTIONAL:
         if sum(max(map(len, (heading, *cells))) + 2 for heading, cells in columns.items()) - 2 > console.width:
-            columns.pop(spared, None)
+            columns.pop(optional, None)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     for heading in columns:
         is_text = heading in ("question", "best channels")
@@ -200,7 +216,7 @@ def print_sweep(summary: pd.DataFrame, folder: Path, files: Sequence[str], conso
 
 
 def _sweep_columns(summary: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the cells of a sweep's table by heading; no column that is empty."""
+    """Return the cells of the table of a sweep by heading, without empty columns."""
     has_finished = (summary.status == "finished").tolist()
     columns = {
         "job": summary.job.astype(str).tolist(),
@@ -220,5 +236,5 @@ def _sweep_columns(summary: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _shown_path(path: Path) -> Path:
-    """Return the path as one would type it: relative where it lies below the working folder."""
+    """Return the path relative to the working folder if it is inside it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,7 +1,8 @@
-"""``python -m pipeline.dvc STAGE``: the commands in ``dvc.yaml``, one stage a process, over the same store as all runs.
+"""``python -m pipeline.dvc STAGE``: the commands that ``dvc.yaml`` runs, one stage per process.
 
-``compose`` owns ``params.yaml`` and generates ``dvc.yaml``; each of the stages puts the files of its artifact below
-``outputs/dvc``, where DVC tracks them. This module does not import DVC.
+``compose`` writes ``params.yaml`` and ``dvc.yaml``. Every other stage takes its artifact from the artifact store, which
+it shares with all other runs, or computes it, and puts the artifact's files below ``outputs/dvc``, where DVC tracks
+them. This module does not import DVC.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import Ranking
 from pipeline.command_line import command
-from pipeline.config import CONFIG_NAME, compose_settings
+from pipeline.config import compose_config, compose_settings, default_outputs
 from pipeline.digests import digest_bytes, digest_file
 from pipeline.errors import SettingsError
 from pipeline.files import write_whole
@@ -31,68 +31,70 @@ if TYPE_CHECKING:
 
 PARAMS, DVC_YAML = Path("params.yaml"), Path("dvc.yaml")
 FOLDER = Path("outputs/dvc")
-COMPOSED_FROM = "conf_digest"
+CONF_DIGEST = "conf_digest"  # entry of params.yaml
 HEADER = "# Composed from conf/ by `python -m pipeline.dvc compose`; edit it, or `dvc exp run -S layer=conv2`.\n"
-# DVC's queue runs in copies of the checkout below this folder; what all runs share lies in the checkout itself.
+# DVC runs queued experiments in copies of the checkout below this folder. The outputs are kept in the checkout itself,
+# so that all experiments share the store.
 COPIES = Path(".dvc/tmp/exps")
 
 
 def conf_digest() -> str:
-    """Return the digest of all files below ``conf/``: whether `PARAMS` was composed from these."""
+    """Return the digest of all files below ``conf/``, by which an outdated ``params.yaml`` is recognised."""
     paths = sorted(conf_dir().rglob("*.yaml"))
     return digest_bytes("".join(f"{path.relative_to(conf_dir())} {digest_file(path)}\n" for path in paths).encode())
 
 
 def compose_params() -> None:
-    """Write ``params.yaml`` anew where ``conf/`` has changed since; keep what was edited, or set by ``-S``.
+    """Write ``params.yaml``: compose it again if ``conf/`` has changed; otherwise keep the values that were edited.
 
-    ``dvc exp run`` composes the file itself, overrides and all, and knows nothing of the digest: a file without one is
-    fresh. ``dvc repro`` composes nothing: a file with another digest is out of date.
+    ``dvc exp run`` composes the file itself, with the overrides of ``-S`` and without the digest, so a file without
+    digest is up to date. ``dvc repro`` does not compose it, so a file with another digest is outdated.
     """
     params: Any = OmegaConf.load(PARAMS) if PARAMS.exists() else None
-    if params is None or params.get(COMPOSED_FROM, conf_digest()) != conf_digest():
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            params = compose(CONFIG_NAME)
+    if params is None or params.get(CONF_DIGEST, conf_digest()) != conf_digest():
+        params = compose_config()
     values = OmegaConf.to_container(params, resolve=True)
     assert isinstance(values, dict)
-    values.pop("paths", None)  # where things lie is this machine's, and read from conf/ when it is needed
-    text = OmegaConf.to_yaml(OmegaConf.create({**values, COMPOSED_FROM: conf_digest()}))
+    values.pop("paths", None)  # paths depend on the machine; `load_params` takes them from conf/
+    text = OmegaConf.to_yaml(OmegaConf.create({**values, CONF_DIGEST: conf_digest()}))
     PARAMS.write_text(HEADER + text, encoding="utf-8")
 
 
 def generate_dvc_yaml() -> None:
-    """Write ``dvc.yaml`` anew if the stages, what they read or what they import have changed."""
+    """Write ``dvc.yaml`` if the stages, the settings that they read, or the modules that they import have changed."""
     from pipeline.dvc_file import dvc_yaml
 
-    text = dvc_yaml(compose_settings([]))
+    text = dvc_yaml(compose_settings())
     if not DVC_YAML.exists() or DVC_YAML.read_text(encoding="utf-8") != text:
         write_whole(DVC_YAML, text)
 
 
 def load_params() -> Settings:
-    """Return the settings in ``params.yaml``, their outputs in the checkout even where a copy of it runs.
+    """Return the settings in ``params.yaml``; their outputs are in the checkout, even if a copy of it runs.
 
     Raises
     ------
     SettingsError
-        If the file is not there or something in it cannot be; one line for each fault.
+        If the file does not exist, or a setting in it is unknown, missing or not possible; one line for each fault.
     """
     if not PARAMS.exists():
         raise SettingsError(f"{PARAMS} must exist; got none in {Path.cwd()}. Run `dvc repro` from the checkout.")
     values: Any = OmegaConf.to_container(OmegaConf.load(PARAMS), resolve=True)
-    values.pop(COMPOSED_FROM, None)
-    outputs = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").paths.outputs
-    return settings_from({**values, "paths": {"outputs": str(checkout() / outputs)}})
+    values.pop(CONF_DIGEST, None)
+    return settings_from({**values, "paths": {"outputs": str(checkout() / default_outputs())}})
 
 
 def checkout() -> Path:
-    """Return the checkout that the working folder is, or is DVC's copy of."""
+    """Return the folder of the checkout: the working folder, or the one that DVC has copied to the working folder."""
     copies = f"/{COPIES.as_posix()}/"
     return Path(Path.cwd().as_posix().partition(copies)[0])
 
 
 def run_stage(name: str) -> None:
-    """Run one stage and put its files into its own folder; the last stage runs and logs everything."""
+    """Run one stage and put the files of its artifact into its folder below ``outputs/dvc``.
+
+    The last stage runs the whole pipeline instead, whose other artifacts are in the store by then, and logs the run.
+    """
     from pipeline.console import ConsoleObserver
     from pipeline.resolve import resolve
     from pipeline.runner import Execution, run, store_of
@@ -101,17 +103,16 @@ def run_stage(name: str) -> None:
     if name == ORDER[-1]:
         run(settings, FOLDER / "run", [ConsoleObserver(), *_trackers(settings)])
         return
-    settings = resolve(settings)
+    settings, stage = resolve(settings), load_stage(name)
     with store_of(settings, [ConsoleObserver()]) as store:
-        execution = Execution(settings, store)
-        made = execution.obtain(load_stage(name)).artifact
-        _publish(execution.artifacts.folders[type(made)], FOLDER / name)
-    if isinstance(made, Ranking):
-        write_whole(FOLDER / "metrics.json", json.dumps(made.summary(), indent=1) + "\n")
+        artifacts = Execution(settings, store).obtain(stage).artifacts
+        _publish(artifacts.folders[stage.artifact], FOLDER / name)
+        if stage.artifact is Ranking:
+            write_whole(FOLDER / "metrics.json", json.dumps(artifacts[Ranking].summary(), indent=1) + "\n")
 
 
 def _publish(source: Path, target: Path) -> None:
-    """Put an artifact's files where DVC looks for them: links, not copies, where the disk allows it."""
+    """Put the files of an artifact into the folder `target`, as hard links if the file system allows them."""
     from pipeline.store import DESCRIPTION
 
     shutil.rmtree(target, ignore_errors=True)
@@ -122,7 +123,7 @@ def _publish(source: Path, target: Path) -> None:
         except OSError:
             shutil.copyfile(one, other)
 
-    # Not the description: its time of day would make equal results look changed.
+    # The description is left out, because it contains the time: DVC would regard equal results as changed.
     ignored = shutil.ignore_patterns(DESCRIPTION)
     shutil.copytree(source, target, copy_function=link_or_copy, ignore=ignored)
 
@@ -137,7 +138,7 @@ def _trackers(settings: Settings) -> list[Observer]:
 
 @command
 def main() -> None:
-    """Run what ``dvc.yaml`` asks for; exit with 1 where it cannot be done."""
+    """Run the stage that the command line names; exit with 1 if it fails."""
     steps = ("compose", *ORDER)
     if len(sys.argv) != 2 or sys.argv[1] not in steps:
         raise SettingsError(f"STAGE must be one of {', '.join(steps)}; got {' '.join(sys.argv[1:]) or 'nothing'}.")

@@ -1,10 +1,11 @@
-"""The code and the machine that a run is made with."""
+"""The code, the packages and the machine that produce the results of a run."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
@@ -12,16 +13,25 @@ from threadpoolctl import threadpool_info
 
 import pipeline
 
+# Packages that compute, read, write or draw values of a result. tests/test_environment.py lists the other dependencies.
 PACKAGES = (
-    "numpy", "scipy", "numba", "scikit-learn", "ace", "torch", "torchvision", "captum", "pandas", "pillow",
+    "ace", "captum", "matplotlib", "numba", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "scikit-learn",
+    "scipy", "torch", "torchvision",
 )  # fmt: skip
-OPTIONAL_PACKAGES = ("timm",)  # extras
+OPTIONAL_PACKAGES = ("timm",)
 
 
 def git_state() -> dict[str, str]:
-    """Return the commit of the checkout that the package runs from and whether it is dirty; empty outside of git."""
+    """Return the commit of the checkout that the package is imported from, and whether it has uncommitted changes.
+
+    Returns
+    -------
+    dict of str to str
+        ``git_commit``, and ``git_dirty``, which is ``true`` or ``false``. Empty if the package is not in a checkout, or
+        if git is not available.
+    """
     folder = Path(pipeline.__file__).resolve().parent
-    if not (folder.parent / ".git").exists():  # an installed wheel may lie inside somebody else's checkout
+    if not (folder.parent / ".git").exists():  # an installed package may be inside the checkout of another project
         return {}
 
     def git(*arguments: str) -> str:
@@ -29,7 +39,7 @@ def git_state() -> dict[str, str]:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
     try:
-        # What DVC writes as it goes (its lock, the composed parameters) is no change of the code.
+        # DVC changes its lock file and the composed parameters while it runs; this is not a change of the code.
         changed = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!params.yaml")
         return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(changed)).lower()}
     except (OSError, subprocess.SubprocessError):
@@ -37,7 +47,16 @@ def git_state() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the versions and the properties of the machine that can change a result."""
+    """Return the versions of the packages and the properties of the machine that can change a result.
+
+    Returns
+    -------
+    dict of str to str
+        ``pcace``, ``python``, the packages in `PACKAGES` and those in `OPTIONAL_PACKAGES` that are installed,
+        ``machine``, ``system``, ``cpu``, ``n_cpus`` (CPUs that this process may use), ``threads`` (of the numerical
+        libraries), and ``gpu`` if PyTorch is imported and can use one.
+    """
+    gpu = _gpu()
     return {
         "pcace": pipeline.__version__,
         "python": platform.python_version(),
@@ -48,17 +67,18 @@ def environment() -> dict[str, str]:
         "cpu": _cpu(),
         "n_cpus": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "threads": _threads(),
+        **({"gpu": gpu} if gpu is not None else {}),
     }
 
 
 def packages() -> dict[str, str]:
-    """Return the version of every installed package, by name."""
+    """Return the version of every installed package, by its name, in alphabetical order."""
     found = {distribution.metadata["Name"]: distribution.version for distribution in distributions()}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _version(package: str) -> str | None:
-    """Return the version of a package, None if it is not installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -66,7 +86,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> str:
-    """Return the processor's model as the system calls it."""
+    """Return the model of the processor, as the operating system names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -74,7 +94,18 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _gpu() -> str | None:
+    """Return the model of the GPU that PyTorch uses and the version of CUDA, or None without one.
+
+    PyTorch is not imported for this: a run that has not imported it has computed nothing on a GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+
+
 def _threads() -> str:
-    """Return how many threads each numerical library of this process may use, e.g. ``openblas 2, openmp 2``."""
+    """Return the number of threads that each numerical library of this process may use: ``openblas 2, openmp 2``."""
     pools = {(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()}
     return ", ".join(f"{name} {n_threads}" for name, n_threads in sorted(pools))

@@ -1,4 +1,4 @@
-"""One job of the command line: what Hydra calls in this process, or a launcher in another one."""
+"""One job of ``python -m pipeline``: the function that Hydra calls in this process, or its launcher in another one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.command_line import outlive_readers, print_error
-from pipeline.config import job_overrides, run_dir, settings_from_config, sweep_id, typed_command
+from pipeline.command_line import ignore_closed_output, print_error
+from pipeline.config import job_overrides, rerun_command, run_dir, settings_from_config, sweep_id
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 def run_job(config: DictConfig) -> None:
     """Run one job.
 
-    A single run that fails ends with exit code 1. A sweep's job leaves its reason in ``result.json``, where the
-    summary finds it, and the other jobs alone.
+    A single run that fails exits with 1. A job of a sweep that fails writes the reason to ``result.json``, from which
+    the summary of the sweep takes it, and the other jobs continue.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The configuration that Hydra has composed.
     """
-    # Late, so that --help and a mistyped setting do not wait for torch and MLflow.
+    # Imported here, so that --help and messages about settings do not wait for torch and MLflow.
     from pipeline.records import Record
 
-    outlive_readers()  # the process of a launcher has not called it yet
+    ignore_closed_output()  # again, because a launcher may run the job in another process
     record = Record(overrides=job_overrides())
     try:
-        _answer(config, record)
+        _run(config, record)
     except PipelineError as error:
         print_error(error)
         record.error = str(error)
@@ -38,22 +43,23 @@ def run_job(config: DictConfig) -> None:
         if sweep_id() is None:
             raise
         record.error = f"{type(error).__name__}: {error}"
-        logging.getLogger(__name__).exception("the job ended with an error that nobody foresaw")
+        logging.getLogger(__name__).exception("the job ended with an unexpected error")
     if sweep_id() is not None:
         _save(record)
     elif record.error:
         sys.exit(1)
 
 
-def _answer(config: DictConfig, record: Record) -> None:
+def _run(config: DictConfig, record: Record) -> None:
+    """Run the pipeline with the observers that the command line uses."""
     settings = settings_from_config(config)
     from pipeline.console import ConsoleObserver
     from pipeline.records import RecordingObserver
     from pipeline.report_writer import ReportWriter
     from pipeline.runner import run
 
-    # The report first: the tracker logs it.
-    observers: list[Observer] = [ReportWriter(typed_command()), ConsoleObserver(), RecordingObserver(record)]
+    # The report comes first, because the tracker logs it.
+    observers: list[Observer] = [ReportWriter(rerun_command()), ConsoleObserver(), RecordingObserver(record)]
     if settings.tracking.enabled:
         from pipeline.tracking.mlflow import MlflowTracker
 
@@ -65,5 +71,5 @@ def _answer(config: DictConfig, record: Record) -> None:
 def _save(record: Record) -> None:
     try:
         record.save(Path(run_dir()))
-    except OSError as error:  # the summary will miss the file, and say so
+    except OSError as error:  # the summary of the sweep reports the job as one without a result
         print(f"error: the job's result must be written; got {error}. Free some space.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``python -m pipeline.layers``: the layers of a network that can be ranked."""
+"""``python -m pipeline.layers``: list the layers of a network whose channels can be ranked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from pipeline.config import compose_settings
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
-Lists the layers that can be ranked: name, type, channels, map size (height x width) for the model's input size, and
-what the layer puts out for n images. A linear layer's outputs are maps of one pixel, a transformer's of tokens x 1.
-No weights are loaded or downloaded.
+Lists the layers whose channels can be ranked: name, type, number of channels, size of the maps (height x width) for
+the model's input size, and shape of the layer's output for n images. The outputs of a linear layer are maps of one
+pixel, those of a transformer are maps of tokens x 1. No weights are loaded or downloaded.
 
     python -m pipeline.layers model=vgg16
     python -m pipeline.layers model=torchvision model.name=convnext_tiny
     python -m pipeline.layers model=resnet18 'model.input_size=[3,448,448]'"""
-
 
 HEADINGS = (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right"), ("output", "left"))
 
@@ -32,9 +31,10 @@ def main() -> None:
     if {"-h", "--help"} & set(overrides):
         print(USAGE)
         return
-    # The question's other settings are not asked here; a source that lacks its folder shall not stand in the way.
-    asked = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
-    settings = compose_settings([*asked, "data=digits", "target=class"])
+    # Only the model matters here. Overrides of the data and the target are dropped, so that the command of a run can be
+    # copied even if, for example, the folder of its images does not exist on this machine.
+    relevant = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
+    settings = compose_settings([*relevant, "data=digits", "target=class"])
     from pipeline.networks.load import layout_of
 
     found = layout_of(settings.model)
@@ -46,13 +46,13 @@ def main() -> None:
         n_channels, height, width = layer.maps
         output = ", ".join(map(str, layer.shape or ()))
         table.add_row(layer.name, layer.type, str(n_channels), f"{height} x {width}", f"(n, {output})")
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=1000)  # names are never cut short
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=1000)  # names are never truncated
     console.print(table)
     n_left = len(found.layers) - len(rankable)
     size = " x ".join(str(size) for size in settings.model.input_size[1:])
     console.print(
         f"\n{len(rankable)} layers of {settings.model.name} for images of {size} pixels; "
-        f"{n_left} others put out something else or run more than once in a pass."
+        f"{n_left} others return something other than maps, or run more than once per forward pass."
     )
 
 

@@ -1,10 +1,11 @@
-"""Observers of a run: they are told how it goes, and change nothing."""
+"""Observers of a run, which are informed about its course and do not change it, and what they are given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.artifacts import Artifact, Effects, Figures, Ranking
@@ -18,22 +19,33 @@ ArtifactT = TypeVar("ArtifactT", bound=Artifact)
 
 
 class Artifacts:
-    """The artifacts of a run, each loaded from its folder when it is first asked for: ``artifacts[Ranking]``.
+    """The artifacts of a run, by type: ``artifacts[Ranking]`` is the ranking.
 
-    Parameters
-    ----------
-    folders : mapping of type to Path
-        The folder of each artifact.
+    An artifact is loaded from its folder when it is first requested, and kept from then on. A run that finds all
+    artifacts in the store therefore loads only those that its observers request.
     """
 
-    def __init__(self, folders: Mapping[type[Artifact], Path]) -> None:
-        self.folders = folders
+    def __init__(self) -> None:
+        self._folders: dict[type[Artifact], Path] = {}
         self._loaded: dict[type[Artifact], Artifact] = {}
 
+    @property
+    def folders(self) -> Mapping[type[Artifact], Path]:
+        """The folder of each artifact that is available, read-only."""
+        return MappingProxyType(self._folders)
+
+    def add(self, kind: type[Artifact], folder: Path) -> None:
+        """Make the artifact in `folder` available, without loading it."""
+        self._folders[kind] = folder
+
+    def __contains__(self, kind: type[Artifact]) -> bool:
+        """Return whether the artifact of this type is available."""
+        return kind in self._folders
+
     def __getitem__(self, kind: type[ArtifactT]) -> ArtifactT:
-        """Return the artifact of this type."""
+        """Return the artifact of this type; raise `KeyError` if it is not available."""
         if kind not in self._loaded:
-            self._loaded[kind] = kind.load(self.folders[kind])
+            self._loaded[kind] = kind.load(self._folders[kind])
         return cast(ArtifactT, self._loaded[kind])
 
 
@@ -46,13 +58,13 @@ class StageReport:
     stage : Stage
         The stage.
     key : ArtifactKey
-        The key of its artifact.
+        Key of its artifact.
     is_cached : bool
-        Whether the artifact came from the store.
+        Whether the artifact was in the store; otherwise it was computed.
     seconds : float
-        Wall-clock time.
+        Wall-clock time in seconds.
     artifacts : Artifacts
-        Of the run so far.
+        The artifacts of the run that are available so far, among them that of the stage.
     """
 
     stage: Stage[Any, Any]
@@ -63,25 +75,25 @@ class StageReport:
 
     @property
     def artifact(self) -> Artifact:
-        """What the stage made."""
-        made: Artifact = self.artifacts[self.stage.artifact]
-        return made
+        """The artifact of the stage."""
+        found: Artifact = self.artifacts[self.stage.artifact]
+        return found
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run made.
+    """The results of a finished run.
 
     Attributes
     ----------
     settings : Settings
-        Resolved.
+        The resolved settings.
     run_dir : Path
-        The run's folder.
+        Folder of the run.
     artifacts : Artifacts
-        By type, e.g. ``artifacts[Ranking]``.
+        All artifacts of the run.
     reports : tuple of StageReport
-        In the order of the stages.
+        One report for each stage, in the order of the stages.
     """
 
     settings: Settings
@@ -101,36 +113,60 @@ class RunResult:
 
     @property
     def sentences(self) -> list[str]:
-        """What a reader must know of the ranking, the most important first."""
+        """Sentences on the reliability, the significance and the faithfulness of the ranking; a warning comes first."""
         faithful = self.effects.faithfulness.sentence
         return [*self.ranking.sentences, *([faithful] if faithful else [])]
 
     @property
     def notes(self) -> list[str]:
-        """What was not done although a reader may expect it."""
+        """Notes on what a reader may expect and was not computed or drawn."""
         return [*([self.effects.note] if self.effects.note else []), *self.artifacts[Figures].notes]
 
 
 class Observer:
-    """Base class of observers, whose methods do nothing: override those that matter."""
+    """Base class of observers.
+
+    Its methods do nothing, so that a subclass overrides only those that it needs. They are called in this order:
+    `started`, `resolved`, for every stage `stage_started` (if the stage is computed) and `stage_finished`, and then
+    `finished` or `failed`; `noted` at any time after `started`. `failed` may follow any of them.
+    """
 
     def started(self, settings: Settings) -> None:
-        """Take note that a run begins, with the settings as they were asked for."""
+        """Handle the start of a run.
+
+        Parameters
+        ----------
+        settings : Settings
+            The settings as they were given.
+        """
 
     def resolved(self, settings: Settings) -> None:
-        """Take note of the resolved settings."""
+        """Handle the resolved settings.
+
+        Parameters
+        ----------
+        settings : Settings
+            The settings with the class by name and by index, see `pipeline.resolve.resolve`.
+        """
 
     def noted(self, text: str) -> None:
-        """Take note of something that a person would want to know, e.g. that a damaged artifact is computed again."""
+        """Handle a message of one line for the user, for example that a damaged artifact is computed again."""
 
     def stage_started(self, stage: Stage[Any, Any]) -> Callable[[int, int], None] | None:
-        """Take note that a stage is computed; return what is to be called with (done, total), or None."""
+        """Handle the start of a stage whose artifact is not in the store.
+
+        Returns
+        -------
+        callable or None
+            A function that is called with the number of units that are done and the total number of units; None if the
+            observer does not need the progress.
+        """
 
     def stage_finished(self, report: StageReport) -> None:
-        """Take note that a stage's artifact is available."""
+        """Handle the end of a stage: its artifact is available, from the store or because it was computed."""
 
     def finished(self, result: RunResult) -> None:
-        """Take note that the run has finished."""
+        """Handle the end of a run without an error; the folder of the run has been filled."""
 
     def failed(self, error: BaseException) -> None:
-        """Take note that the run ends with an error."""
+        """Handle the end of a run with an error, which may be a `KeyboardInterrupt`."""

@@ -1,6 +1,7 @@
-"""``result.json``: what became of a run, in its own folder, for whoever was not there to see it.
+"""``result.json``: what became of a job of a sweep, written into the folder of the job.
 
-A sweep's jobs may run in other processes or on other machines; these files are all that their parent has.
+The jobs of a sweep may run in other processes or on other machines. The process that summarises the sweep reads these
+files, because it has no other connection to the jobs.
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ RESULT = "result.json"
 
 @dataclass
 class Record:
-    """How a run went.
+    """What became of a job.
 
     Attributes
     ----------
-    status : str
-        ``finished`` or ``failed``.
+    status : {"finished", "failed"}
+        Whether the job finished without an error.
     error : str
-        Why it failed; empty otherwise.
+        The error of a job that failed, otherwise empty.
     overrides : list of str
-        What was typed for it.
-    seconds : dict
-        Wall-clock seconds by stage.
-    from_store : dict
-        By stage, whether the store had its artifact.
-    keys : dict
-        By stage, the digest of its artifact's key.
+        Overrides of the job, as the user entered them.
+    seconds : dict of str to float
+        Wall-clock time of every finished stage in seconds, by the stage's name.
+    from_store : dict of str to bool
+        Whether the artifact of the stage was in the store, by the stage's name.
+    keys : dict of str to str
+        Digest of the key of the stage's artifact, by the stage's name.
     notes : list of str
-        What else was said on the way.
+        Messages that were printed during the run.
     reliability : float or None
-        The ranking's, see `pipeline.artifacts.Trust`; None where it was not asked.
+        Split-half reliability of the ranking, see `pipeline.artifacts.Trust`; None if it was not computed.
     faithfulness : float or None
-        The ranking's, see `pipeline.artifacts.Faithfulness.spearman`; None if it was not measured.
+        Faithfulness of the ranking, see `pipeline.artifacts.Faithfulness.spearman`; None if it was not measured.
     """
 
     status: str = "failed"
@@ -56,7 +57,7 @@ class Record:
 
     @classmethod
     def load(cls, run_dir: Path) -> Record | None:
-        """Return what a run left in its folder, None where it was killed before it could."""
+        """Return the record in the folder of a job, or None if there is none, because the job was killed."""
         try:
             values: Mapping[str, Any] = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -64,43 +65,55 @@ class Record:
         return cls(**values)
 
     def save(self, run_dir: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the record into the folder of the job, whole or not at all."""
         write_whole(run_dir / RESULT, json.dumps(asdict(self), indent=1) + "\n")
 
 
 class RecordingObserver(Observer):
-    """Gather a `Record` while the run goes on."""
+    """Observer that fills a `Record` during the run.
+
+    Parameters
+    ----------
+    record : Record
+        The record, which is changed in place.
+    """
 
     def __init__(self, record: Record) -> None:
         self._record = record
 
     def noted(self, text: str) -> None:
-        """Keep the note."""
+        """Record the message."""
         self._record.notes.append(text)
 
     def stage_finished(self, report: StageReport) -> None:
-        """Keep the stage's time, its key, whether the store had it, and how good the ranking is."""
+        """Record the stage's time and key, whether the store had its artifact, and the quality of the ranking."""
         name = report.stage.name
         self._record.seconds[name] = round(report.seconds, 3)
         self._record.from_store[name] = report.is_cached
         self._record.keys[name] = report.key.digest
-        match report.artifact:
-            case Ranking(trust=trust):
-                self._record.reliability = trust.reliability
-            case Effects(faithfulness=found):
-                self._record.faithfulness = found.spearman
+        if report.stage.artifact is Ranking:
+            self._record.reliability = report.artifacts[Ranking].trust.reliability
+        elif report.stage.artifact is Effects:
+            self._record.faithfulness = report.artifacts[Effects].faithfulness.spearman
 
     def finished(self, result: RunResult) -> None:
-        """Say that all went well."""
+        """Record that the job has finished."""
         del result
         self._record.status = "finished"
 
     def failed(self, error: BaseException) -> None:
-        """Keep why it failed."""
+        """Record the error, which may also follow `finished`, if another observer cannot handle the result."""
+        self._record.status = "failed"
         self._record.error = str(error) or type(error).__name__
 
 
 def varied(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Return, for each job of a sweep, what was typed for it and not for all of them: ``layer=conv1``."""
+    """Return, for each job of a sweep, the overrides that not all jobs have, such as ``layer=conv1``.
+
+    Parameters
+    ----------
+    overrides : sequence of sequences of str
+        The overrides of every job.
+    """
     common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
     return [" ".join(override for override in job if override not in common) for job in overrides]

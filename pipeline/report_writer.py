@@ -1,4 +1,4 @@
-"""The observer that writes the report into the run's folder."""
+"""Observer that writes the report into the folder of the run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipeline.store import storage_errors
 
 
 class ReportWriter(Observer):
-    """Write ``report.html`` when a run has finished.
+    """Observer that writes ``report.html`` when a run has finished.
 
     It must come before the tracker among the observers, because the tracker logs the file.
 
     Parameters
     ----------
     command : str
-        The command that makes the run again.
+        Command that repeats the run, shown in the report.
     """
 
     def __init__(self, command: str) -> None:
@@ -36,7 +36,7 @@ class ReportWriter(Observer):
         self._notes.append(text)
 
     def finished(self, result: RunResult) -> None:
-        """Write the report, whole or not at all."""
+        """Write the report as a whole or not at all."""
         figures = result.artifacts[Figures]
         with storage_errors("the run's report", result.run_dir):
             page = render_report(
@@ -57,7 +57,7 @@ class ReportWriter(Observer):
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted names."""
+    """Return nested settings as one dictionary with dotted names."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}

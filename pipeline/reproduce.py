@@ -1,4 +1,4 @@
-"""``python -m pipeline.reproduce RUN_ID``: run a logged run again, and say whether the ranking is the same."""
+"""``python -m pipeline.reproduce RUN_ID``: repeat a logged run and compare the two rankings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,102 +19,124 @@ from pipeline.settings import Settings, settings_from
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.tracking.provenance import Provenance
+
 USAGE = """Usage: python -m pipeline.reproduce RUN_ID [paths.outputs=FOLDER] [tracking.uri=ADDRESS] [setting=value ...]
 
-Runs a logged run again from its own configuration, from nothing (the artifact store does not help), with the code, the
-libraries, the weights and the images that are here now, and compares the rankings:
+Repeats a logged run with its own settings and compares the two rankings. All artifacts are computed again, with the
+code, the packages, the weights and the images on this machine. The ranking is one of:
 
-  the same to the byte           what one machine, one build and one batch size owe          exit code 0
-  the same within sensitivity    scores within .02, nine in ten within 1e-5, Spearman above .999: what another machine
-                                 or build may move, because ACE takes decisions              exit code 0
-  different                      and then what differs: code, libraries, weights, images     exit code 1
+  identical to the byte       expected on the same machine, with the same packages and batch size     (exit code 0)
+  equal within the method's   scores differ by less than .02, nine in ten by less than 1e-5, and their Spearman
+  sensitivity                 correlation is above .999; expected on another machine or with other packages, because
+                              ACE makes discrete decisions                                            (exit code 0)
+  different                   followed by the differences in code, packages, weights and images       (exit code 1)
 
-RUN_ID is shown by `python -m pipeline.ui`, or by its first digits. What follows it overrides the logged configuration:
-where photographs or weights lie on this machine, say."""
+RUN_ID is the id of the run in MLflow (see `python -m pipeline.ui`), or its first characters. The settings after it
+replace those of the logged run, for example the folder of the images on this machine."""
 
-MOST_MOVED = 0.02  # METHOD: what another machine, build or number of threads may move a score by
-MOSTLY_MOVED = 1e-5
-SHARE_STILL = 0.9
-LEAST_SPEARMAN = 0.999
+# The limits of "equal within the method's sensitivity".
+MAX_DIFFERENCE = 0.02
+SMALL_DIFFERENCE = 1e-5
+MIN_SHARE_SMALL = 0.9
+MIN_SPEARMAN = 0.999
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How two rankings of the same channels differ.
+class RankingDifference:
+    """The difference between two rankings.
 
     Attributes
     ----------
-    is_same_bytes : bool
+    is_identical : bool
         Whether the files are equal.
-    is_same_channels : bool
-        Whether they rank the same channels at all; if not, the numbers below are NaN.
-    most : float
-        The largest difference of a channel's score.
-    share_still : float
+    has_same_channels : bool
+        Whether both rank the same channels; if not, the other values are NaN.
+    largest : float
+        The largest absolute difference between the two scores of a channel.
+    share_small : float
         Share of the channels whose scores differ by less than 1e-5, in [0, 1].
     spearman : float
-        Rank correlation of the scores.
+        Spearman correlation between the scores.
     """
 
-    is_same_bytes: bool
-    is_same_channels: bool
-    most: float
-    share_still: float
-    spearman: float
+    is_identical: bool
+    has_same_channels: bool
+    largest: float = float("nan")
+    share_small: float = float("nan")
+    spearman: float = float("nan")
 
     @property
     def verdict(self) -> str:
-        """``the same to the byte``, ``the same within the method's sensitivity`` or ``different``."""
-        if self.is_same_bytes:
-            return "the same to the byte"
-        within = self.most < MOST_MOVED and self.share_still >= SHARE_STILL and self.spearman > LEAST_SPEARMAN
-        return "the same within the method's sensitivity" if self.is_same_channels and within else "different"
+        """``identical to the byte``, ``equal within the method's sensitivity`` or ``different``."""
+        if self.is_identical:
+            return "identical to the byte"
+        is_small = self.largest < MAX_DIFFERENCE and self.share_small >= MIN_SHARE_SMALL
+        is_equal = self.has_same_channels and is_small and self.spearman > MIN_SPEARMAN
+        return "equal within the method's sensitivity" if is_equal else "different"
 
 
-def compare(old: bytes, new: bytes) -> Comparison:
-    """Return how two ``ranking.csv`` differ."""
-    from io import BytesIO
-
+def compare_rankings(old: bytes, new: bytes) -> RankingDifference:
+    """Return the difference between two rankings, given the contents of their ``ranking.csv``."""
     import pandas as pd
 
-    tables = [pd.read_csv(BytesIO(data)).set_index("channel").sort_index() for data in (old, new)]
-    if not tables[0].index.equals(tables[1].index):
-        return Comparison(False, False, float("nan"), float("nan"), float("nan"))
-    difference = (tables[0].score - tables[1].score).abs()
-    return Comparison(
-        old == new,
-        True,
-        float(difference.max()),
-        float((difference < MOSTLY_MOVED).mean()),
-        _spearman(tables[0].score, tables[1].score),
+    first, second = (pd.read_csv(BytesIO(data)).set_index("channel").sort_index() for data in (old, new))
+    if not first.index.equals(second.index):
+        return RankingDifference(is_identical=False, has_same_channels=False)
+    difference = (first.score - second.score).abs()
+    return RankingDifference(
+        is_identical=old == new,
+        has_same_channels=True,
+        largest=float(difference.max()),
+        share_small=float((difference < SMALL_DIFFERENCE).mean()),
+        spearman=_spearman(first.score, second.score),
     )
 
 
-def _spearman(one: pd.Series[float], other: pd.Series[float]) -> float:
-    return 1.0 if one.equals(other) else float(one.corr(other, method="spearman"))
+def _spearman(first: pd.Series[float], second: pd.Series[float]) -> float:
+    """Return the Spearman correlation; 1 for equal values, for which it is not defined if all of them are the same."""
+    return 1.0 if first.equals(second) else float(first.corr(second, method="spearman"))
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Yield ``name: old -> new`` for every leaf of two nested mappings that is not the same in both."""
+    """Yield ``name: old -> new`` for every value that is not the same in two nested mappings.
+
+    Parameters
+    ----------
+    old, new : mapping
+        The mappings. A key that only one of them has counts as None in the other.
+    name : str
+        Prefix of the dotted names.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
     elif old != new:
-        yield f"{name}: {_shown(old)} -> {_shown(new)}"
+        yield f"{name}: {_shortened(old)} -> {_shortened(new)}"
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
+    """Return a value as text; of a digest, only the first characters."""
     text = "none" if value is None else str(value)
     return f"{text[:12]}..." if len(text) == 64 else text
 
 
 def logged_settings(config: Mapping[str, Any], overrides: list[str], outputs: Path) -> Settings:
-    """Return a logged run's settings, with what the command line overrides, writing below `outputs`.
+    """Return the settings of a logged run.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved settings of the logged run.
+    overrides : list of str
+        Settings that are replaced, such as ``data.root=PHOTOS``.
+    outputs : Path
+        The value of `paths.outputs`.
 
     Raises
     ------
     SettingsError
-        If this version of pcace knows other settings than the run's did, or an override does not suit.
+        If this version of pcace has other settings than the logged run, or an override is not possible.
     """
     values: dict[str, Any] = {**config}
     for override in overrides:
@@ -133,55 +156,73 @@ def logged_settings(config: Mapping[str, Any], overrides: list[str], outputs: Pa
 
 
 def reproduce(run_id: str, overrides: list[str]) -> bool:
-    """Run a logged run again, print the verdict and what differs, log it; say whether the ranking is the same.
+    """Repeat a logged run, print how the rankings differ, and log it.
+
+    Parameters
+    ----------
+    run_id : str
+        The run's id in MLflow, or its first characters.
+    overrides : list of str
+        Settings that are replaced. Those of `paths` and `tracking` say where the runs are logged.
+
+    Returns
+    -------
+    bool
+        Whether the ranking is identical, or equal within the method's sensitivity.
 
     Raises
     ------
     PipelineError
-        If there is no such run, or it cannot be run here.
+        If there is no such run, or it cannot be repeated on this machine.
     """
-    here = [text for text in overrides if text.startswith(("paths.", "tracking."))]
-    place = compose_settings([*here, "data=digits"])
+    of_machine = [text for text in overrides if text.startswith(("paths.", "tracking."))]
+    of_run = [text for text in overrides if text not in of_machine]
+    local = compose_settings([*of_machine, "data=digits"])  # of these, only the outputs and the tracking are used
+    outputs = Path(local.paths.outputs).absolute()
 
     from pipeline.console import ConsoleObserver
     from pipeline.observer import RunResult
     from pipeline.runner import run
     from pipeline.tracking.mlflow import MlflowTracker
-    from pipeline.tracking.recorded import load_run
+    from pipeline.tracking.provenance import load_provenance
 
-    logged = load_run(run_id, Path(place.paths.outputs).absolute(), place.tracking)
-
-    class Progress(ConsoleObserver):
+    class StageConsole(ConsoleObserver):
         def finished(self, result: RunResult) -> None:
-            """Say nothing of files that are about to go; the verdict follows."""
+            """Print nothing, because the files of the run are temporary."""
 
-    others = [text for text in overrides if text not in here]
-    print(f"Run {logged.run_id}, logged {logged.when} (commit {logged.commit or 'unknown'}).")
-    with TemporaryDirectory() as scratch:
-        settings = logged_settings(logged.config, others, Path(scratch))
-        tracker = MlflowTracker({"reproduces": logged.run_id}, outputs=Path(place.paths.outputs).absolute())
-        settings = replace(settings, tracking=place.tracking)
-        run(settings, Path(scratch) / "run", [Progress(), tracker])
-        found = compare(logged.ranking, (Path(scratch) / "run" / "ranking.csv").read_bytes())
-        again = load_run(tracker.run_id, Path(place.paths.outputs).absolute(), place.tracking)
-        tracker.tag("reproduced", found.verdict)
-    print(f"\nThe ranking is {found.verdict}.")
-    if not found.is_same_bytes:
-        if found.is_same_channels:
-            print(
-                f"  Scores differ by {found.most:.2g} at most, {found.share_still:.0%} of them by less than 1e-5; "
-                f"Spearman {found.spearman:.5f}."
-            )
-        moved = [*differences(logged.made_from, again.made_from), *differences(logged.keys, again.keys)]
-        print("What differs between then and now:" if moved else "Nothing that was recorded differs.")
-        for line in moved:
-            print(f"  {line}")
-    return found.verdict != "different"
+    logged = load_provenance(run_id, outputs, local.tracking)
+    print(f"Run {logged.run_id}, logged {logged.started} UTC (commit {logged.commit or 'unknown'}).")
+    with TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        settings = replace(logged_settings(logged.config, of_run, Path(folder)), tracking=local.tracking)
+        tracker = MlflowTracker({"reproduces": logged.run_id}, outputs=outputs)
+        run(settings, run_dir, [StageConsole(), tracker])
+        difference = compare_rankings(logged.ranking, (run_dir / "ranking.csv").read_bytes())
+        tracker.tag("reproduced", difference.verdict)
+        repeated = load_provenance(tracker.run_id, outputs, local.tracking)
+    _report(difference, logged, repeated)
+    return difference.verdict != "different"
+
+
+def _report(difference: RankingDifference, logged: Provenance, repeated: Provenance) -> None:
+    """Print the difference between the rankings and, unless they are identical, between what they were made from."""
+    print(f"\nThe ranking is {difference.verdict}.")
+    if difference.is_identical:
+        return
+    if difference.has_same_channels:
+        print(
+            f"  Scores differ by at most {difference.largest:.2g}, {difference.share_small:.0%} of them by less than "
+            f"1e-5; Spearman correlation {difference.spearman:.5f}."
+        )
+    lines = [*differences(logged.origin, repeated.origin), *differences(logged.keys, repeated.keys)]
+    print("Differences between the logged run and this one:" if lines else "Nothing that was logged differs.")
+    for line in lines:
+        print(f"  {line}")
 
 
 @command
 def main() -> None:
-    """Reproduce the run that the command line names; exit with 1 where it comes out different, or cannot be run."""
+    """Repeat the run that the command line names; exit with 1 if the ranking is different, or after an error."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(USAGE)

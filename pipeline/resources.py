@@ -1,4 +1,4 @@
-"""Paths of the data files of the package: in the checkout or, if it is installed from a wheel, inside the package."""
+"""Paths of the data files of the package: in the checkout, or inside the package if it was installed from a wheel."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def _resource_dir(name: str) -> Path:
 
 
 def conf_dir() -> Path:
-    """Return the folder of the YAML files for Hydra."""
+    """Return the folder of the YAML files that Hydra composes."""
     return _resource_dir("conf")
 
 

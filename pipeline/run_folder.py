@@ -1,4 +1,4 @@
-"""The folder of a run: the files that people look for, copied from the store."""
+"""The folder of a run: its results, copied from the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIGURES = "figures"
 
 
 def publish(result: RunResult) -> None:
-    """Put ranking, effects, figures and settings into the run's folder, each file whole or not at all."""
+    """Write ranking, effects, figures and settings to the folder of the run, each file as a whole or not at all."""
     folders, run_dir = result.artifacts.folders, result.run_dir
     sources: dict[str, Path] = {name: folders[Ranking] / name for name in (Ranking.CSV, Ranking.PARQUET)}
     if result.effects.is_measured:

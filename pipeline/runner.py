@@ -1,4 +1,4 @@
-"""Run the stages in order: take artifacts from the store or compute them, and tell the observers."""
+"""Run the stages in order: take each artifact from the store or compute it, and inform the observers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Activations, Artifact, Workspace
+from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, resolve
 from pipeline.run_folder import publish
@@ -17,25 +17,31 @@ from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
 STAGES: tuple[Stage[Any, Any], ...] = load_stages()
-_MAKER = {stage.artifact: stage for stage in STAGES}
+_STAGE_OF = {stage.artifact: stage for stage in STAGES}
 
 
 def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> RunResult:
-    """Answer one question: run all stages, computing what the store does not hold.
+    """Run all stages, computing the artifacts that are not in the store, and fill the folder of the run.
 
     Parameters
     ----------
     settings : Settings
-        The question, not resolved.
+        The settings, not yet resolved.
     run_dir : Path
-        Folder for the ranking, the figures and the resolved settings.
+        Folder for the ranking, the figures and the resolved settings. It is created if it is missing.
     observers : sequence of Observer
-        They are told in this order.
+        Informed about the course of the run, in this order.
+
+    Returns
+    -------
+    RunResult
+        The artifacts and the folder of the run.
 
     Raises
     ------
     PipelineError
-        If the question cannot be answered. No half-written artifact remains, and finished ones stay in the store.
+        If the settings, the images, the network or the disk do not allow the run. Artifacts of finished stages stay in
+        the store; no incomplete artifact is left.
     """
     try:
         for observer in observers:
@@ -50,9 +56,9 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
             result = RunResult(settings, run_dir, execution.artifacts, reports)
             with storage_errors("the run's results", run_dir):
                 publish(result)
-        for observer in observers:
-            observer.finished(result)
-    except BaseException as error:  # Ctrl-C too: the tracker must not be left with a run that never ends
+            for observer in observers:  # inside the store's context, which protects the artifacts that they read
+                observer.finished(result)
+    except BaseException as error:  # also KeyboardInterrupt, so that the tracker ends the logged run
         for observer in observers:
             observer.failed(error)
         raise
@@ -60,17 +66,23 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
 
 
 def plan(settings: Settings) -> dict[str, ArtifactKey]:
-    """Return the key of every stage's artifact by the stage's name; the settings must be resolved."""
+    """Return the key of the artifact of every stage, by the stage's name. Nothing is computed.
+
+    Parameters
+    ----------
+    settings : Settings
+        The resolved settings.
+    """
     keys: dict[str, ArtifactKey] = {}
     for stage in STAGES:
-        makers = [_MAKER[artifact].name for artifact in stage.upstream.values()]
+        upstream = [_STAGE_OF[artifact].name for artifact in stage.upstream.values()]
         reads = stage.select(settings).identity()
-        keys[stage.name] = artifact_key(stage.name, stage.version, reads, {name: keys[name] for name in makers})
+        keys[stage.name] = artifact_key(stage.name, stage.version, reads, {name: keys[name] for name in upstream})
     return keys
 
 
 def store_of(settings: Settings, observers: Sequence[Observer] = ()) -> Store:
-    """Return the artifact store that the settings name; the observers are told what the store notes."""
+    """Return the artifact store below `paths.outputs`; its messages go to the observers."""
 
     def note(text: str) -> None:
         for observer in observers:
@@ -80,65 +92,89 @@ def store_of(settings: Settings, observers: Sequence[Observer] = ()) -> Store:
 
 
 class Execution:
-    """The stages of one question over one store.
+    """The execution of stages with one store.
 
     Parameters
     ----------
     settings : Settings
-        Resolved.
+        The resolved settings.
     store : Store
-        Where artifacts are found and put.
+        The store that contains the artifacts. Its context must be open as long as the artifacts are used.
     observers : sequence of Observer
-        Told of every stage that is obtained.
+        Informed about every stage.
 
     Attributes
     ----------
     keys : dict of str to ArtifactKey
-        By the stage's name.
+        Key of the artifact of every stage, by the stage's name.
     artifacts : Artifacts
-        Those that were obtained so far.
+        The artifacts that have been obtained.
     """
 
     def __init__(self, settings: Settings, store: Store, observers: Sequence[Observer] = ()) -> None:
         self.settings, self.keys = settings, plan(settings)
+        self.artifacts = Artifacts()
         self._store, self._observers = store, observers
-        self._folders: dict[type[Artifact], Path] = {}
-        self.artifacts = Artifacts(self._folders)
 
     def check(self) -> None:
-        """Refuse before any work what only the network can tell, unless its activations are in the store."""
-        if not self._has(_MAKER[Activations]):
+        """Check the settings that depend on the network before anything is computed, see `check_network`.
+
+        The network has passed this check, and need not be built for it, if its activations are in the store.
+        """
+        if not self._is_stored(_STAGE_OF[Activations]):
             check_network(self.settings)
 
     def obtain(self, stage: Stage[Any, Any]) -> StageReport:
-        """Return how a stage went, after its artifact was found in the store or computed.
+        """Make the artifact of a stage available, from the store or by computing it.
 
-        Artifacts that it builds on are obtained first if they are needed.
+        If it must be computed, the artifacts that it builds on are obtained first.
+
+        Parameters
+        ----------
+        stage : Stage
+            One of `STAGES`.
+
+        Returns
+        -------
+        StageReport
+            How the stage went; ``artifacts`` contains the artifact.
+
+        Raises
+        ------
+        PipelineError
+            If the artifact cannot be computed or stored.
         """
-        if any(artifact not in self._folders for artifact in stage.upstream.values()) and not self._has(stage):
-            for artifact in stage.upstream.values():
-                self.obtain(_MAKER[artifact])
+        upstream = stage.upstream.values()
+        if any(artifact not in self.artifacts for artifact in upstream) and not self._is_stored(stage):
+            for artifact in upstream:
+                if artifact not in self.artifacts:  # obtaining another one may have made it available
+                    self.obtain(_STAGE_OF[artifact])
         start = time.perf_counter()
-        self._folders[stage.artifact], is_cached = self._store.obtain(
-            self.keys[stage.name], lambda folder: self._compute(stage, folder)
-        )
-        seconds = time.perf_counter() - start
-        report = StageReport(stage, self.keys[stage.name], is_cached, seconds, self.artifacts)
+        key = self.keys[stage.name]
+        folder, is_cached = self._store.obtain(key, lambda folder: self._compute(stage, folder))
+        self.artifacts.add(stage.artifact, folder)
+        report = StageReport(stage, key, is_cached, time.perf_counter() - start, self.artifacts)
+        note = self.artifacts[ImageSet].note if stage.artifact is ImageSet else ""
         for observer in self._observers:
             observer.stage_finished(report)
+            if note:
+                observer.noted(note)
         return report
 
-    def _has(self, stage: Stage[Any, Any]) -> bool:
+    def _is_stored(self, stage: Stage[Any, Any]) -> bool:
+        """Return whether the artifact is in the store, undamaged; from then on, the store protects it from removal."""
         return self._store.find(self.keys[stage.name]) is not None
 
     def _compute(self, stage: Stage[Any, Any], folder: Path) -> None:
-        """Compute a stage's artifact and save it."""
+        """Compute the artifact of a stage and save it into `folder`."""
         upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
         callbacks = [callback for observer in self._observers if (callback := observer.stage_started(stage))]
         stage.compute(self.settings, upstream, Workspace(folder), _fan_out(callbacks)).save(folder)
 
 
 def _fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:
+    """Return one progress callback that calls all of them."""
+
     def progress(done: int, total: int) -> None:
         for callback in callbacks:
             callback(done, total)

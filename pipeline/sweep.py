@@ -1,4 +1,4 @@
-"""What a sweep found: its jobs side by side, printed, drawn, and logged as a run of its own."""
+"""The summary of a sweep: a table of its jobs, figures, and an MLflow run that contains both."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.figures.style import save_png
 from pipeline.figures.sweep import Line, draw_sweep, draw_with_first
 from pipeline.numerics.faithfulness import rank_correlation
 from pipeline.records import Record, varied
+from pipeline.spreadsheets import marked_table
 from pipeline.store import storage_errors
 
 if TYPE_CHECKING:
@@ -27,7 +28,19 @@ DPI = 150
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep: its folder, what set it apart, how it went, what it found (None where it failed)."""
+    """One job of a sweep.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of the job.
+    label : str
+        Settings in which the job differs from the others.
+    record : Record
+        Record of how the job went.
+    ranking : DataFrame or None
+        Table of the ranking; None if the job failed.
+    """
 
     folder: Path
     label: str
@@ -36,12 +49,12 @@ class Job:
 
 
 def gather(sweep_dir: Path) -> list[Job]:
-    """Return the jobs of a sweep, in order, from the files they left below `sweep_dir`."""
+    """Return the jobs of a sweep, in order, from the files in `sweep_dir`."""
     folders = sorted((path for path in sweep_dir.glob("*/") if path.name.isdecimal()), key=lambda path: int(path.name))
-    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
+    lost = "there is no result: the process was killed, or is still running; see run.log, or the log of the launcher"
     records = [Record.load(folder) or Record(error=lost) for folder in folders]
-    heard = [folder for folder, record in zip(folders, records, strict=True) if record.overrides]
-    labels = dict(zip(heard, varied([record.overrides for record in records if record.overrides]), strict=True))
+    known = [folder for folder, record in zip(folders, records, strict=True) if record.overrides]
+    labels = dict(zip(known, varied([record.overrides for record in records if record.overrides]), strict=True))
     return [
         Job(
             folder,
@@ -54,10 +67,10 @@ def gather(sweep_dir: Path) -> list[Job]:
 
 
 def summary(jobs: list[Job]) -> pd.DataFrame:
-    """Return one row per job: what set it apart, its best channels, how good its ranking is, how long it took.
+    """Return a table with one row per job: its settings, best channels, reliability, faithfulness and run times.
 
-    ``faithfulness`` is the rank correlation with the effects of ablating channels, ``with_first`` that with the ranking
-    of the first job that ranked the same channels. ``score_seconds`` has no value where the store had the scores.
+    ``faithfulness`` is the Spearman correlation with the effects of ablation, and ``with_first`` that with the ranking
+    of the first job that ranked the same channels. ``score_seconds`` is missing if the scores came from the store.
     """
     rows = []
     for job, correlation in zip(jobs, with_first(jobs), strict=True):
@@ -85,9 +98,10 @@ def summary(jobs: list[Job]) -> pd.DataFrame:
 
 
 def with_first(jobs: list[Job]) -> list[float | None]:
-    """Return each job's rank correlation with the first finished job that ranked the same channels.
+    """Return the Spearman correlation of each job with the first finished job that ranked the same channels.
 
-    Over the channels that live in both; None where there are too few of them, or their scores are all the same.
+    It is computed over the channels that vary in both jobs, and is None if there are fewer than three of them, or if
+    all their scores are equal.
     """
     firsts: dict[tuple[str, str, int], pd.DataFrame] = {}
     found: list[float | None] = []
@@ -97,28 +111,28 @@ def with_first(jobs: list[Job]) -> list[float | None]:
             continue
         table = job.ranking.set_index("channel").sort_index()
         first = firsts.setdefault(_channels(job.ranking), table)
-        living = ~(first.dead | table.dead)
-        found.append(rank_correlation(first.score[living].to_numpy(), table.score[living].to_numpy()))
+        varying = ~(first.dead | table.dead)
+        found.append(rank_correlation(first.score[varying].to_numpy(), table.score[varying].to_numpy()))
     return found
 
 
 def _channels(ranking: pd.DataFrame) -> tuple[str, str, int]:
-    """Return what two rankings of the same channels have in common: network, layer, how many channels."""
+    """Return network, layer and number of channels, which are equal for two rankings of the same channels."""
     return str(ranking.model.iloc[0]), str(ranking.layer.iloc[0]), len(ranking)
 
 
 def lines(jobs: list[Job]) -> tuple[list[Line], str]:
-    """Return, for every layer that several jobs ranked, the course of `with_first`, and the setting that it follows.
+    """Return the lines of the figure of agreement, one for every layer that several jobs ranked, and a setting.
 
-    That is ``""`` where no single setting parts the jobs of each layer, or its values are no numbers: then a job's
-    place is its number.
+    The setting is the only one in which the jobs of each layer differ. It is ``""`` if there is no such setting, or if
+    its values are not numbers. The position of a job is then its number.
     """
     groups: dict[tuple[str, str, int], list[tuple[Job, float | None]]] = {}
     for job, correlation in zip(jobs, with_first(jobs), strict=True):
         if job.ranking is not None:
             groups.setdefault(_channels(job.ranking), []).append((job, correlation))
     groups = {channels: members for channels, members in groups.items() if len(members) > 1}
-    settings = {_moved([job for job, _ in members]) for members in groups.values()}
+    settings = {_varied_number([job for job, _ in members]) for members in groups.values()}
     setting = settings.pop() if len(settings) == 1 else ""
     found = []
     for (model, layer, n_channels), members in groups.items():
@@ -140,8 +154,8 @@ def _overrides(job: Job) -> dict[str, str]:
     return {name: value for name, _, value in (override.partition("=") for override in job.record.overrides)}
 
 
-def _moved(jobs: list[Job]) -> str:
-    """Return the setting, numbers all, that alone or beside the seed parts these jobs; else nothing."""
+def _varied_number(jobs: list[Job]) -> str:
+    """Return the only setting, apart from the seed, in which these jobs differ, if its values are numbers; else ""."""
     typed = [_overrides(job) for job in jobs]
     names = [name for name in typed[0] if len({each.get(name) for each in typed}) > 1]
     names = names if names == ["seed"] else [name for name in names if name != "seed"]
@@ -152,18 +166,23 @@ def _moved(jobs: list[Job]) -> str:
 
 
 def side_by_side(jobs: list[Job]) -> pd.DataFrame:
-    """Return the channels by rank, one column a job."""
+    """Return the channels by rank, one column per job."""
     columns = {job.label: job.ranking.set_index("rank").channel for job in jobs if job.ranking is not None}
     return pd.DataFrame(columns).astype("Int64").rename_axis("rank").reset_index()
 
 
 def sum_up(sweep: SweepStart) -> bool:
-    """Print what the sweep found, leave it in the sweep's folder, log it; say whether every job finished.
+    """Print the summary of a sweep, write it to the folder of the sweep, and log it.
+
+    Returns
+    -------
+    bool
+        Whether all jobs have finished.
 
     Raises
     ------
     StorageError
-        If the disk or MLflow's store does not take it.
+        If the files or the MLflow run cannot be written.
     """
     jobs = gather(sweep.folder)
     if not jobs:
@@ -171,25 +190,25 @@ def sum_up(sweep: SweepStart) -> bool:
     table = summary(jobs)
     with storage_errors("the sweep's summary", sweep.folder):
         sweep.folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(sweep.folder / SUMMARY, index=False, lineterminator="\n")
-        side_by_side(jobs).to_csv(sweep.folder / RANKINGS, index=False, lineterminator="\n")
+        marked_table(table).to_csv(sweep.folder / SUMMARY, index=False, lineterminator="\n")
+        marked_table(side_by_side(jobs)).to_csv(sweep.folder / RANKINGS, index=False, lineterminator="\n")
         drawn = list(_draw(jobs, sweep.folder))
     print_sweep(table, sweep.folder, [SUMMARY, RANKINGS, *drawn])
     if sweep.tracking is not None and sweep.tracking.enabled:
-        from pipeline.tracking.sweeps import log_sweep
+        from pipeline.tracking.sweep_summary import log_sweep
 
         log_sweep(sweep.folder, table, side_by_side(jobs), sweep.tracking, sweep.outputs)
     return bool((table.status == "finished").all())
 
 
 def _draw(jobs: list[Job], folder: Path) -> Iterator[str]:
-    """Draw what there is to draw, and yield the files' names."""
-    curves = {job.label: job.ranking for job in jobs if job.ranking is not None}
-    if curves:
-        save_png(draw_sweep(curves), folder / CURVES, DPI)
+    """Draw the figures for which there are enough jobs, and yield the names of their files."""
+    rankings = {job.label: job.ranking for job in jobs if job.ranking is not None}
+    if rankings:
+        save_png(draw_sweep(rankings), folder / CURVES, DPI)
         yield CURVES
-    courses, setting = lines(jobs)
-    if courses:
+    found, setting = lines(jobs)
+    if found:
         labels = {} if setting else {float(job.folder.name): job.label for job in jobs if job.ranking is not None}
-        save_png(draw_with_first(courses, setting, labels), folder / AGREEMENT, DPI)
+        save_png(draw_with_first(found, setting, labels), folder / AGREEMENT, DPI)
         yield AGREEMENT

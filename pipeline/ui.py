@@ -1,4 +1,4 @@
-"""``python -m pipeline.ui``: MLflow's pages on this machine's loopback, over the runs made here."""
+"""``python -m pipeline.ui``: start the MLflow user interface, on the loopback address, with the logged runs."""
 
 from __future__ import annotations
 
@@ -20,26 +20,34 @@ from pipeline.settings import Settings
 
 USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
 
-Starts MLflow on 127.0.0.1, on port N (5000 or the next free one by default), over the runs logged so far, and prints
-the addresses of the latest run's report and of the latest sweep's comparison. Ctrl-C ends it."""
+Starts MLflow on 127.0.0.1, on port N (by default 5000, or the next port that is free), with the runs that have been
+logged, and prints the addresses of the latest run's report and of the latest sweep's comparison. Ctrl-C stops it."""
 
-START_SECONDS = 60.0
+START_SECONDS = 60.0  # time within which the server must answer
 
 
 def free_port(first: int = 5000, n_tried: int = 100) -> int:
-    """Return the first port of 127.0.0.1, from `first` on, that nobody listens on."""
+    """Return the first free port of 127.0.0.1 among `n_tried` ports from `first` on.
+
+    Raises
+    ------
+    StorageError
+        If none of them is free.
+    """
     for port in range(first, first + n_tried):
         with socket.socket() as candidate:
             if candidate.connect_ex(("127.0.0.1", port)) != 0:
                 return port
-    raise StorageError(f"a port must be free on 127.0.0.1; got none in {first} to {first + n_tried - 1}.")
+    raise StorageError(
+        f"a port of 127.0.0.1 must be free; got none in [{first}, {first + n_tried - 1}]. Choose one with --port=N."
+    )
 
 
 def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
-    """Return what people want to see first, each with its address below `root`."""
+    """Return the pages to look at first, each as its name and its address below `root`."""
     from pipeline.run_folder import REPORT
     from pipeline.tracking.comparison import PAGE
-    from pipeline.tracking.mlflow import open_store, tracking_errors
+    from pipeline.tracking.connection import open_store, tracking_errors
     from pipeline.tracking.runs import comparison_of, experiment_id, latest_sweep, ranked_runs
 
     client, uri = open_store(Path(settings.paths.outputs), settings.tracking.uri)
@@ -64,7 +72,7 @@ def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
 
 
 def wait_until_up(root: str, server: subprocess.Popen[bytes]) -> None:
-    """Return when the server answers; raise `StorageError` where it ends or does not answer in time."""
+    """Return when the server answers; raise `StorageError` if it ends first, or does not answer in time."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -72,27 +80,27 @@ def wait_until_up(root: str, server: subprocess.Popen[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise StorageError(f"MLflow's server must start; it did not answer on {root}. See its messages above.")
+    raise StorageError(f"MLflow's server must start; got no answer on {root}. See its messages above.")
 
 
-def asked_port(typed: list[str]) -> tuple[int | None, list[str]]:
-    """Return the port that ``--port=N`` asks for, None where it is not there, and the other arguments."""
-    ports = [each.removeprefix("--port=") for each in typed if each.startswith("--port=")]
+def requested_port(arguments: list[str]) -> tuple[int | None, list[str]]:
+    """Return the port that ``--port=N`` requests, or None without this option, and the other arguments."""
+    ports = [each.removeprefix("--port=") for each in arguments if each.startswith("--port=")]
     for port in ports:
         if not (port.isdecimal() and 0 < int(port) < 2**16):
             raise InputError(f"--port must be in [1, 65535]; got {port}.")
-    return (int(ports[-1]) if ports else None), [each for each in typed if not each.startswith("--port=")]
+    return (int(ports[-1]) if ports else None), [each for each in arguments if not each.startswith("--port=")]
 
 
 def serve(settings: Settings, port: int | None) -> int:
-    """Start the server, say where to look, and stay until it ends; return its exit code."""
-    from pipeline.tracking.mlflow import tracking_uri
+    """Start the server, print the addresses to look at, wait until the server ends, and return its exit code."""
+    from pipeline.tracking.connection import tracking_uri
 
     root = f"http://127.0.0.1:{port or free_port()}"
     shown = addresses(settings, root)
     uri = tracking_uri(Path(settings.paths.outputs), settings.tracking.uri)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    # Requests are not logged: the addresses shall stay on the screen.
+    # Requests are not logged, so that the addresses stay on the screen.
     command += ["--host", "127.0.0.1", "--port", root.rpartition(":")[2], "--workers", "1"]
     command += ["--uvicorn-opts", "--log-level warning"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
@@ -100,7 +108,7 @@ def serve(settings: Settings, port: int | None) -> int:
     server = subprocess.Popen(command, env={**os.environ, **quiet})
     try:
         wait_until_up(root, server)
-        print(f"MLflow on {root} (Ctrl-C ends it)")
+        print(f"MLflow on {root} (Ctrl-C stops it)")
         for name, address in shown:
             print(f"  {name:<21} {address}")
         sys.stdout.flush()
@@ -114,11 +122,11 @@ def serve(settings: Settings, port: int | None) -> int:
 
 @command
 def main() -> None:
-    """Serve until stopped."""
+    """Serve the user interface until Ctrl-C."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
-    port, overrides = asked_port(sys.argv[1:])
+    port, overrides = requested_port(sys.argv[1:])
     sys.exit(serve(compose_settings(overrides), port))
 
 

@@ -1,11 +1,13 @@
-"""What the tests share: composed settings that write below a temporary folder, and the real photographs."""
+"""Fixtures of all tests, the markers of each test, and what is done once before the tests run.
+
+Constants and functions that tests import are in `tests.helpers`; nothing imports this file.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,51 +15,53 @@ from hypothesis import settings as hypothesis_settings
 
 from pipeline.config import compose_settings
 from pipeline.settings import Settings
+from tests.helpers.data import benchmark_data
+from tests.helpers.settings import SMALL, Compose
+from tests.helpers.tiers import add_markers
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
-
-# Small enough to be quick, real enough to have a best channel: 16 channels, 20 scans, one component, one process.
-# Few panels: drawing is what takes longest.
-SMALL = (
-    "layer=conv1", "class_name=8", "n_images=20", "n_components=1", "score.n_jobs=1", "tracking.enabled=false",
-    "visualize.dpi=50", "visualize.n_top=1", "visualize.n_bottom=1", "visualize.n_images=1", "visualize.maximize=never",
-)  # fmt: skip
-
-# A shared machine stalls now and then: no example fails for being slow.
+# A shared machine may be slow for a while: no example of a property test fails because of its duration.
 hypothesis_settings.register_profile("pcace", deadline=None)
 hypothesis_settings.load_profile("pcace")
 
-Compose = Callable[..., Settings]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the solver once, in the controlling process of pytest-xdist, before it starts the workers."""
+    is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if is_controller and not config.option.collectonly:
+        from tests.helpers.compiled import compile_solver
+
+        compile_solver()
 
 
-def in_ci() -> bool:
-    """Say whether a missing tool is a failure (CI) or a reason to skip (elsewhere)."""
-    return os.environ.get("CI", "").lower() in ("1", "true")
+@pytest.hookimpl(tryfirst=True)  # before the option -m selects tests by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier and the tools that it needs."""
+    for item in items:
+        add_markers(item)
 
 
 @pytest.fixture(scope="session")
 def photographs() -> Path:
-    """The folder of CIFAR-10 photographs: cat, dog, ship."""
-    folder = SHARED / "data" / "cifar10"
-    if not folder.is_dir():
-        pytest.skip(f"no photographs: {folder} is not there")
-    return folder
+    """Folder of the CIFAR-10 photographs, with the subfolders ``cat``, ``dog`` and ``ship``."""
+    return benchmark_data("cifar10")
 
 
 @pytest.fixture(scope="session")
 def resnet20_weights() -> Path:
-    """The pretrained CIFAR-10 ResNet-20."""
-    path = SHARED / "data" / "weights" / "resnet20-12fca82f.th"
-    if not path.is_file():
-        pytest.skip(f"no weights: {path} is not there")
-    return path
+    """File with the weights of the pretrained CIFAR-10 ResNet-20."""
+    return benchmark_data("weights/resnet20-12fca82f.th")
+
+
+@pytest.fixture(scope="session")
+def panoramas() -> Path:
+    """Table with the ids and locations of 300 Street View panoramas in London."""
+    return benchmark_data("london-kdd-examples-slevel.csv")
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables without a run: making them takes seconds, copying them none."""
-    from pipeline.tracking.mlflow import MlflowClient
+    """An MLflow database without runs: creating its tables takes seconds, copying it does not."""
+    from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
@@ -66,17 +70,17 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tracked(empty_database: Path, tmp_path: Path) -> Path:
-    """The test's outputs folder, where MLflow's tables wait already."""
+    """The test's outputs folder, which already has an MLflow database."""
     (tmp_path / "outputs").mkdir()
     return Path(shutil.copy(empty_database, tmp_path / "outputs")).parent
 
 
 @pytest.fixture
 def compose(tmp_path: Path) -> Compose:
-    """Compose the small default with overrides; outputs go below the test's own folder."""
+    """A function that composes the small settings with overrides; outputs go below the test's own folder."""
 
     def _compose(*overrides: str) -> Settings:
-        # Only ACE has threads of its own.
+        # Only the settings of ACE have n_jobs.
         small = [
             each
             for each in SMALL
@@ -89,11 +93,11 @@ def compose(tmp_path: Path) -> Compose:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 6 MiB, mounted below the test's folder."""
+    """A file system of 6 MiB that is mounted below the test's own folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a file system can only be mounted by root")
+        pytest.skip("needs root, because it mounts a file system")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""Commands whose reader leaves, through real pipes and terminals."""
+"""Commands whose output is closed while they run, with real pipes and terminals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 from pipeline import __main__ as main_module
 from pipeline.command_line import command
-from tests.conftest import ROOT, SMALL
-from tests.processes import start_command
+from tests.helpers.processes import start_command
+from tests.helpers.project import ROOT
+from tests.helpers.settings import SMALL
 
 HELP = [
     ["pipeline", "--help"],
@@ -26,7 +27,7 @@ HELP = [
 
 
 def finished(arguments: list[str], tmp_path: Path, stdout: int) -> tuple[int, str]:
-    """Run a command; return its exit code and what it complained of."""
+    """Run a command; return its exit code and its stderr."""
     command = [sys.executable, "-m", *arguments]
     environment = {**os.environ, "PCACE_OUTPUTS": str(tmp_path)}
     done = subprocess.run(
@@ -36,7 +37,7 @@ def finished(arguments: list[str], tmp_path: Path, stdout: int) -> tuple[int, st
 
 
 @pytest.mark.parametrize("arguments", HELP, ids=lambda each: each[0])
-def test_a_pipe_that_nobody_reads_is_no_fault(arguments: list[str], tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(arguments: list[str], tmp_path: Path) -> None:
     here, there = os.pipe()
     os.close(here)
     try:
@@ -46,9 +47,7 @@ def test_a_pipe_that_nobody_reads_is_no_fault(arguments: list[str], tmp_path: Pa
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_terminal_that_was_closed_is_no_fault(
-    tmp_path: Path, unbuffered: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_terminal_is_no_error(tmp_path: Path, unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     here, there = os.openpty()
     os.close(here)
@@ -58,22 +57,22 @@ def test_a_terminal_that_was_closed_is_no_fault(
         os.close(there)
 
 
-def test_a_disk_that_is_full_still_is_a_fault(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        code, complaint = finished(["pipeline", "--help"], tmp_path, full.fileno())
+        code, stderr = finished(["pipeline", "--help"], tmp_path, full.fileno())
     assert code == 1
-    assert complaint.startswith("error: the disk must have room for ")
+    assert stderr.startswith("error: the disk must have room for ")
 
 
-def test_output_closed_from_the_start_leaves_its_number_to_no_other_file() -> None:
-    code = "import os, sys; from pipeline.command_line import outlive_readers; outlive_readers(); "
+def test_the_descriptor_of_an_output_that_is_closed_from_the_start_is_not_reused() -> None:
+    code = "import os, sys; from pipeline.command_line import ignore_closed_output; ignore_closed_output(); "
     code += "print('lost', flush=True); "
     code += "sys.exit(os.fstat(1).st_rdev != os.stat(os.devnull).st_rdev)"
     done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{code}" >&-'], cwd=ROOT, check=False)
     assert done.returncode == 0
 
 
-def test_a_run_whose_reader_left_writes_all_that_it_would_have(tmp_path: Path) -> None:
+def test_a_run_whose_output_is_closed_writes_all_its_files(tmp_path: Path) -> None:
     pipe, run_dir = tmp_path / "pipe", tmp_path / "run"
     os.mkfifo(pipe)
     outputs = f"paths.outputs={tmp_path / 'outputs'}"
@@ -86,7 +85,7 @@ def test_a_run_whose_reader_left_writes_all_that_it_would_have(tmp_path: Path) -
     assert (run_dir / "report.html").exists()
 
 
-def test_a_sweep_whose_reader_left_sums_up(tmp_path: Path) -> None:
+def test_a_sweep_whose_output_is_closed_writes_its_summary(tmp_path: Path) -> None:
     pipe, sweep = tmp_path / "pipe", tmp_path / "sweep"
     os.mkfifo(pipe)
     places = [f"paths.outputs={tmp_path / 'outputs'}", f"hydra.sweep.dir={sweep}"]
@@ -98,7 +97,7 @@ def test_a_sweep_whose_reader_left_sums_up(tmp_path: Path) -> None:
     assert pd.read_csv(sweep / "summary.csv").status.tolist() == ["finished", "finished"]
 
 
-def test_ctrl_c_is_a_word_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_prints_one_word_and_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
     @command
     def main() -> None:
         raise KeyboardInterrupt

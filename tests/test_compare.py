@@ -1,4 +1,4 @@
-"""``python -m pipeline.compare`` and ``pipeline.ui``: what they print, log and refuse."""
+"""The commands ``python -m pipeline.compare`` and ``pipeline.ui``: output, logged runs and errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from pipeline import compare, ui
 from pipeline.config import compose_settings
@@ -17,9 +18,11 @@ from pipeline.errors import InputError
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.tracking.comparison import labelled, ranks_by_channel
-from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
+from pipeline.tracking.connection import tracking_uri
+from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.runs import LoggedRun
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
+from tests.helpers.tracking import logged_runs
 
 Cli = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -53,22 +56,20 @@ def swept(compose: Compose, tracked: Path, tmp_path: Path) -> list[pd.DataFrame]
     return found
 
 
-def logged(outputs: Path) -> tuple[MlflowClient, list]:
+def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
     client = MlflowClient(tracking_uri(outputs, None))
-    experiment = client.get_experiment_by_name("pcace")
-    assert experiment is not None
-    return client, list(client.search_runs([experiment.experiment_id]))
+    return client, logged_runs(client)
 
 
-def test_a_sweep_is_compared_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataFrame], tmp_path: Path) -> None:
+def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataFrame], tmp_path: Path) -> None:
     code, out, err = cli("--sweep", "last", "--top", "5")
     assert (code, err) == (0, [])
     assert [line.split()[0] for line in out[:4]] == ["run", "layer=conv1,", "layer=conv1,", "layer=conv2,"]
-    assert out[5].split() == ["Spearman", "Kendall", "RBO", "top", "5"]
+    assert out[5].split() == ["first", "run", "second", "run", "Spearman", "Kendall", "RBO", "top", "5"]
     first, second = (ranks_by_channel(table) for table in swept[:2])
     spearman = float(np.corrcoef(first, second)[0, 1])
     assert f"{spearman:.3f}" in out[6].split()
-    assert any(line.startswith("Ranks are not compared between different layers: ") for line in out)
+    assert any(line.startswith("Ranks are not compared between different layers, because ") for line in out)
 
     folder = tmp_path / "outputs" / "comparisons" / "monday"
     names = {"agreement.png", "slopes.png", "distributions.png", "comparison.html"}
@@ -81,9 +82,10 @@ def test_a_sweep_is_compared_printed_drawn_and_logged(cli: Cli, swept: list[pd.D
 
     overlap = [run.data.metrics.get("overlap_with_first.rank_biased") for run in reversed(runs)]
     assert overlap[0] == 1
+    assert overlap[1] is not None
     assert 0 < overlap[1] < 1
     assert overlap[2] is None  # another layer
-    code, out, _ = cli("--last", "2")  # the comparison is no run with a ranking
+    code, out, _ = cli("--last", "2")  # the run of the comparison itself has no ranking
     assert code == 0
     assert [line.split()[0] for line in out[1:3]] == ["layer=conv1,", "layer=conv2,"]
     code, out, _ = cli(*(run.info.run_id[:9] for run in runs[1:]))
@@ -98,34 +100,37 @@ def test_a_sweep_is_compared_printed_drawn_and_logged(cli: Cli, swept: list[pd.D
 
 
 @pytest.mark.usefixtures("swept")
-def test_what_cannot_be_compared_is_one_line(cli: Cli) -> None:
+def test_errors_are_one_line(cli: Cli) -> None:
     for arguments, start in (
         (["--sweep", "tuesday"], "--sweep must be a sweep with finished runs; got 'tuesday'. Latest: monday."),
         (["--sweep", "x' or '1"], "--sweep must be a sweep with finished runs; got 'x' or '1'. Latest: monday."),
         (
             ["nosuchrun", "--top", "3"],
-            "a run must be a finished run's id or its beginning; got 'nosuchrun' (there is none).",
+            "a run must be a finished run's id, or its first characters; got 'nosuchrun' (there is none).",
         ),
         (["--last", "1"], "a comparison must have at least 2 finished runs; got 1."),
-        ([], "the runs must be given in one way (RUN RUN ..., --sweep ID or --last N); got 0."),
+        ([], "runs must be given in one way (RUN RUN ..., --sweep ID or --last N); got 0 ways."),
         (
             ["--last", "2", "--sweep", "monday"],
-            "the runs must be given in one way (RUN RUN ..., --sweep ID or --last N)",
+            "runs must be given in one way (RUN RUN ..., --sweep ID or --last N); got 2 ways.",
         ),
         (["--last", "0"], "--last must be at least 1; got 0."),
         (
             ["--last", "x"],
-            "the command must be one that --help shows; got a fault: argument --last: invalid int value: 'x'.",
+            "the arguments must be those that --help shows; got a wrong one (argument --last: invalid int value: 'x').",
         ),
         (["--last", "2", "n_imgs=3"], "n_imgs must be a known setting; got 3."),
-        (["--last", "2", "tracking.experiment=none"], "tracking.experiment must hold runs; got none (there is none)."),
+        (
+            ["--last", "2", "tracking.experiment=none"],
+            "tracking.experiment must be an experiment with runs; got none,",
+        ),
     ):
         code, out, err = cli(*arguments)
         assert (code, out, len(err)) == (1, [], 1), arguments
         assert err[0].startswith(f"error: {start}")
 
 
-def test_without_runs_it_says_how_to_make_one(cli: Cli, tmp_path: Path) -> None:
+def test_the_error_without_runs_says_how_to_make_one(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("--last", "2")
     assert code == 1
     assert err == [
@@ -133,7 +138,7 @@ def test_without_runs_it_says_how_to_make_one(cli: Cli, tmp_path: Path) -> None:
     ]
 
 
-def test_runs_are_called_by_what_they_differ_in() -> None:
+def test_labels_are_the_settings_in_which_runs_differ() -> None:
     def logged_run(run_id: str, **params: str) -> LoggedRun:
         names = {key.replace("__", "."): value for key, value in params.items()}
         return LoggedRun(run_id, "name", names, {}, pd.DataFrame(), {})
@@ -150,14 +155,14 @@ def test_runs_are_called_by_what_they_differ_in() -> None:
     assert labelled([logged_run("aaaaaaaa", layer="a"), logged_run("bbbbbbbb", layer="a")]) == ["aaaaaa", "bbbbbb"]
 
 
-def test_dead_channels_share_their_mean_rank() -> None:
+def test_dead_channels_have_their_mean_rank() -> None:
     table = pd.DataFrame({"channel": [2, 0, 1, 3], "rank": [1, 2, 3, 4], "dead": [False, False, True, True]})
     assert ranks_by_channel(table).tolist() == [2, 3.5, 1, 3.5]
 
 
 def test_a_port_may_be_asked_for() -> None:
-    assert ui.asked_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
-    assert ui.asked_port([]) == (None, [])
+    assert ui.requested_port(["--port=5123", "paths.outputs=x"]) == (5123, ["paths.outputs=x"])
+    assert ui.requested_port([]) == (None, [])
     for port in ("0", "65536", "x", ""):
         with pytest.raises(InputError, match=rf"^--port must be in \[1, 65535\]; got {port}\.$"):
-            ui.asked_port([f"--port={port}"])
+            ui.requested_port([f"--port={port}"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -8,7 +9,7 @@ from omegaconf import OmegaConf
 
 from pipeline import config
 from pipeline.config import (
-    as_typed,
+    as_entered,
     checked_overrides,
     compose_settings,
     options,
@@ -17,9 +18,10 @@ from pipeline.config import (
 )
 from pipeline.errors import SettingsError
 from pipeline.resources import conf_dir
+from pipeline.settings import AceSettings
 
 GROUPS = ("model", "data", "score", "visualize", "tracking", "target", "experiment")
-# What a file leaves open for the user to fill in.
+# Settings that an option of a group requires from the user.
 NEEDED = {
     "model=torchvision": ["model.name=alexnet"],
     "model=timm": ["model.name=resnet18"],
@@ -41,9 +43,10 @@ def test_every_yaml_composes(choice: str) -> None:
 
 
 @pytest.mark.parametrize(("net", "layer"), [("resnet18", "layer4.1.conv2"), ("vgg16", "features.28")])
-def test_the_originals_settings_are_a_file_each(net: str, layer: str) -> None:
+def test_the_settings_of_each_original_script_are_a_file(net: str, layer: str) -> None:
     settings = compose_settings([f"experiment=original_{net}", "data.root=photographs", "class_name=tabby"])
     assert (settings.model.name, settings.layer) == (net, layer)
+    assert isinstance(settings.score, AceSettings)
     assert (settings.n_images, settings.score.statistic, settings.model.transform.kind) == (300, "first", "resize")
 
 
@@ -51,10 +54,10 @@ def swept(*overrides: str) -> dict[str, str]:
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         composed = compose("config", overrides=list(overrides), return_hydra_config=True)
-    return OmegaConf.to_container(composed.hydra.sweeper.params, resolve=True)
+    return cast("dict[str, str]", OmegaConf.to_container(composed.hydra.sweeper.params, resolve=True))
 
 
-def test_experiments_sweep_what_they_say() -> None:
+def test_experiments_sweep_over_the_values_that_they_describe() -> None:
     assert swept("experiment=all_convolutions") == {"layer": "conv1,conv2,conv3"}
     vgg = swept("experiment=all_convolutions", "model=vgg16")["layer"].split(",")
     assert (len(vgg), vgg[0], vgg[-1]) == (13, "features.0", "features.28")
@@ -65,7 +68,7 @@ def test_experiments_sweep_what_they_say() -> None:
     assert resnet == {"model.randomized": "0,1,6,13,20,26,32,39"}
 
 
-def test_experiments_can_be_put_together() -> None:
+def test_experiments_can_be_combined() -> None:
     settings = compose_settings(["experiment=[cifar10_resnet20,randomized_weights]", "data.root=photographs"])
     assert (settings.model.name, settings.layer, settings.visualize.maximize) == (
         "cifar10_resnet20",
@@ -86,7 +89,7 @@ def test_experiments_can_be_put_together() -> None:
         (["paths.outputs=/elsewhere"], ["paths.outputs='/elsewhere'"]),
     ],
 )
-def test_a_sweeps_outputs_are_one_place_wherever_its_jobs_run(
+def test_the_outputs_of_a_sweep_are_one_folder_whatever_the_working_folder_of_its_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], expected: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -100,12 +103,12 @@ def test_every_group_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg16", "squeezenet1_1", "densenet161", "densenet121"])
-def test_the_originals_networks_have_a_file_each(name: str) -> None:
+def test_each_network_of_the_original_scripts_has_a_file(name: str) -> None:
     model = compose_settings([f"model={name}"]).model
     assert (model.name, model.weights, model.transform.kind) == (name, "IMAGENET1K_V1", "weights")
 
 
-def test_both_spellings_of_a_layer_reach_the_settings() -> None:
+def test_both_spellings_of_a_layer_are_accepted() -> None:
     assert checked_overrides(["layer=layer4[1].conv2"]) == ["layer=layer4.1.conv2"]
     assert checked_overrides(["layer=layer4[0].conv1,layer4[1].conv2"], is_sweep=True) == [
         "layer=layer4.0.conv1,layer4.1.conv2"
@@ -113,11 +116,11 @@ def test_both_spellings_of_a_layer_reach_the_settings() -> None:
     assert compose_settings(["layer=features[28]"]).layer == "features.28"
 
 
-def test_a_list_is_left_alone() -> None:
+def test_a_list_is_not_taken_for_a_layer_with_brackets() -> None:
     assert checked_overrides(["model.input_size=[3,64,64]"]) == ["model.input_size=[3,64,64]"]
 
 
-def test_an_unknown_option_of_a_group_lists_the_known_ones() -> None:
+def test_the_message_for_an_unknown_option_lists_the_options_of_the_group() -> None:
     with pytest.raises(SettingsError) as caught:
         checked_overrides(["model=resnet50", "data=pigeons"])
     assert str(caught.value).splitlines() == [
@@ -127,7 +130,7 @@ def test_an_unknown_option_of_a_group_lists_the_known_ones() -> None:
     ]
 
 
-def test_a_group_without_an_option_is_refused() -> None:
+def test_null_is_refused_for_a_group_that_needs_an_option() -> None:
     with pytest.raises(SettingsError) as caught:
         checked_overrides(["target=null"])
     assert str(caught.value) == "target must be one of class, regression; got null."
@@ -141,7 +144,9 @@ def test_a_launcher_is_refused_only_where_its_package_is_missing(
     assert checked_overrides([f"hydra/launcher={launcher}"]) == [f"hydra/launcher={launcher}"]
     monkeypatch.setattr(config, "find_spec", lambda name: None)
     if launcher != "basic":
-        with pytest.raises(SettingsError, match=rf"^hydra/launcher={launcher} must have its package; got none\. pip "):
+        with pytest.raises(
+            SettingsError, match=rf"^hydra/launcher={launcher} must have its package installed; got none\. I"
+        ):
             checked_overrides([f"hydra/launcher={launcher}"])
     with pytest.raises(SettingsError) as caught:
         checked_overrides(["hydra/launcher=pbs"])
@@ -149,14 +154,14 @@ def test_a_launcher_is_refused_only_where_its_package_is_missing(
     assert str(caught.value) == f"hydra/launcher must be one of {known}; got 'pbs'."
 
 
-def test_an_override_that_cannot_be_read_is_one_line() -> None:
+def test_the_message_for_an_override_that_cannot_be_parsed_is_one_line() -> None:
     with pytest.raises(SettingsError) as caught:
         checked_overrides(["n_images=[3"])
     assert str(caught.value).count("\n") == 0
     assert str(caught.value).startswith("every argument must have the form setting=value; got n_images=[3 (")
 
 
-def test_help_names_every_key_and_its_default() -> None:
+def test_the_help_lists_the_main_settings_with_their_defaults() -> None:
     text = (conf_dir() / "hydra" / "help" / "pcace.yaml").read_text()
     settings = compose_settings([])
     for name in ("layer", "class_name", "target_class", "n_images", "n_components", "seed"):
@@ -164,11 +169,11 @@ def test_help_names_every_key_and_its_default() -> None:
         assert f"{name}={'null' if value is None else value} " in text
 
 
-def test_outputs_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_outputs_default_to_the_environment_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path))
     assert compose_settings([]).paths.outputs == str(tmp_path)
 
 
-def test_what_was_typed_is_shown_as_it_was_typed() -> None:
-    typed = ["score.bass=5", "data.root=x", "layer=conv1", "++model.arguments.width=2", "score=pearson"]
-    assert [as_typed(override) for override in checked_overrides(typed)] == typed
+def test_overrides_are_shown_as_the_user_entered_them() -> None:
+    entered = ["score.bass=5", "data.root=x", "layer=conv1", "++model.arguments.width=2", "score=pearson"]
+    assert [as_entered(override) for override in checked_overrides(entered)] == entered

@@ -8,7 +8,7 @@ from pipeline.console import ConsoleObserver
 from pipeline.runner import STAGES
 
 
-def test_a_terminal_sees_how_many_how_fast_and_how_long() -> None:
+def test_a_terminal_shows_a_progress_bar_with_rate_and_remaining_time() -> None:
     screen = StringIO()
     observer = ConsoleObserver(Console(file=screen, force_terminal=True, width=120))
     progress = observer.stage_started(STAGES[0])
@@ -24,5 +24,5 @@ def test_a_terminal_sees_how_many_how_fast_and_how_long() -> None:
     assert "0:00:0" in shown
 
 
-def test_a_file_sees_no_bar() -> None:
+def test_a_file_has_no_progress_bar() -> None:
     assert ConsoleObserver(Console(file=StringIO())).stage_started(STAGES[0]) is None

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.decoding import ImageError, Limits, decode
-from tests.sources.servers import bomb
+from tests.helpers.servers import bomb
 
 RED, GREEN = (250, 10, 10), (10, 240, 10)
 
@@ -74,7 +74,8 @@ def test_16_bit_grey_is_scaled_from_its_whole_range() -> None:
 
 def test_transparent_pixels_are_placed_on_white() -> None:
     palette = half_red_half_green().quantize(2)
-    red = int(palette.getpixel((0, 0)))
+    red = palette.getpixel((0, 0))
+    assert isinstance(red, int)
     data = saved(palette, "PNG", transparency=red)
     assert pixel(data, 20, 5) == (255, 255, 255)
     assert is_close(pixel(data, 20, 55), GREEN)

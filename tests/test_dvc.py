@@ -1,4 +1,4 @@
-"""dvc.yaml against the code that it runs: what it leaves out would go stale without anybody noticing."""
+"""dvc.yaml and params.yaml: DVC would not run a stage again if its settings or its code were not listed there."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from pipeline.resolve import resolve
 from pipeline.runner import STAGES
 from pipeline.settings import Settings
 from pipeline.stages import ORDER
-from tests.conftest import ROOT, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import Compose
 
 FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NAMES = [stage.name for stage in STAGES]
-# Settings that change no result: where things lie and run, how many processes.
+# Settings that do not change a result: paths, tracking, the number of processes and the device.
 INDIFFERENT = ("paths.", "tracking.", "score.n_jobs", "model.device")
 ALTERNATIVES: dict[str, Any] = {
     "layer": "conv2", "class_name": "3", "target_class": None, "model.checkpoint": None, "model.factory": None,
@@ -62,11 +63,11 @@ def is_covered(path: str, params: list[str]) -> bool:
 
 
 def test_dvc_yaml_is_the_one_that_is_generated(compose: Compose) -> None:
-    """If this fails, stages or imports have changed: `python -m pipeline.dvc compose`, and commit dvc.yaml."""
+    """If this fails, stages or imports have changed: run `python -m pipeline.dvc compose` and commit dvc.yaml."""
     assert (ROOT / "dvc.yaml").read_text() == dvc_yaml(compose_settings([]))
 
 
-def test_a_stage_is_listed_with_its_command_and_the_artifacts_that_it_builds_on() -> None:
+def test_every_stage_is_listed_with_its_command_and_the_artifacts_that_it_builds_on() -> None:
     assert list(FILE) == ["compose", *NAMES] == ["compose", *ORDER]
     makers = {stage.artifact: stage.name for stage in STAGES}
     for stage in STAGES:
@@ -77,14 +78,14 @@ def test_a_stage_is_listed_with_its_command_and_the_artifacts_that_it_builds_on(
 
 
 @pytest.mark.parametrize("name", ["compose", *NAMES])
-def test_what_a_stage_depends_on_is_there(name: str) -> None:
+def test_the_files_that_a_stage_depends_on_exist(name: str) -> None:
     deps = [path for path in FILE[name]["deps"] if not path.startswith("outputs/")]
     assert [path for path in deps if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stage_depends_on_all_the_code_it_imports(name: str) -> None:
-    graph = grimp.build_graph("pipeline", exclude_type_checking_imports=True)
+def test_a_stage_depends_on_all_modules_that_it_imports(name: str) -> None:
+    graph = grimp.build_graph("pipeline", exclude_type_checking_imports=True, cache_dir=None)
     imported = graph.find_upstream_modules(f"pipeline.stages.{name}") | {f"pipeline.stages.{name}", "pipeline.dvc"}
     paths = []
     for module in imported:
@@ -100,25 +101,26 @@ def test_reduce_and_rank_do_not_depend_on_the_sources_or_the_networks() -> None:
 
 
 def test_a_stage_lists_every_setting_that_its_result_depends_on(compose: Compose) -> None:
-    """Move every setting there is, one at a time, and see whose key moves with it."""
-    settings = compose("model.weights=random", "data.select=random")  # then the seed matters as well
-    before, missing, moved = identities(settings), [], {name: set() for name in NAMES}
+    """Change every setting, one at a time, and compare the stages whose keys change with dvc.yaml."""
+    settings = compose("model.weights=random", "data.select=random")  # so that the seed has an effect, too
+    before, missing = identities(settings), []
+    changes: dict[str, set[str]] = {name: set() for name in NAMES}
     for path, value in leaves(settings):
         if path.startswith(INDIFFERENT):
             continue
         assert path in ALTERNATIVES or isinstance(value, (int, float)), f"give another value for {path} in ALTERNATIVES"
         other = ALTERNATIVES[path] if path in ALTERNATIVES else value * 2 if isinstance(value, float) else value + 1
         if other is None:
-            continue  # one value only, for the embedded network and data
+            continue  # no other value is possible for the default network and data
         after = identities(changed(settings, path, other))
         for name in NAMES:
             if after[name] != before[name]:
-                moved[name].add(path)
+                changes[name].add(path)
                 if not is_covered(path, FILE[name]["params"]):
                     missing.append(f"{name}: {path}")
     assert missing == []
-    assert {"n_components"} <= moved["reduce"]
-    assert {"score.statistic"} <= moved["rank"]
+    assert {"n_components"} <= changes["reduce"]
+    assert {"score.statistic"} <= changes["rank"]
 
 
 def test_every_setting_that_dvc_yaml_lists_exists(compose: Compose) -> None:
@@ -128,20 +130,20 @@ def test_every_setting_that_dvc_yaml_lists_exists(compose: Compose) -> None:
             assert any(path == param or path.startswith(f"{param}.") for path in known), (name, param)
 
 
-def test_reduce_and_download_are_not_run_again_for_what_they_do_not_read() -> None:
+def test_reduce_and_download_do_not_list_settings_that_they_do_not_read() -> None:
     assert FILE["reduce"]["params"] == ["n_components"]
     assert not is_covered("layer", FILE["download"]["params"])
 
 
 def test_params_yaml_is_composed_from_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails, conf/ has changed: `python -m pipeline.dvc compose`, and commit params.yaml."""
+    """If this fails, conf/ has changed: run `python -m pipeline.dvc compose` and commit params.yaml."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PCACE_OUTPUTS", raising=False)
     dvc.compose_params()
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
 
 
-def test_an_edited_file_is_kept_a_fresh_one_signed_and_an_old_one_composed_anew(
+def test_edits_are_kept_and_a_file_from_older_settings_is_composed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -151,7 +153,7 @@ def test_an_edited_file_is_kept_a_fresh_one_signed_and_an_old_one_composed_anew(
     params.write_text(params.read_text().replace("layer: conv3", "layer: conv1"))
     dvc.compose_params()
     assert dvc.load_params().layer == "conv1"
-    # As `dvc exp run -S layer=conv2` leaves it: whole, and without our digest.
+    # The file as `dvc exp run -S layer=conv2` writes it: with paths and without the digest.
     params.write_text(params.read_text().replace("layer: conv1", "layer: conv2").replace(digest, "").replace(
         "conf_digest: ", "paths: {outputs: outputs}"))  # fmt: skip
     dvc.compose_params()
@@ -163,7 +165,7 @@ def test_an_edited_file_is_kept_a_fresh_one_signed_and_an_old_one_composed_anew(
     assert dvc.load_params().layer == "conv3"
 
 
-def test_the_outputs_of_dvcs_copies_lie_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_the_checkout_use_its_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PCACE_OUTPUTS", raising=False)
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
     copy.mkdir(parents=True)
@@ -173,7 +175,7 @@ def test_the_outputs_of_dvcs_copies_lie_in_the_checkout(tmp_path: Path, monkeypa
         assert dvc.load_params().paths.outputs == str(tmp_path / "outputs")
 
 
-def test_faults_in_params_yaml_are_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_fault_in_params_yaml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match=r"^params\.yaml must exist; got none in "):
         dvc.load_params()
@@ -184,6 +186,6 @@ def test_faults_in_params_yaml_are_a_line_each(tmp_path: Path, monkeypatch: pyte
         dvc.load_params()
 
 
-def test_params_hold_all_settings_but_the_machines_own(compose: Compose) -> None:
+def test_params_yaml_has_all_settings_except_the_paths(compose: Compose) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert {*params, "paths"} - {"conf_digest"} == set(asdict(compose()))

@@ -93,9 +93,12 @@ def test_the_temporary_file_may_be_in_another_folder(tmp_path: Path) -> None:
 def test_readers_find_one_version_while_several_writers_replace_it(tmp_path: Path) -> None:
     path, versions = tmp_path / "file", [bytes([number]) * 200_000 for number in range(4)]
     write_whole(path, versions[0])
-    writers = [
-        threading.Thread(target=lambda data=data: [write_whole(path, data) for _ in range(20)]) for data in versions
-    ]
+
+    def write(data: bytes) -> None:
+        for _ in range(20):
+            write_whole(path, data)
+
+    writers = [threading.Thread(target=write, args=(data,)) for data in versions]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):

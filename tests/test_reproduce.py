@@ -9,10 +9,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.reproduce import compare, differences, main
+from pipeline.reproduce import compare_rankings, differences, main
 from pipeline.runner import run
 from pipeline.tracking.mlflow import MlflowTracker
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
+from tests.helpers.tracking import logged_runs
 
 
 def csv(scores: np.ndarray) -> bytes:
@@ -23,32 +24,40 @@ def csv(scores: np.ndarray) -> bytes:
 SCORES = np.linspace(0.2, 0.9, 64)
 
 
-def test_equal_bytes_are_the_same_to_the_byte() -> None:
-    assert compare(csv(SCORES), csv(SCORES)).verdict == "the same to the byte"
+def test_equal_files_are_identical_to_the_byte() -> None:
+    assert compare_rankings(csv(SCORES), csv(SCORES)).verdict == "identical to the byte"
 
 
-def test_what_another_machine_may_move_is_within_sensitivity() -> None:
-    moved = SCORES.copy()
-    moved[:5] += [0.01, -0.005, 0.002, 1e-4, 1e-4]
-    assert compare(csv(SCORES), csv(moved)).verdict == "the same within the method's sensitivity"
+def test_small_differences_as_between_machines_are_within_the_sensitivity() -> None:
+    changed = SCORES.copy()
+    changed[:5] += [0.01, -0.005, 0.002, 1e-4, 1e-4]
+    difference = compare_rankings(csv(SCORES), csv(changed))
+    assert difference.verdict == "equal within the method's sensitivity"
+    assert difference.largest == pytest.approx(0.01)
+    assert difference.share_small == 59 / 64
 
 
 @pytest.mark.parametrize(
-    "moved",
+    "changed",
     [SCORES + np.eye(64)[3] * 0.021, SCORES + 2e-5, SCORES[::-1], SCORES[:-1]],
-    ids=["one by much", "all by little", "another order", "a channel less"],
+    ids=["one large difference", "many small differences", "another order", "a missing channel"],
 )
-def test_more_than_that_is_different(moved: np.ndarray) -> None:
-    assert compare(csv(SCORES), csv(moved)).verdict == "different"
+def test_larger_differences_are_different(changed: np.ndarray) -> None:
+    assert compare_rankings(csv(SCORES), csv(changed)).verdict == "different"
 
 
-def test_differences_are_named_to_the_leaf() -> None:
+def test_equal_scores_without_variation_are_equal() -> None:
+    constant, renamed = np.full(8, 0.5), csv(np.full(8, 0.5)).replace(b"0.5", b"0.50")
+    assert compare_rankings(csv(constant), renamed).verdict == "equal within the method's sensitivity"
+
+
+def test_differences_have_the_dotted_name_of_each_value() -> None:
     old = {"a": {"b": 1, "c": 2}, "d": "0" * 64, "gone": True}
     new = {"a": {"b": 1, "c": 3}, "d": "1" * 64}
     assert list(differences(old, new)) == ["a.c: 2 -> 3", "d: 000000000000... -> 111111111111...", "gone: True -> none"]
 
 
-def call(
+def call_reproduce(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[int, list[str], list[str]]:
     monkeypatch.setattr(sys, "argv", ["reproduce", *arguments])
@@ -60,7 +69,7 @@ def call(
 
 def logged(outputs: Path) -> list[Run]:
     client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
-    return list(client.search_runs([client.get_experiment_by_name("pcace").experiment_id]))
+    return logged_runs(client)
 
 
 def test_a_run_is_reproduced_until_its_weights_change(
@@ -77,35 +86,35 @@ def test_a_run_is_reproduced_until_its_weights_change(
     (original,) = logged(tracked)
     here = f"paths.outputs={tracked}"
 
-    code, out, err = call(monkeypatch, capsys, original.info.run_id[:8], here)
+    code, out, err = call_reproduce(monkeypatch, capsys, original.info.run_id[:8], here)
     assert (code, err) == (0, [])
     assert out[0].startswith(f"Run {original.info.run_id}, logged 20")
-    assert not any("from the store" in line for line in out)  # truly computed again
-    assert out[-1] == "The ranking is the same to the byte."
+    assert not any("from the store" in line for line in out)  # all artifacts are computed again
+    assert out[-1] == "The ranking is identical to the byte."
     again = logged(tracked)[0]
     assert again.data.tags["reproduces"] == original.info.run_id
-    assert again.data.tags["reproduced"] == "the same to the byte"
+    assert again.data.tags["reproduced"] == "identical to the byte"
 
     state["conv1.weight"][3] *= 2
     save_file(state, weights)
-    code, out, err = call(monkeypatch, capsys, original.info.run_id, here)
+    code, out, err = call_reproduce(monkeypatch, capsys, original.info.run_id, here)
     assert (code, err) == (1, [])
     assert "The ranking is different." in out
-    differing = out[out.index("What differs between then and now:") + 1 :]
+    differing = out[out.index("Differences between the logged run and this one:") + 1 :]
     assert [line.split(":")[0].strip() for line in differing if "sha256" in line] != []
 
-    code, _, err = call(monkeypatch, capsys, "0123abcd", here)
+    code, _, err = call_reproduce(monkeypatch, capsys, "0123abcd", here)
     assert code == 1
     assert err == [
         f"error: RUN_ID must be a run logged to sqlite:///{tracked / 'mlflow.db'}; got '0123abcd' (none). "
         "`python -m pipeline.ui` shows the runs."
     ]
-    code, _, err = call(monkeypatch, capsys, original.info.run_id, here, "model.nonsense.more=3")
+    code, _, err = call_reproduce(monkeypatch, capsys, original.info.run_id, here, "model.nonsense.more=3")
     assert code == 1
     assert err == ["error: model.nonsense.more must be one of the run's settings; got model.nonsense.more=3."]
 
 
 def test_a_run_id_must_be_given(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = call(monkeypatch, capsys)
+    code, _, err = call_reproduce(monkeypatch, capsys)
     assert code == 1
     assert err == ["error: RUN_ID must be given; got nothing. `python -m pipeline.ui` shows the runs."]

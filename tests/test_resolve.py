@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.errors import InputError, NetworkError, SettingsError
 from pipeline.resolve import check_network, resolve
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
 from pipeline.store import Store
 from pipeline.store.housekeeping import entries
-from tests.conftest import SMALL, Compose
+from tests.helpers.settings import SMALL, Compose
 
 NAMES = [stage.name for stage in STAGES]
 
 
 class Recorder(Observer):
-    """Notes what it is told."""
+    """Observer that stores the arguments of all calls."""
 
     def __init__(self) -> None:
         self.computed: list[str] = []
@@ -36,10 +36,10 @@ class Recorder(Observer):
         self.ended: Any = None
 
     def started(self, settings: Settings) -> None:
-        self.asked = settings
+        self.given = settings
 
     def resolved(self, settings: Settings) -> None:
-        self.meant = settings
+        self.resolved_settings = settings
 
     def noted(self, text: str) -> None:
         self.notes.append(text)
@@ -57,35 +57,35 @@ class Recorder(Observer):
         self.ended = error
 
 
-def go(settings: Settings, folder: Path) -> Recorder:
+def recorded_run(settings: Settings, folder: Path) -> Recorder:
     recorder = Recorder()
     run(settings, folder, [recorder])
     return recorder
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An outputs folder after one run of the small default, and its ranking."""
-    outputs = tmp_path_factory.mktemp("undisturbed")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs folder of a complete run of the small settings, which is also the run's folder."""
+    outputs = tmp_path_factory.mktemp("complete")
     run(compose_settings([f"paths.outputs={outputs}", *SMALL]), outputs)
     return outputs
 
 
-def test_a_run_computes_all_and_its_repetition_nothing(compose: Compose, tmp_path: Path) -> None:
-    first = go(compose(), tmp_path / "first")
+def test_a_run_computes_all_stages_and_its_repetition_none(compose: Compose, tmp_path: Path) -> None:
+    first = recorded_run(compose(), tmp_path / "first")
     assert first.computed == NAMES
     assert first.progress == {
         "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16),
         "ablate": (7780, 7780), "evaluate": (680, 680), "visualize": (9, 9),
     }  # fmt: skip
-    again = go(compose(), tmp_path / "again")
+    again = recorded_run(compose(), tmp_path / "again")
     assert (again.computed, again.cached) == ([], NAMES)
     one, two = ((tmp_path / name / "ranking.csv").read_bytes() for name in ("first", "again"))
     assert one == two
 
 
-def test_the_run_folder_holds_what_people_look_for(compose: Compose, tmp_path: Path) -> None:
-    recorder = go(compose(), tmp_path / "run")
+def test_the_run_folder_has_the_results_and_the_settings(compose: Compose, tmp_path: Path) -> None:
+    recorder = recorded_run(compose(), tmp_path / "run")
     files = sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.*"))
     cards = [name for name in files if name.startswith("figures/channels/rank_0")]
     assert len(cards) == 12
@@ -105,27 +105,27 @@ def test_the_run_folder_holds_what_people_look_for(compose: Compose, tmp_path: P
     assert (written["layer"], written["target_class"]) == ("conv1", 8)
 
 
-def test_only_what_depends_on_a_change_is_computed_again(compose: Compose, tmp_path: Path) -> None:
-    go(compose(), tmp_path / "0")
-    assert go(compose("n_components=2"), tmp_path / "1").computed == [
+def test_only_stages_that_depend_on_a_changed_setting_are_computed_again(compose: Compose, tmp_path: Path) -> None:
+    recorded_run(compose(), tmp_path / "0")
+    assert recorded_run(compose("n_components=2"), tmp_path / "1").computed == [
         "reduce",
         "score",
         "rank",
         "evaluate",
         "visualize",
     ]
-    assert go(compose("layer=conv2"), tmp_path / "2").cached == ["download"]
-    assert go(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "evaluate", "visualize"]
-    assert go(compose("score=pearson"), tmp_path / "7").computed == ["score", "rank", "evaluate", "visualize"]
-    assert go(compose("ablate.mode=mean"), tmp_path / "6").computed == ["ablate", "evaluate", "visualize"]
-    assert go(compose("visualize.dpi=60"), tmp_path / "4").computed == ["visualize"]
-    assert go(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
+    assert recorded_run(compose("layer=conv2"), tmp_path / "2").cached == ["download"]
+    assert recorded_run(compose("score.statistic=first"), tmp_path / "3").computed == ["rank", "evaluate", "visualize"]
+    assert recorded_run(compose("score=pearson"), tmp_path / "7").computed == ["score", "rank", "evaluate", "visualize"]
+    assert recorded_run(compose("ablate.mode=mean"), tmp_path / "6").computed == ["ablate", "evaluate", "visualize"]
+    assert recorded_run(compose("visualize.dpi=60"), tmp_path / "4").computed == ["visualize"]
+    assert recorded_run(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
 
 
-def test_an_artifact_that_lost_a_file_is_computed_again(compose: Compose, tmp_path: Path) -> None:
-    first = go(compose(), tmp_path / "first")
+def test_an_artifact_without_one_of_its_files_is_computed_again(compose: Compose, tmp_path: Path) -> None:
+    first = recorded_run(compose(), tmp_path / "first")
     (first.ended.artifacts.folders[Projections] / "values.npy").unlink()
-    again = go(compose(), tmp_path / "again")
+    again = recorded_run(compose(), tmp_path / "again")
     assert again.computed == ["reduce"]
     assert again.notes == [
         f"{first.ended.reports[2].key} is damaged: values.npy cannot be read (No such file or directory). "
@@ -134,10 +134,10 @@ def test_an_artifact_that_lost_a_file_is_computed_again(compose: Compose, tmp_pa
 
 
 @pytest.mark.parametrize("stage", NAMES)
-def test_a_byte_flipped_in_any_file_of_any_artifact_is_noticed(
-    compose: Compose, tmp_path: Path, stage: str, undisturbed: Path
+def test_a_flipped_bit_in_any_file_of_any_artifact_is_detected(
+    compose: Compose, tmp_path: Path, stage: str, complete: Path
 ) -> None:
-    shutil.copytree(undisturbed, tmp_path / "outputs")
+    shutil.copytree(complete, tmp_path / "outputs")
     (folder,) = (tmp_path / "outputs" / "store" / stage).iterdir()
     (key,) = (key for name, key in plan(resolve(compose())).items() if name == stage)
     draw = random.Random(stage)
@@ -150,12 +150,12 @@ def test_a_byte_flipped_in_any_file_of_any_artifact_is_noticed(
         assert entry.name == str(key)
         path.write_bytes(data)
     path.write_bytes(b"")
-    recorder = go(compose(), tmp_path / "run")
+    recorder = recorded_run(compose(), tmp_path / "run")
     assert recorder.computed == [stage]
-    assert (tmp_path / "run" / "ranking.csv").read_bytes() == (undisturbed / "ranking.csv").read_bytes()
+    assert (tmp_path / "run" / "ranking.csv").read_bytes() == (complete / "ranking.csv").read_bytes()
 
 
-def test_a_refused_question_leaves_nothing_behind(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_that_is_refused_leaves_no_files(compose: Compose, tmp_path: Path) -> None:
     recorder = Recorder()
     with pytest.raises(NetworkError):
         run(compose("layer=conv9"), tmp_path / "run", [recorder])
@@ -163,7 +163,7 @@ def test_a_refused_question_leaves_nothing_behind(compose: Compose, tmp_path: Pa
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_stage_that_fails_keeps_what_was_finished(
+def test_finished_stages_stay_in_the_store_if_a_later_one_fails(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: ChannelScores, folder: Path) -> None:
@@ -173,14 +173,14 @@ def test_a_stage_that_fails_keeps_what_was_finished(
     with monkeypatch.context() as patched:
         patched.setattr(ChannelScores, "save", fail)
         with pytest.raises(PipelineError, match=r"^scores must be; got none\.$"):
-            go(compose(), tmp_path / "run")
+            recorded_run(compose(), tmp_path / "run")
     assert not list(tmp_path.rglob("half"))
     assert not (tmp_path / "run").exists()
-    recorder = go(compose(), tmp_path / "run")
+    recorder = recorded_run(compose(), tmp_path / "run")
     assert recorder.cached == ["download", "activate", "reduce"]
 
 
-def test_dead_channels_score_nothing_and_sink(compose: Compose, tmp_path: Path) -> None:
+def test_dead_channels_score_zero_and_come_last(compose: Compose, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from pipeline.resources import shipped_weights
@@ -189,7 +189,8 @@ def test_dead_channels_score_nothing_and_sink(compose: Compose, tmp_path: Path) 
     for channel in (3, 11):
         state["conv1.weight"][channel] = 0
     save_file(state, tmp_path / "dead.safetensors")
-    table = go(compose(f"model.checkpoint={tmp_path / 'dead.safetensors'}"), tmp_path / "run").ended.ranking.table
+    recorder = recorded_run(compose(f"model.checkpoint={tmp_path / 'dead.safetensors'}"), tmp_path / "run")
+    table = recorder.ended.ranking.table
     assert table.tail(2)[["rank", "channel", "score", "dead"]].to_numpy().tolist() == [
         [15, 3, 0.0, True],
         [16, 11, 0.0, True],
@@ -197,7 +198,7 @@ def test_dead_channels_score_nothing_and_sink(compose: Compose, tmp_path: Path) 
     assert not table.head(14).dead.any()
 
 
-def test_a_layer_that_is_all_dead_is_refused(compose: Compose, tmp_path: Path) -> None:
+def test_images_with_equal_class_scores_are_refused(compose: Compose, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from pipeline.resources import shipped_weights
@@ -207,4 +208,4 @@ def test_a_layer_that_is_all_dead_is_refused(compose: Compose, tmp_path: Path) -
     state["conv2.weight"][:] = 0
     save_file(state, tmp_path / "dead.safetensors")
     with pytest.raises(InputError, match=r"^class scores must differ between images; got .* for every image "):
-        go(compose(f"model.checkpoint={tmp_path / 'dead.safetensors'}"), tmp_path / "run")
+        recorded_run(compose(f"model.checkpoint={tmp_path / 'dead.safetensors'}"), tmp_path / "run")

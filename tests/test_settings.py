@@ -10,9 +10,10 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
+from pipeline.settings import AceSettings
 from pipeline.settings.faults import RENAMED, faults_of
 from pipeline.settings.types import STRICT, Rule
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 def faults(*overrides: str) -> list[str]:
@@ -86,11 +87,11 @@ def test_all_faults_are_reported_together() -> None:
         ("data.images_from=some", "data.images_from must be 'class', 'all' or 'balanced'; got \"some\"."),
         (
             "layer=[conv1,conv2]",
-            'layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --multirun layer=conv1,conv2.',
+            'layer must be one layer; got ["conv1", "conv2"]. For several, run a sweep: --multirun layer=conv1,conv2.',
         ),
         (
             "layer=features.*",
-            'layer must be one layer; got "features.*". For several, a run each: --multirun layer=conv1,conv2.',
+            'layer must be one layer; got "features.*". For several, run a sweep: --multirun layer=conv1,conv2.',
         ),
     ],
 )
@@ -103,7 +104,9 @@ def test_the_package_takes_no_bass_of_its_own() -> None:
         "score.bass must be 0 and score.spans [0.05, 0.2, 0.5] with score.solver=ace; got 5 and [0.05, 0.2, 0.5]. "
         "Add score.bass=0; the compiled solver takes others as well."
     ]
-    assert compose_settings(["score.solver=ace", "score.bass=0"]).score.bass == 0
+    score = compose_settings(["score.solver=ace", "score.bass=0"]).score
+    assert isinstance(score, AceSettings)
+    assert score.bass == 0
 
 
 def test_a_setting_of_another_source_is_refused() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -11,22 +10,16 @@ from rich.console import Console
 from pipeline.console import print_sweep
 from pipeline.records import Record
 from pipeline.sweep import Job, lines, summary, with_first
+from tests.helpers.rankings import ranking
 
 STAGES = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
 
 
-def ranking(scores: list[float], layer: str = "conv3", model: str = "net", dead: tuple[int, ...] = ()) -> pd.DataFrame:
-    table = pd.DataFrame({"channel": range(len(scores)), "score": scores, "model": model, "layer": layer})
-    table["dead"] = table.channel.isin(dead)
-    table = table.sort_values("score", ascending=False, ignore_index=True)
-    return table.assign(rank=np.arange(len(table)) + 1)
-
-
 def job(number: int, overrides: list[str], table: pd.DataFrame | None, *, cached: bool = False) -> Job:
-    stages = STAGES if table is not None else STAGES[:1]  # it failed early
+    stages = STAGES if table is not None else STAGES[:1]  # the job failed in the first stage
     seconds = dict.fromkeys(stages, 0.5)
     from_store = {stage: cached and stage != "visualize" for stage in stages}
-    record = Record("failed" if table is None else "finished", "out of luck.", overrides, seconds, from_store)
+    record = Record("failed" if table is None else "finished", "an error.", overrides, seconds, from_store)
     record.reliability, record.faithfulness = (None, None) if table is None else (0.8, 0.25)
     return Job(Path(str(number)), " ".join(overrides), record, table)
 
@@ -34,7 +27,7 @@ def job(number: int, overrides: list[str], table: pd.DataFrame | None, *, cached
 RISING = [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
-def test_rankings_are_held_against_the_first_of_the_same_channels() -> None:
+def test_rankings_are_compared_with_the_first_one_of_the_same_channels() -> None:
     jobs = [
         job(0, ["x=0"], None),
         job(1, ["x=1"], ranking(RISING)),
@@ -44,12 +37,12 @@ def test_rankings_are_held_against_the_first_of_the_same_channels() -> None:
         job(5, ["x=5"], ranking([*RISING, 0.6])),
         job(6, ["x=6"], ranking([0.2, 0.1, 0.3, 0.4, 0.5])),
     ]
-    # Every ranking that is the first of its channels agrees with itself; 0.9 is 1 - 6 * 2 / (5 * 24).
+    # The first ranking of each layer has a correlation of 1 with itself; 0.9 is 1 - 6 * 2 / (5 * 24).
     assert with_first(jobs)[0] is None
     assert with_first(jobs)[1:] == pytest.approx([1.0, -1.0, 1.0, 1.0, 1.0, 0.9])
 
 
-def test_channels_that_are_dead_in_either_are_left_out() -> None:
+def test_channels_that_are_dead_in_one_of_the_rankings_are_left_out() -> None:
     first = ranking([0.0, 0.2, 0.3, 0.4, 0.5], dead=(0,))
     other = ranking([0.9, 0.3, 0.2, 0.1, 0.0], dead=(4,))
     assert with_first([job(0, [], first), job(1, [], other)]) == pytest.approx([1.0, -1.0])
@@ -61,7 +54,7 @@ def test_too_few_channels_or_equal_scores_have_no_correlation() -> None:
     assert with_first([job(0, [], ranking(RISING)), job(1, [], few), job(2, [], equal)])[1:] == [None, None]
 
 
-def test_the_summary_has_what_compares_and_no_seconds_of_what_was_not_computed() -> None:
+def test_the_summary_has_no_run_time_of_scores_from_the_store() -> None:
     jobs = [job(0, ["x=0"], ranking(RISING)), job(1, ["x=1"], ranking(RISING), cached=True), job(2, ["x=2"], None)]
     table = summary(jobs)
     columns = ["reliability", "faithfulness", "with_first", "score_seconds"]
@@ -81,14 +74,16 @@ def test_the_summary_has_what_compares_and_no_seconds_of_what_was_not_computed()
         (["n=1", "n=2", ""], "", [0, 1, 2]),
     ],
 )
-def test_jobs_lie_along_the_one_setting_that_parts_them(overrides: list[str], setting: str, places: list[int]) -> None:
+def test_jobs_are_ordered_by_the_only_setting_that_differs(
+    overrides: list[str], setting: str, places: list[int]
+) -> None:
     jobs = [job(number, text.split(), ranking(RISING)) for number, text in enumerate(overrides)]
     (line,), found = lines(jobs)
     assert (found, line.places, line.name, line.n_channels) == (setting, places, "conv3", 5)
     assert line.with_first == pytest.approx([1, 1, 1])
 
 
-def test_every_layer_has_its_own_line_and_one_ranking_makes_none() -> None:
+def test_every_layer_with_several_rankings_has_a_line() -> None:
     layers = ("conv1", "conv1", "conv2", "conv2", "conv3")
     jobs = [
         job(number, [f"layer={layer}", f"n={number % 2}"], ranking(RISING, layer))
@@ -102,12 +97,12 @@ def test_every_layer_has_its_own_line_and_one_ranking_makes_none() -> None:
 @pytest.mark.parametrize(
     ("width", "headings"),
     [
-        (130, "job question best channels best median reliability faithfulness with first score s seconds from store"),
-        (105, "job question best channels best reliability faithfulness with first score s seconds"),
-        (80, "job question best reliability faithfulness with first seconds"),
+        (130, "job question best channels best median reliability faithfulness with first score s total s from store"),
+        (105, "job question best channels best reliability faithfulness with first score s total s"),
+        (80, "job question best reliability faithfulness with first total s"),
     ],
 )
-def test_a_narrow_terminal_does_without_what_is_needed_least(width: int, headings: str) -> None:
+def test_optional_columns_are_left_out_on_a_narrow_terminal(width: int, headings: str) -> None:
     jobs = [job(number, [f"model.randomized={number}"], ranking([*RISING] * 20)) for number in (0, 19)]
     screen = StringIO()
     print_sweep(summary(jobs), Path("there"), ["summary.csv"], Console(file=screen, width=width))
@@ -117,10 +112,10 @@ def test_a_narrow_terminal_does_without_what_is_needed_least(width: int, heading
     assert found[-1] == "Sweep    there (summary.csv)"
 
 
-def test_what_no_job_has_is_no_column() -> None:
+def test_empty_columns_are_left_out() -> None:
     table = summary([job(0, ["n=1"], ranking(RISING), cached=True), job(1, ["n=2"], None)])
     screen = StringIO()
     table = table.assign(reliability=None, faithfulness=None)
     print_sweep(table, Path("there"), ["summary.csv"], Console(file=screen, width=120))
     headings = " ".join(screen.getvalue().splitlines()[1].split())
-    assert headings == "job question best channels best median with first seconds from store"
+    assert headings == "job question best channels best median with first total s from store"

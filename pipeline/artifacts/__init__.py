@@ -6,7 +6,7 @@ from pipeline.artifacts.base import Artifact, save_array
 from pipeline.artifacts.channel_scores import AceFit, ChannelScores
 from pipeline.artifacts.effects import Effects, Faithfulness
 from pipeline.artifacts.figures import Figures
-from pipeline.artifacts.image_set import ImageRecord, ImageSet
+from pipeline.artifacts.image_set import ImageRecord, ImageSet, first_copies
 from pipeline.artifacts.projections import Projections
 from pipeline.artifacts.ranking import Ranking, Trust
 from pipeline.artifacts.workspace import Workspace
@@ -26,5 +26,6 @@ __all__ = [
     "Ranking",
     "Trust",
     "Workspace",
+    "first_copies",
     "save_array",
 ]

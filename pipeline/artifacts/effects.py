@@ -10,6 +10,7 @@ from typing import Self
 import pandas as pd
 
 from pipeline.artifacts.base import Artifact
+from pipeline.spreadsheets import marked_table
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,17 @@ class Faithfulness:
 
     @property
     def sentence(self) -> str | None:
-        """What a reader must know."""
+        """The sentence that a reader should know; None if the rank correlation is not defined."""
         if self.spearman is None:
             return None
-        figure = f"Spearman {self.spearman:.2f}".replace("0.", ".", 1)
+        value = f"Spearman {self.spearman:.2f}".replace("0.", ".", 1)
         if self.spearman >= 0.5:
-            return f"Removing a channel moves the class score much as the ranking says: {figure}."
+            return f"The faithfulness is high: the scores agree with the effects of ablation ({value})."
         if self.spearman >= 0.25:
-            return f"Removing a channel moves the class score only in part as the ranking says: {figure}."
+            return f"The faithfulness is moderate: the scores agree in part with the effects of ablation ({value})."
         return (
-            f"Removing a channel hardly moves the class score as the ranking says ({figure}): a channel may follow the "
-            "class score without moving it."
+            f"The faithfulness is low: the scores hardly agree with the effects of ablation ({value}). A channel may "
+            "be associated with the class score without influencing it."
         )
 
 
@@ -100,7 +101,7 @@ class Effects(Artifact):
         summary = {**asdict(self.faithfulness), "note": self.note}
         (folder / self.SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         if self.is_measured:
-            self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
+            marked_table(self.table).to_csv(folder / self.CSV, index=False, lineterminator="\n")
             self.curves.to_csv(folder / self.CURVES, index=False, lineterminator="\n")
         return self
 

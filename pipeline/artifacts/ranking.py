@@ -10,6 +10,7 @@ from typing import Self
 import pandas as pd
 
 from pipeline.artifacts.base import Artifact
+from pipeline.spreadsheets import marked_table
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,34 @@ class Trust:
 
     @property
     def is_low(self) -> bool:
-        """Whether the reliability is below `ENOUGH`."""
+        """Whether the ranking is not reliable: its split-half reliability is below `ENOUGH`."""
         return self.reliability is not None and self.reliability < self.ENOUGH
 
     def sentences(self, n_images: int, n_channels: int) -> list[str]:
-        """Return what a reader must know, the most important first."""
+        """Return the sentences that a reader should know, the most important one first.
+
+        Parameters
+        ----------
+        n_images : int
+            Number of images of the run.
+        n_channels : int
+            Number of varying channels.
+        """
         found = []
         if self.reliability is not None and self.images_for_reliable is not None:
-            many = self.images_for_reliable
-            more = f"about {round(many, -2 if many >= 1000 else -1):,.0f}" if many < 1e6 else "far more"
-            by = f" (as ranked by {self.stands_for})" if self.stands_for else ""
-            figure = f"reliability{by} is {self.reliability:.2f} with {n_images} images"
+            needed = self.images_for_reliable
+            more = f"about {round(needed, -2 if needed >= 1000 else -1):,.0f}" if needed < 1e6 else "far more"
+            by = f" (of the ranking by {self.stands_for})" if self.stands_for else ""
+            value = f"{self.reliability:.2f}".replace("0.", ".", 1)
+            measured = f"split-half reliability{by} is {value} with {n_images} images"
             if self.is_low:
-                found.append(f"This ranking is not to be trusted: its {figure}; {more} would bring it to .9.")
-            elif many > n_images:
-                found.append(f"The ranking's {figure}; {more} would bring it to .9.")
+                found.append(f"This ranking is not reliable: its {measured}; {more} images would bring it to .9.")
+            elif needed > n_images:
+                found.append(f"The ranking's {measured}; {more} images would bring it to .9.")
             else:
-                found.append(f"The ranking's {figure}.")
+                found.append(f"The ranking's {measured}.")
         if self.n_significant is not None:
-            found.append(f"{self.n_significant} of {n_channels} channels stand out from chance at q < .05.")
+            found.append(f"{self.n_significant} of {n_channels} channels score above the permutation null (q < .05).")
         return found
 
 
@@ -109,7 +119,7 @@ class Ranking(Artifact):
     def save(self, folder: Path) -> Self:
         """Write the table as CSV and as Parquet, and its reliability as JSON."""
         (folder / self.TRUST).write_text(json.dumps(asdict(self.trust), indent=1) + "\n", encoding="utf-8")
-        self.table.to_csv(folder / self.CSV, index=False, lineterminator="\n")
+        marked_table(self.table).to_csv(folder / self.CSV, index=False, lineterminator="\n")
         self.table.to_parquet(folder / self.PARQUET, index=False)
         return self
 

@@ -1,4 +1,4 @@
-"""Where the network looks: class activation maps over the images, and what it takes each image for."""
+"""Class activation maps over the images, the most probable classes, and the channel-weighted map."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.arrays import FloatArray
+from pipeline.figures.labels import fitted, set_title, wrapped
 from pipeline.figures.style import (
     BLUE,
     GREY,
@@ -21,8 +22,6 @@ from pipeline.figures.style import (
     as_grey,
     new_figure,
     opacity,
-    short,
-    short_id,
     show_overlay,
     show_picture,
 )
@@ -30,22 +29,29 @@ from pipeline.networks.attribution import ClassActivation
 
 N_PREDICTIONS = 5
 CELL = 1.35  # inches
+NAME_SIZE = 7.0  # points
+IMAGE_NAME = 1.1  # inches, for the id of an image beside or above it
+CLASS_NAME = 0.9  # inches, for the name of a class below a map
+BAR_NAME = 1.1  # inches, for the name of a class beside a bar
+
+# What a colour bar measures, by the method of the maps.
+UNITS = {"CAM": "contribution to the class score", "Grad-CAM": "gradient-weighted activation"}
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class SizedImage:
-    """One image at its own size.
+    """One image at its original size.
 
     Attributes
     ----------
     picture : ndarray of shape (height, width) or (height, width, 3)
-        uint8.
+        Image, uint8.
     name : str
-        Its id.
+        Id of the image.
     box : tuple of float
-        Left, top, right, bottom in pixels: the part that the network saw, and that its maps cover.
+        Left, top, right and bottom in pixels of the part that the network sees, and that maps cover.
     """
 
     picture: NDArray[np.uint8]
@@ -54,22 +60,23 @@ class SizedImage:
 
 
 def draw_cam(
-    images: Sequence[SizedImage], found: ClassActivation, class_names: Sequence[str], target_class: int, title: str
+    images: Sequence[SizedImage], found: ClassActivation, class_names: Sequence[str], target_class: int, question: str
 ) -> Figure:
-    """Return a row per image: the image, the maps of the target and of the predicted class, its five best guesses.
+    """Draw one row per image: the image, the maps of the target and the predicted class, and the five best classes.
 
     Parameters
     ----------
     images : sequence of SizedImage
-        At their own sizes.
+        Images at their original sizes.
     found : ClassActivation
-        Its maps are drawn on one scale; what speaks against a class is drawn as nothing.
+        Predictions and maps. All maps are drawn on one scale that begins at 0; negative values, which reduce the score
+        of the class, are invisible.
     class_names : sequence of str
-        One per output.
+        Name of each output.
     target_class : int
-        Its bar is coloured.
-    title : str
-        The question, above all.
+        Index of the target class, whose bar is coloured.
+    question : str
+        Network, layer and class, for the title.
     """
     n_rows = len(images)
     both = [maps for maps in (found.target_maps, found.predicted_maps) if maps is not None]
@@ -80,38 +87,39 @@ def draw_cam(
     for row, image in enumerate(images):
         axes = figure.add_subplot(grid[row, 0])
         show_picture(axes, image.picture)
-        axes.set_ylabel(short_id(image.name), fontsize=7)
+        axes.set_ylabel(fitted(image.name, IMAGE_NAME, NAME_SIZE, "start"), fontsize=NAME_SIZE)
         if row == 0:
             axes.set_title("image")
         shown_classes = (target_class, int(found.predicted[row]))
         for column, (maps, shown_class) in enumerate(zip(both, shown_classes, strict=False), start=1):
             axes = figure.add_subplot(grid[row, column])
             show_overlay(axes, image.picture, maps[row], 0.0, high, image.box)
-            axes.set_xlabel(short(class_names[shown_class]), fontsize=7, labelpad=2)
+            axes.set_xlabel(fitted(class_names[shown_class], CLASS_NAME, NAME_SIZE), fontsize=NAME_SIZE, labelpad=2)
             if row == 0:
-                axes.set_title(f"{found.method}, {('target', 'predicted')[column - 1]}")
+                axes.set_title(("target class", "predicted class")[column - 1])
         axes = figure.add_subplot(grid[row, -1])
         _draw_predictions(axes, found.probabilities[row], class_names, target_class, is_last=row == n_rows - 1)
     if both:
         bar = add_scale(figure, figure.add_subplot(grid[:, 3]), OVERLAY_COLOURS, 0.0, high, upright=True)
-        bar.set_label("what the place adds to the class score", fontsize=7)
-    figure.suptitle(f"Where the class is seen: {title}")
+        bar.set_label(wrapped(UNITS[str(found.method)], CELL * n_rows, NAME_SIZE), fontsize=NAME_SIZE)
+    heading = f"Class activation maps ({found.method})" if found.method else "Most probable classes"
+    set_title(figure, heading, question)
     return figure
 
 
-def draw_channel_weighted(images: Sequence[SizedImage], maps: FloatArray, n_channels: int, title: str) -> Figure:
-    """Return the images in a row, below each what the `n_channels` best-ranked channels look at in it.
+def draw_channel_weighted(images: Sequence[SizedImage], maps: FloatArray, n_channels: int, question: str) -> Figure:
+    """Draw the images in a row, and below each the channel-weighted map over it.
 
     Parameters
     ----------
     images : sequence of SizedImage
-        At their own sizes.
+        Images at their original sizes.
     maps : ndarray of shape (n_images, map_height, map_width)
-        From `channel_weighted`.
+        Result of `channel_weighted`.
     n_channels : int
-        How many channels were taken together.
-    title : str
-        The question, above all.
+        Number of best channels that the maps were computed from.
+    question : str
+        Network, layer and class, for the title.
     """
     n_images = len(images)
     figure = new_figure(CELL * n_images + 0.9, CELL * 2 + 0.65)
@@ -120,36 +128,37 @@ def draw_channel_weighted(images: Sequence[SizedImage], maps: FloatArray, n_chan
     for column, image in enumerate(images):
         axes = figure.add_subplot(grid[0, column])
         show_picture(axes, image.picture)
-        axes.set_title(short_id(image.name), fontsize=7)
+        axes.set_title(fitted(image.name, IMAGE_NAME, NAME_SIZE, "start"), fontsize=NAME_SIZE)
         show_overlay(figure.add_subplot(grid[1, column]), image.picture, maps[column], low, high, image.box)
     bar = add_scale(figure, figure.add_subplot(grid[:, n_images]), OVERLAY_COLOURS, low, high, upright=True)
-    bar.set_label("departure from rest,\nweighted by score (deviations)", fontsize=7)
-    figure.suptitle(f"What the {n_channels} best channels look at: {title}")
+    bar.set_label("|activation − median| / standard deviation,\naverage weighted by score", fontsize=NAME_SIZE)
+    set_title(figure, f"Score-weighted deviation of the {n_channels} best channels", question)
     return figure
 
 
 def channel_weighted(
     maps: Sequence[FloatArray], weights: Sequence[float], chosen: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Return where channels depart from rest on the chosen images, averaged with the channels' scores as weights.
+    """Return the weighted average over channels of their deviation from the median, on the chosen images.
 
-    A channel's departure is ``|activation - its median| / its standard deviation``, both over all images and places:
-    the median is what it puts out where nothing concerns it. That holds before and after a ReLU or a normalisation,
-    where the sign of an activation means different things, and like the score it is blind to sign and scale.
+    The deviation of a channel is ``abs(activation - median) / standard deviation``, with the median and the standard
+    deviation over all images and positions. The median is the output of the channel where it does not respond. Like the
+    score, the deviation does not depend on the sign and the scale of the activation, so it can be used before and after
+    a ReLU or a normalisation.
 
     Parameters
     ----------
     maps : sequence of ndarray of shape (n_images, map_height, map_width)
-        One per channel.
+        Activation maps of each channel.
     weights : sequence of float
-        One per channel, not all 0.
+        Weight of each channel, at least 0, and not all 0.
     chosen : sequence of int
-        Indices of images.
+        Indices of the images.
 
     Returns
     -------
     ndarray of shape (n_chosen, map_height, map_width)
-        In standard deviations, 0 and above.
+        Average deviation in standard deviations, at least 0.
     """
     total = np.zeros((len(chosen), *maps[0].shape[1:]))
     for channel, weight in zip(maps, weights, strict=True):
@@ -159,7 +168,7 @@ def channel_weighted(
 
 
 def overlay_image(image: SizedImage, activation: FloatArray, high: float) -> Image.Image:
-    """Return the image in grey at its own size, a map over the part that the network saw, as `draw_cam` shows it."""
+    """Return the image in grey at its original size, with a map over the part that the network sees."""
     height, width = image.picture.shape[:2]
     left, top, right, bottom = (round(edge) for edge in image.box)
     size = (max(1, right - left), max(1, bottom - top))
@@ -175,12 +184,12 @@ def overlay_image(image: SizedImage, activation: FloatArray, high: float) -> Ima
 def _draw_predictions(
     axes: Axes, probabilities: FloatArray, class_names: Sequence[str], target_class: int, *, is_last: bool
 ) -> None:
-    """Draw the best guesses as bars, the best on top."""
+    """Draw the most probable classes as bars, the most probable one on top."""
     best = np.argsort(-probabilities, kind="stable")[:N_PREDICTIONS][::-1]
     places = np.arange(len(best))
     colours = [BLUE if index == target_class else GREY for index in best]
     axes.barh(places, probabilities[best], color=colours, height=0.7)
-    axes.set_yticks(places, [short(class_names[index]) for index in best], fontsize=7)
+    axes.set_yticks(places, [fitted(class_names[index], BAR_NAME, NAME_SIZE) for index in best], fontsize=NAME_SIZE)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"] if is_last else ["", "", ""], fontsize=7)
     for place, index in enumerate(best):

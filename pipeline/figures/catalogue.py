@@ -1,4 +1,4 @@
-"""The catalogue of all figures of a run: name, caption, when it is drawn, and how.
+"""The catalogue of the figures of a run: name, caption, when a figure applies, and the function that draws it.
 
 A new figure is one entry here and the function that draws it.
 """
@@ -22,16 +22,16 @@ from pipeline.networks.maximization import Maximized
 
 @dataclass(frozen=True)
 class FigureData:
-    """What figures are drawn from.
+    """The data that figures are drawn from.
 
     Attributes
     ----------
     ranked : RankedLayer
-        The artifacts, and the choice of channels and images.
+        Artifacts, and the choice of channels and images.
     activation : ClassActivation or None
-        Predictions and class activation maps for the chosen images; None for a regression network.
+        Predictions and class activation maps for the chosen images; None if there are none (regression networks).
     maximized : Maximized or None
-        Inputs found by activation maximisation; None if that was not done.
+        Inputs found by activation maximisation; None if there are none.
     """
 
     ranked: RankedLayer
@@ -46,15 +46,16 @@ class FigureEntry:
     Attributes
     ----------
     name : str
-        Of its file, without ``.png``.
+        Name of the file, without ``.png``.
     caption : str
-        What it shows, for the report.
+        Caption in the report.
     draw : callable
-        From `FigureData` to the figure.
+        Function from `FigureData` to the figure.
     applies : callable
-        From `FigureData` to whether there is something to draw.
+        Function from `FigureData` to whether there is something to draw.
     in_report : bool
-        Whether the report shows it; the report draws the ranking's curve itself.
+        Whether the report shows the figure. The report has an interactive curve of the scores instead of
+        ``ranking_curve``.
     """
 
     name: str
@@ -66,10 +67,10 @@ class FigureEntry:
 
 def _maps(data: FigureData, *, overlay: bool) -> Figure:
     ranked = data.ranked
-    channels, n_top = ranked.channels
-    which = f"best {n_top} and last {len(channels) - n_top} channels" if n_top else "chosen channels"
-    title = f"Activation maps, {which}: {ranked.question}"
-    return draw_activation_maps(ranked.channel_maps, n_top, title, overlay=overlay, own_images=ranked.has_own_images)
+    _, n_top = ranked.channels
+    return draw_activation_maps(
+        ranked.channel_maps, n_top, ranked.question, overlay=overlay, own_images=ranked.has_own_images
+    )
 
 
 def _transforms(data: FigureData) -> Figure:
@@ -82,7 +83,8 @@ def _transforms(data: FigureData) -> Figure:
         ranked.activations.class_score,
         fit.theta[channel],
         ranked.score_label,
-        f"ACE's transforms, channel {channel}: {ranked.question}",
+        channel,
+        ranked.question,
     )
 
 
@@ -119,84 +121,87 @@ def _maximization(data: FigureData) -> Figure:
     best_images = [ranked.most_activating[channel] for channel in ranked.maximized_channels]
     return draw_maximization(
         data.maximized, ranked.pictures(best_images), ranked.titles(ranked.maximized_channels),
-        ranked.names(best_images), f"What channels ask for: {ranked.question}",
+        ranked.names(best_images), ranked.question,
     )  # fmt: skip
 
 
 _ENTRIES = (
     FigureEntry(
         "activation_maps",
-        "Activation maps of the best and the last channels (or the chosen ones), with their scales.",
+        "Activation maps of the best and the last channels, or of the chosen ones, with their colour scales.",
         lambda data: _maps(data, overlay=False),
     ),
     FigureEntry(
         "ranking_curve",
-        "The score by rank.",
+        "Scores by rank, with the permutation null and the bias-corrected scores with their 95 % intervals.",
         lambda data: draw_ranking_curve(data.ranked.ranking.table, data.ranked.question),
         in_report=False,
     ),
     FigureEntry(
         "transforms",
-        "ACE's transforms of the first channel drawn: each component's, and the class score's.",
+        "ACE's transforms of the components and of the class score, for the first of the channels that are drawn.",
         _transforms,
         lambda data: data.ranked.scores.fit is not None,
     ),
     FigureEntry(
         "reliability",
-        "How alike the rankings of two random halves are, against the number of images.",
+        "Split-half reliability: Spearman correlation of the rankings by two disjoint sets of images, against their "
+        "number of images.",
         _reliability,
         lambda data: bool(data.ranked.ranking.trust.curve),
     ),
     FigureEntry(
         "association_effect",
-        "Association against effect: how well each channel follows the class score, and how far the "
-        "class score moves without it.",
+        "Association and effect: the score of each channel, and the mean absolute change of the class score when "
+        "the channel is set to zero.",
         _association_effect,
         lambda data: data.ranked.effects.is_measured,
     ),
     FigureEntry(
         "faithfulness",
-        "What is left of the class score as the best channels are removed, or alone kept, against the last "
-        "ones and random ones.",
+        "Deletion and insertion curves: the class score as channels are ablated, or as only these are kept, in the "
+        "order of the ranking, in the reversed order, and in random orders. It is normalised to 1 with no channel "
+        "ablated and to 0 with all of them ablated.",
         lambda data: draw_faithfulness(data.ranked.effects, data.ranked.question),
         lambda data: data.ranked.effects.is_measured,
     ),
     FigureEntry(
         "cam",
-        "Class activation maps: what each place adds to the score of the target and of the predicted class, and "
-        "the five likeliest classes.",
+        "Class activation maps: the contribution of each position to the score of the target and of the predicted "
+        "class, and the five most probable classes.",
         _cam,
         lambda data: data.activation is not None and data.activation.method == "CAM",
     ),
     FigureEntry(
         "grad_cam",
-        "Grad-CAM: places weighted by the gradient of the target's and of the predicted class's score, and "
-        "the five likeliest classes.",
+        "Grad-CAM: the activation maps of the last convolution, weighted by the gradient of the score of the target "
+        "and of the predicted class, and the five most probable classes.",
         _cam,
         lambda data: data.activation is not None and data.activation.method == "Grad-CAM",
     ),
     FigureEntry(
         "predictions",
-        "The five likeliest classes of some images.",
+        "The five most probable classes of some images.",
         _cam,
         lambda data: data.activation is not None and data.activation.method is None,
     ),
     FigureEntry(
         "activation_overlays",
-        "The same maps over their images: colour and opacity rise with the activation.",
+        "The same activation maps over their images. Colour and opacity increase with the activation.",
         lambda data: _maps(data, overlay=True),
         lambda data: data.ranked.has_places,
     ),
     FigureEntry(
         "channel_weighted",
-        "Where the best-ranked channels depart from their resting level, weighted by their scores.",
+        "The absolute deviation of the best channels from their medians, in standard deviations, averaged with the "
+        "scores as weights.",
         _channel_weighted,
         lambda data: data.ranked.has_places,
     ),
     FigureEntry(
         "maximization",
-        "Inputs found by gradient ascent for the best channels, the real image that drives each most, and "
-        "the mean activation that either reaches.",
+        "Activation maximisation: for each of the best channels the input found by gradient ascent, the most "
+        "activating image, and the mean activation of the channel for both.",
         _maximization,
         lambda data: data.maximized is not None,
     ),

@@ -1,4 +1,7 @@
-"""What the columns of a ranking are called where people read them; a column that is not known here goes by its name."""
+"""Headings and descriptions of the columns of a ranking, for tables that people read.
+
+Columns that are not in `KNOWN` are shown under their own names.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +13,49 @@ import pandas as pd
 
 from pipeline.rankers import ranking_statistic
 
-# The question beside each channel: the same in every row, so the report says it once.
+# Columns with the settings of the run. They are the same in every row, so the report shows them once.
 QUESTION = {
     "by", "statistic", "model", "layer", "class_name", "target_class", "n_images", "n_components", "seed",
 }  # fmt: skip
 
 KNOWN = {
-    "rank": ("rank", "1 is best"),
-    "channel": ("channel", "Index of the channel in its layer, from 0."),
-    "score": ("score", "What the channels are ranked by."),
-    "score_maximal": ("maximal", "Correlation of the transformed components' sum with the transformed class score."),
+    "rank": ("rank", "Rank of the channel; 1 is the best."),
+    "channel": ("channel", "Index of the channel in its layer, starting at 0."),
+    "score": ("score", "Score that the channels are ranked by."),
+    "score_maximal": ("maximal", "Correlation of the sum of the components' transforms with that of the class score."),
     "score_first": ("first", "Absolute correlation of the first component's transform with that of the class score."),
-    "cross_fitted": ("cross-fitted", "Correlation on held-out images: near 0 for a channel that means nothing."),
-    "r_squared": ("R²", "Share of the transformed class score's variance that the transformed components explain."),
-    "iterations": ("iterations", "Outer iterations until ACE stopped."),
-    "dead": ("dead", "Channels none of whose pixels ever varies."),
-    "p_value": ("p", "Share of permutations of the class scores in which the channel scores at least as high."),
-    "q_value": ("q", "p-value corrected for the number of channels (Benjamini and Hochberg)."),
-    "p_family": ("family-wise p", "Share of permutations in which any channel scores at least as high."),
-    "excess": ("excess", "Score over the mean under permutation, in its standard deviations."),
-    "null_mean": ("null mean", "Mean score under permutation of the class scores: what noise scores."),
-    "null_deviation": ("null deviation", "Standard deviation of the score under permutation."),
-    "corrected": ("corrected", "Score less its bias, worked out from random halves of the images."),
-    "low": ("low", "Lower end of the corrected score's 95 % interval."),
-    "high": ("high", "Upper end of the corrected score's 95 % interval."),
-    "top_k_chance": ("top-k chance", "Share of the random halves in which the channel is among the best."),
-    "rank_low": ("rank low", "Lower end of the rank's 95 % interval."),
-    "rank_high": ("rank high", "Upper end of the rank's 95 % interval."),
+    "cross_fitted": ("cross-fitted", "Score on held-out images; near 0 without association with the class score."),
+    "r_squared": ("R²", "Share of the variance of the transformed class score that the components explain."),
+    "iterations": ("iterations", "Number of outer iterations of ACE."),
+    "dead": ("dead", "Whether the channel is dead: none of its pixels differs between images."),
+    "p_value": ("p", "Share of the permutations of the class scores in which the channel has at least this score."),
+    "q_value": ("q", "False discovery rate among channels with this or a smaller q-value (Benjamini and Hochberg)."),
+    "p_family": ("family-wise p", "Share of the permutations in which any channel has at least this score."),
+    "excess": ("excess", "Score minus the null mean, in standard deviations of the permutation null."),
+    "null_mean": ("null mean", "Mean score of the channel under permutations of the class scores (permutation null)."),
+    "null_deviation": ("null SD", "Standard deviation of the permutation null."),
+    "corrected": ("bias-corrected", "Score minus its bias, which is estimated from random halves of the images."),
+    "low": ("lower limit", "Lower limit of the 95 % confidence interval of the bias-corrected score."),
+    "high": ("upper limit", "Upper limit of the 95 % confidence interval of the bias-corrected score."),
+    "top_k_chance": ("top-k probability", "Share of the random halves in which the channel is among the best k."),
+    "rank_low": ("rank, lower limit", "Lower limit of the 95 % confidence interval of the rank."),
+    "rank_high": ("rank, upper limit", "Upper limit of the 95 % confidence interval of the rank."),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as people see it: its key in the table, its heading, and what it means (may be empty)."""
+    """A column that is shown.
+
+    Attributes
+    ----------
+    key : str
+        Name of the column in the table.
+    label : str
+        Heading.
+    about : str
+        Description; empty for columns that are not known.
+    """
 
     key: str
     label: str
@@ -50,28 +63,31 @@ class Column:
 
 
 def is_correlation(table: pd.DataFrame) -> bool:
-    """Say whether a ranking's scores are correlations: at most 1, and hardly below 0."""
+    """Return whether the scores of a ranking are correlations: at most 1, and hardly below 0."""
     return ranking_statistic(str(table.by.iloc[0])).is_correlation
 
 
 def score_label(table: pd.DataFrame) -> str:
-    """Return what a ranking's scores are, in a few words."""
+    """Return the name of the scores of a ranking, e.g. ``maximal correlation``."""
     return ranking_statistic(str(table.by.iloc[0])).label
 
 
 def score_text(score: float) -> str:
-    """Return a score to three digits, whatever its size."""
+    """Return a score with three significant digits."""
     return f"{score:#.3g}"
 
 
 def shown_columns(table: pd.DataFrame) -> list[Column]:
-    """Return the columns that tell channels apart, in the table's order; ``dead`` only where a channel is."""
+    """Return the columns that differ between channels, in the order of the table.
+
+    ``dead`` is left out if no channel is dead.
+    """
     keys = [key for key in table.columns if key not in QUESTION and not (key == "dead" and not table.dead.any())]
     return [Column(key, *KNOWN.get(key, (key.replace("_", " "), ""))) for key in keys]
 
 
 def cell_text(value: Any) -> str:
-    """Return a value as a table shows it."""
+    """Return a value as it is shown in a table."""
     if isinstance(value, bool):
         return "yes" if value else ""
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -1,15 +1,15 @@
-"""What the report shows of every channel: a small map, the image that drives it most, ACE's transforms.
+"""Data of the report for every channel: a small activation map, the most activating image, and ACE's transforms.
 
-All of it fits a few megabytes for hundreds of channels: maps lie in one picture, images are thumbnails, and the
-points of the transforms are bytes, 256 steps along each axis, finer than the report draws them.
+For hundreds of channels, the data takes a few megabytes: all maps are in one picture, images are thumbnails, and the
+points of the transforms are stored as bytes, that is in 256 steps along each axis, which is finer than they are drawn.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,19 +21,21 @@ from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.style import MAP_COLOURS, OVERLAY_COLOURS, as_grey, opacity
 from pipeline.networks.maximization import Maximized
 
-MAP_SIDE = 28  # pixels at most; larger maps are averaged
-IMAGE_SIDE = 96
-EXACT_SIDE = 48  # up to here an image is kept pixel by pixel
+MAP_SIDE = 28  # pixels; larger maps are reduced by averaging
+IMAGE_SIDE = 96  # pixels; larger images are reduced
+EXACT_SIDE = 48  # pixels; images up to this size are stored without loss
 CARD_SIDE = 112
 MAX_COMPONENTS = 7
 MAX_POINTS = 200
-MAX_CHANNELS = 512  # with transforms, the best ones
+MAX_CHANNELS = 512  # number of best channels whose transforms are stored
+
+PICTURE_OPTIONS: Mapping[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": 85}}
 
 Picture = NDArray[np.uint8]
 
 
 def gallery(ranked: RankedLayer, found: Maximized | None) -> dict[str, Any]:
-    """Return what the report shows, in plain JSON types: channels in order of rank, their images, maps and points."""
+    """Return the data of the report in JSON types: the channels by rank, their images, maps and transforms."""
     channels = [int(channel) for channel in ranked.ranking.table.channel]
     images = sorted({ranked.most_activating[channel] for channel in channels})
     maps = [np.asarray(ranked.activations.maps[channel, ranked.most_activating[channel]]) for channel in channels]
@@ -71,13 +73,13 @@ def _transforms(ranked: RankedLayer, channels: Sequence[int]) -> dict[str, Any] 
 
 
 def _pictures(ranked: RankedLayer, indices: Sequence[int]) -> Iterator[Picture]:
-    """Give what the network saw, a few images at a time: hundreds of photographs would fill memory."""
+    """Yield images as the network sees them, loading only a few at a time to limit the memory."""
     for start in range(0, len(indices), 32):
         yield from ranked.pictures(indices[start : start + 32])
 
 
 def small_map(activation: FloatArray) -> FloatArray:
-    """Return a map of at most `MAP_SIDE` pixels a side, each the mean of those it stands for."""
+    """Return a map reduced to at most `MAP_SIDE` pixels per side, each the mean of the pixels that it replaces."""
     height, width = activation.shape
     factor = max(1.0, max(height, width) / MAP_SIDE)
     if factor == 1.0:
@@ -88,7 +90,7 @@ def small_map(activation: FloatArray) -> FloatArray:
 
 
 def map_sheet(maps: Sequence[FloatArray]) -> dict[str, Any]:
-    """Return one picture of all maps, row by row, each coloured from its own lowest to its own highest value."""
+    """Return one picture with all maps, row by row, each with a colour scale from its minimum to its maximum."""
     height, width = maps[0].shape
     n_columns = min(len(maps), 32)
     sheet = np.zeros((-(-len(maps) // n_columns) * height, n_columns * width), dtype=np.uint8)
@@ -103,7 +105,7 @@ def map_sheet(maps: Sequence[FloatArray]) -> dict[str, Any]:
 
 
 def thumbnail(picture: Picture) -> str:
-    """Return an image of at most `IMAGE_SIDE` pixels a side as a data address; small ones stay exact."""
+    """Return an image, reduced to at most `IMAGE_SIDE` pixels per side, as a data URI. Small images are not changed."""
     image = Image.fromarray(picture)
     if max(image.size) <= EXACT_SIDE:
         return data_uri(image)
@@ -111,29 +113,35 @@ def thumbnail(picture: Picture) -> str:
     return data_uri(image, "JPEG")
 
 
-def data_uri(image: Image.Image, kind: str = "PNG") -> str:
-    """Return a picture as an address that holds it, ``data:image/png;base64,...``."""
+def data_uri(image: Image.Image, kind: Literal["PNG", "JPEG"] = "PNG") -> str:
+    """Return a picture as a data URI, ``data:image/png;base64,...``."""
     buffer = BytesIO()
-    options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": 85}
-    image.save(buffer, kind, **options)
+    image.save(buffer, kind, **PICTURE_OPTIONS[kind])
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def transform_points(
     projections: FloatArray, phi: FloatArray, class_score: FloatArray, theta: FloatArray, channels: Sequence[int]
 ) -> dict[str, Any]:
-    """Return the channels' transforms as bytes: for each, a panel per component and one for theta, of (x, y) points.
+    """Return ACE's transforms of the channels as bytes: (x, y) points for each component and for the class score.
 
     Parameters
     ----------
     projections, phi : ndarray of shape (n_channels, n_images, n_components)
-        The first `MAX_COMPONENTS` components are taken.
+        Components, and their transforms. The first `MAX_COMPONENTS` are stored.
     class_score : ndarray of shape (n_images,)
-        Logit.
+        Class scores.
     theta : ndarray of shape (n_channels, n_images)
-        Its transforms.
+        Transform of the class score for each channel.
     channels : sequence of int
-        In this order; the first `MAX_CHANNELS` are taken.
+        Indices of the channels, in this order. The first `MAX_CHANNELS` are stored.
+
+    Returns
+    -------
+    dict
+        ``channels``; numbers of ``components`` that are stored and that are ``left_out``; number of ``points`` per
+        component; ``ranges`` of x and y, (min x, max x, min y, max y), by channel and component, the last one that of
+        the class score; and ``bytes``, the coordinates within these ranges in [0, 255], base64.
     """
     n_images = len(class_score)
     kept = np.unique(np.linspace(0, n_images - 1, min(n_images, MAX_POINTS)).round().astype(int))
@@ -162,7 +170,7 @@ def transform_points(
 
 
 def draw_card(picture: Picture, activation: FloatArray) -> Image.Image:
-    """Return the channel in one strip: the image that drives it most, its map, the map over the image."""
+    """Return a channel as three pictures in a row: its most activating image, the map, and the map over the image."""
     size = (CARD_SIDE, CARD_SIDE)
     low, high = float(activation.min()), float(activation.max())
     share = (activation - low) / max(high - low, 1e-12)
@@ -185,12 +193,12 @@ def draw_card(picture: Picture, activation: FloatArray) -> Image.Image:
 
 
 def _scaling(picture: Picture) -> Image.Resampling:
-    """Show the pixels of small images as what they are."""
+    """Return the method that enlarges an image: the pixels of small images stay visible."""
     return Image.Resampling.NEAREST if max(picture.shape[:2]) < CARD_SIDE / 2 else Image.Resampling.BILINEAR
 
 
 def _levels(values: FloatArray, low: float, high: float) -> NDArray[np.uint8]:
-    """Return where values lie between two ends, 0 to 255."""
+    """Return the positions of values between two ends, in [0, 255]."""
     return np.clip(np.round((values - low) / max(high - low, 1e-300) * 255), 0, 255).astype(np.uint8)
 
 

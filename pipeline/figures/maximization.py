@@ -1,4 +1,4 @@
-"""What channels ask for: the input found for each, beside the real image that drives it most."""
+"""Activation maximisation: the input found for each channel, beside its most activating image."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.figures.style import BLUE, GREY, hide_ticks, new_figure, short_id, show_picture
+from pipeline.figures.labels import fitted, set_footer, set_title, signed
+from pipeline.figures.style import BLUE, GREY, hide_ticks, new_figure, show_picture
 from pipeline.networks.maximization import Maximized
 
 CELL = 1.35  # inches
+NAME_SIZE = 6.5  # points
 
 
 def draw_maximization(
@@ -20,20 +22,22 @@ def draw_maximization(
     real: Sequence[NDArray[np.uint8]],
     titles: Sequence[str],
     real_names: Sequence[str],
-    title: str,
+    question: str,
 ) -> Figure:
-    """Return a column per channel: the input found, the best real image, and the activation each reaches.
+    """Draw one column per channel: the input found, the most activating image, and the activations that both reach.
 
     Parameters
     ----------
     found : Maximized
-        The inputs found and what they reach.
+        Inputs found by activation maximisation, and the activations.
     real : sequence of ndarray of shape (height, width) or (height, width, 3)
-        The image that drives each channel most, uint8.
-    titles, real_names : sequence of str
-        One per channel; the real images' names.
-    title : str
-        The question, above all.
+        Most activating image of each channel, uint8.
+    titles : sequence of str
+        Title of each column.
+    real_names : sequence of str
+        Ids of the images.
+    question : str
+        Network, layer and class, for the title.
     """
     n_channels = len(found.pictures)
     figure = new_figure(CELL * n_channels + 0.7, CELL * 2 + 1.6)
@@ -43,32 +47,32 @@ def draw_maximization(
         show_picture(axes, found.pictures[column])
         axes.set_title(titles[column])
         if column == 0:
-            axes.set_ylabel("found", fontsize=8)
+            axes.set_ylabel("input found", fontsize=8)
         axes = figure.add_subplot(grid[1, column])
         show_picture(axes, real[column])
-        axes.set_xlabel(short_id(real_names[column]), fontsize=6.5, labelpad=2)
+        axes.set_xlabel(fitted(real_names[column], CELL, NAME_SIZE, "start"), fontsize=NAME_SIZE, labelpad=2)
         if column == 0:
-            axes.set_ylabel("best real image", fontsize=8)
+            axes.set_ylabel("most activating\nimage", fontsize=8)
         axes = figure.add_subplot(grid[2, column])
         values = [float(found.best_real[column]), float(found.reached[column])]
         axes.barh([0, 1], values, color=[GREY, BLUE], height=0.75)
         axes.axvline(0, color="0.3", linewidth=0.6)
-        axes.set_yticks([0, 1], ["real", "found"] if column == 0 else ["", ""], fontsize=7)
+        axes.set_yticks([0, 1], ["image", "input found"] if column == 0 else ["", ""], fontsize=7)
         low, high = min(0.0, *values), max(0.0, *values)
         axes.set_xlim(low - 0.45 * (high - low) * (low < 0), high + 0.45 * (high - low) * (high > 0))
         for place, value in enumerate(values):
             axes.annotate(
-                f"{value:.2f}", (value, place), xytext=(2 if value >= 0 else -2, 0), textcoords="offset points",
-                va="center", ha="left" if value >= 0 else "right", fontsize=6.5,
+                signed(value), (value, place), xytext=(2 if value >= 0 else -2, 0), textcoords="offset points",
+                va="center", ha="left" if value >= 0 else "right", fontsize=NAME_SIZE,
             )  # fmt: skip
         _name_bars(axes)
-    figure.supxlabel("mean activation of the channel (the network's own units)", fontsize=8)
-    figure.suptitle(title)
+    set_footer(figure, "mean activation of the channel (units of the network)")
+    set_title(figure, "Activation maximisation", question)
     return figure
 
 
 def _name_bars(axes: Axes) -> None:
-    """Leave bars whose values are written on them without an axis of their own."""
+    """Remove the axis below bars whose values are written beside them."""
     names = [label.get_text() for label in axes.get_yticklabels()]
     hide_ticks(axes)
     axes.set_yticks([0, 1], names, fontsize=7)

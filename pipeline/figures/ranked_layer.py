@@ -1,11 +1,12 @@
-"""A ranked layer: everything that figures are drawn from, and which channels and images are drawn."""
+"""A ranked layer: the artifacts that figures are drawn from, and the choice of channels and images."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from pipeline.settings import VisualizeSettings
 
 @dataclass(frozen=True)
 class RankedLayer:
-    """The artifacts of all stages for one layer, and the choice of what is drawn of them.
+    """The artifacts of all stages for one layer, and the choice of the channels and images that are drawn.
 
     Attributes
     ----------
@@ -34,13 +35,13 @@ class RankedLayer:
     layer : str
         Dotted path of the layer.
     question : str
-        Network, layer and class, as titles of figures give them.
+        Network, layer and class, as they appear in the titles of figures.
     score_label : str
-        What the class score is, as axes of figures call it.
+        Label of the class score on the axes of figures.
     target_class : int or None
         Index of the class; None for a regression network.
     outputs : sequence of str or None
-        Names of the network's outputs, None if they are not known.
+        Names of the outputs of the network; None if they are not known.
     images, activations, projections, scores, ranking, effects
         The artifacts.
     """
@@ -58,6 +59,16 @@ class RankedLayer:
     scores: ChannelScores
     ranking: Ranking
     effects: Effects
+
+    def check(self) -> None:
+        """Check that the channels and images that the settings name exist.
+
+        Raises
+        ------
+        InputError
+            If one of them does not exist.
+        """
+        _ = self.channels, self.chosen
 
     @cached_property
     def means(self) -> FloatArray:
@@ -106,8 +117,8 @@ class RankedLayer:
     def chosen(self) -> list[int]:
         """The indices of the images that are drawn.
 
-        They are the named ones, or else spread evenly over the set, because the first few are often near-duplicates.
-
+        These are the ones that the settings name, or else images spread evenly over the set, because the first few are
+        often nearly the same.
 
         Raises
         ------
@@ -159,7 +170,7 @@ class RankedLayer:
         return found
 
     def titles(self, channels: Sequence[int]) -> list[str]:
-        """Return a title of three lines for each of some channels: its index, its rank and its score."""
+        """Return a title of three lines for each of some channels: index, rank and score."""
         rows = self.ranking.table.set_index("channel")
         ranks, scores = rows["rank"].to_dict(), rows["score"].to_dict()
         return [
@@ -179,7 +190,11 @@ class RankedLayer:
             maps = np.asarray(self.activations.maps[channel])[indices]
             low, high = float(maps.min()), float(maps.max())
             found.append(ChannelMaps(title, maps, self.pictures(indices), self.names(indices), low, high))
-        if self.visualize.scale == "channel":
-            return found
-        low, high = min(each.low for each in found), max(each.high for each in found)
-        return [ChannelMaps(each.title, each.maps, each.pictures, each.names, low, high) for each in found]
+        match self.visualize.scale:
+            case "channel":
+                return found
+            case "shared":
+                low, high = min(each.low for each in found), max(each.high for each in found)
+                return [replace(each, low=low, high=high) for each in found]
+            case _:
+                assert_never(self.visualize.scale)

@@ -1,106 +1,127 @@
-"""How the scores fall off from the best channel to the last, and what ACE made of the best one."""
+"""The scores by rank, the reliability of the ranking, and ACE's transforms of one channel."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.stats import norm
 
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import Trust
 from pipeline.figures.columns import is_correlation, score_label
+from pipeline.figures.labels import set_title
 from pipeline.figures.style import BLUE, GREY, ORANGE, new_figure
 from pipeline.numerics.evidence import RELIABLE, reliability
 
 N_NAMED = 5
 MAX_PANELS = 12
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def draw_ranking_curve(table: pd.DataFrame, title: str) -> Figure:
-    """Return the score against the rank, the best channels named, dead ones set apart.
+def draw_ranking_curve(table: pd.DataFrame, question: str) -> Figure:
+    """Draw the score against the rank. The best channels are named, and dead channels have another marker.
+
+    If channels are ranked by the statistic of the ranker itself, the figure also shows the permutation null and the
+    bias-corrected scores with their intervals, as far as the table contains them.
 
     Parameters
     ----------
     table : DataFrame
-        A `Ranking`'s table.
-    title : str
-        The question, above all.
+        Table of a `Ranking`.
+    question : str
+        Network, layer and class, for the title.
     """
     figure = new_figure(5.6, 3.4)
     axes = figure.add_subplot()
-    living, dead = table[~table.dead], table[table.dead]
-    is_raw = table.by.iloc[0] == table.statistic.iloc[0]
-    if "null_mean" in table and is_raw:
-        band = norm.ppf(0.95) * living.null_deviation
-        low, high = living.null_mean - band, living.null_mean + band
-        axes.fill_between(living["rank"], low, high, color=GREY, alpha=0.25, linewidth=0, label="by chance, 90 %")
-    if "low" in table and is_raw:
-        axes.vlines(living["rank"], living.low, living.high, color=BLUE, alpha=0.3, linewidth=0.8, zorder=1)
-        axes.scatter(
-            living["rank"], living.corrected, s=7, facecolors="white", edgecolors=BLUE, linewidths=0.6, zorder=2,
-            label="less its bias, 95 %",
-        )  # fmt: skip
-    axes.plot(living["rank"], living.score, color=BLUE, linewidth=1.2, zorder=2)
-    axes.scatter(living["rank"], living.score, s=12, color=BLUE, zorder=3, label=f"{len(living)} channels")
-    best = living.head(N_NAMED)
-    named = ", ".join(str(channel) for channel in best.channel)
-    axes.scatter(best["rank"], best.score, s=16, color=ORANGE, zorder=4, label=f"best channels: {named}")
+    varying, dead = table[~table.dead], table[table.dead]
+    is_own_statistic = table.by.iloc[0] == table.statistic.iloc[0]
+    handles: list[Any] = []
+    labels = []
+    if "null_mean" in table and is_own_statistic:
+        half = norm.ppf(0.95) * varying.null_deviation
+        low, high = varying.null_mean - half, varying.null_mean + half
+        band = axes.fill_between(varying["rank"], low, high, color=GREY, alpha=0.25, linewidth=0)
+        (mean,) = axes.plot(varying["rank"], varying.null_mean, color=GREY, linewidth=0.8, zorder=1)
+        handles.append((band, mean))
+        labels.append("null mean, 90 % of the null")
+    if "low" in table and is_own_statistic:
+        interval = axes.vlines(
+            varying["rank"], varying.low, varying.high, color=BLUE, alpha=0.3, linewidth=0.8, zorder=1
+        )
+        corrected = axes.scatter(
+            varying["rank"], varying.corrected, s=7, facecolors="white", edgecolors=BLUE, linewidths=0.6, zorder=2
+        )
+        handles.append((interval, corrected))
+        labels.append("bias-corrected, 95 % interval")
+    axes.plot(varying["rank"], varying.score, color=BLUE, linewidth=1.2, zorder=2)
+    handles.append(axes.scatter(varying["rank"], varying.score, s=12, color=BLUE, zorder=3))
+    labels.append(f"score ({len(varying)} channels)")
+    best = varying.head(N_NAMED)
+    handles.append(axes.scatter(best["rank"], best.score, s=16, color=ORANGE, zorder=4))
+    labels.append(f"best channels: {', '.join(str(channel) for channel in best.channel)}")
     if len(dead):
-        axes.scatter(dead["rank"], dead.score, s=14, color=GREY, marker="x", zorder=3, label=f"{len(dead)} dead")
-    axes.legend(frameon=False, loc="upper right", ncols=2, fontsize=7)
+        handles.append(axes.scatter(dead["rank"], dead.score, s=14, color=GREY, marker="x", zorder=3))
+        labels.append(f"dead ({len(dead)} channels)")
+    # Outside of the axes, because scores and intervals may be anywhere.
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, fontsize=7)
     axes.set_xlabel("rank")
     axes.set_ylabel(f"score: {score_label(table)}")
     if is_correlation(table):
-        axes.set_ylim(
-            min(0.0, float(table.score.min())), 1.35 if table.score.max() > 0.6 else 1.02
-        )  # the legend's room
+        axes.set_ylim(min(0.0, float(table.score.min())), 1.02)
         axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.set_xlim(0, len(table) + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", linewidth=0.4, color="0.9")
-    figure.suptitle(title)
+    set_title(figure, "Scores by rank", question)
     return figure
 
 
-def draw_reliability(trust: Trust, n_images: int, title: str) -> Figure:
-    """Return how well rankings by two sets of images agree, against the sets' size: measured, and as halves foretell.
+def draw_reliability(trust: Trust, n_images: int, question: str) -> Figure:
+    """Draw the agreement of the rankings by two sets of images against their number of images.
+
+    The figure shows the measured values, and those that the Spearman-Brown formula predicts from the halves.
 
     Parameters
     ----------
     trust : Trust
-        With a curve.
+        Reliability of the ranking, with a curve.
     n_images : int
-        Of the run.
-    title : str
-        The question, above all.
+        Number of images of the run.
+    question : str
+        Network, layer and class, for the title.
     """
     figure = new_figure(5.0, 3.4)
     axes = figure.add_subplot()
     sizes, agreement = np.array([size for size, _ in trust.curve]), np.array([value for _, value in trust.curve])
     reached = reliability(float(agreement[-1]))
-    odds = reached / max(1e-9, 1 - reached) / n_images  # of one image: Spearman and Brown's formula adds them up
+    # In the Spearman-Brown formula, reliability / (1 - reliability) is proportional to the number of images.
+    odds = reached / max(1e-9, 1 - reached) / n_images
     ahead = np.geomspace(sizes[0], n_images * 16, 100)
     if odds > 0:
-        axes.plot(
-            ahead, odds * ahead / (1 + odds * ahead), color=BLUE, linewidth=1, label="Spearman-Brown, from halves"
-        )
-    axes.scatter(sizes, agreement, color=ORANGE, s=22, zorder=3, label="measured, disjoint sets")
+        predicted = odds * ahead / (1 + odds * ahead)
+        axes.plot(ahead, predicted, color=BLUE, linewidth=1, label="predicted from the halves (Spearman-Brown)")
+    axes.scatter(sizes, agreement, color=ORANGE, s=22, zorder=3, label="measured on disjoint sets")
     axes.axvline(n_images, color=GREY, linewidth=0.8, linestyle=":")
-    axes.text(n_images, 0.02, f" this run: {n_images}", fontsize=7, color=GREY)
-    for value, name in ((Trust.ENOUGH, "to be trusted"), (RELIABLE, "reliable")):
+    height = 0.02 if reached > 0.5 else 0.5  # clear of the curve
+    axes.text(n_images, height, f" this run: {n_images} images", fontsize=7, color=GREY)
+    for value, name in ((Trust.ENOUGH, "not reliable below this line"), (RELIABLE, "target")):
         axes.axhline(value, color="0.8", linewidth=0.8, zorder=0)
-        axes.text(ahead[-1], value + 0.01, name, fontsize=7, color=GREY, ha="right")
+        axes.text(ahead[-1], value - 0.01, f"{value:.1f}: {name}", fontsize=7, color=GREY, ha="right", va="top")
     axes.set_xscale("log")
     axes.set_xlim(0.8 * ahead[0], ahead[-1])
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("images")
-    axes.set_ylabel("rank correlation of two rankings")
+    axes.set_xlabel("number of images")
+    axes.set_ylabel("Spearman correlation of two rankings")
     axes.set_ylim(min(0.0, float(agreement.min()) - 0.05), 1.02)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # outside: a curve may run anywhere
-    figure.suptitle(title)
+    # Outside of the axes, because the curve may be anywhere.
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=7)
+    set_title(figure, "Split-half reliability", question)
     return figure
 
 
@@ -110,20 +131,23 @@ def draw_transforms(
     class_score: FloatArray,
     theta: FloatArray,
     score_label: str,
-    title: str,
+    channel: int,
+    question: str,
 ) -> Figure:
-    """Return ACE's transforms of one channel: phi_j against component j, theta against the class score.
+    """Draw ACE's transforms of one channel: phi_j against component j, and theta against the class score.
 
     Parameters
     ----------
     projections, phi : ndarray of shape (n_images, n_components)
-        The first 11 components are drawn.
+        Components, and their transforms. The first 11 are drawn.
     class_score, theta : ndarray of shape (n_images,)
-        The class scores, and their transform.
+        Class scores, and their transform.
     score_label : str
-        What the class score is, for the axis.
-    title : str
-        The question, above all.
+        Label of the axis of the class score.
+    channel : int
+        Index of the channel.
+    question : str
+        Network, layer and class, for the title.
     """
     n_components = min(phi.shape[1], MAX_PANELS - 1)
     n_columns = min(4, n_components + 1)
@@ -138,13 +162,13 @@ def draw_transforms(
         axes.scatter(projections[:, component], phi[:, component], s=5, color=BLUE, linewidths=0)
         axes.set_ylim(-limit, limit)
         axes.set_xlabel(f"component {component + 1}")
-        axes.set_ylabel(rf"$\phi_{{{component + 1}}}$")
+        axes.set_ylabel("φ" + str(component + 1).translate(SUBSCRIPTS))
     axes = panels[n_components]
     axes.axhline(0, color="0.85", linewidth=0.6, zorder=0)
     axes.scatter(class_score, theta, s=5, color=ORANGE, linewidths=0)
     axes.set_xlabel(score_label)
-    axes.set_ylabel(r"$\theta$")
+    axes.set_ylabel("θ")
     for axes in panels[n_components + 1 :]:
         axes.remove()
-    figure.suptitle(title)
+    set_title(figure, f"ACE transforms of channel {channel}", question)
     return figure

@@ -1,7 +1,8 @@
-"""The report of one run: a page in one file, which needs no network and no server.
+"""The report of one run: an HTML page in one file, which needs no network connection and no server.
 
-Everything goes through Jinja's autoescape, and what scripts read is JSON in which ``<``, ``>`` and ``&`` are written as
-escapes: an image's name or a header's value is shown, never obeyed. The page's own policy forbids it to load anything.
+All values are escaped by Jinja, and the data of the scripts is JSON in which ``<``, ``>`` and ``&`` are escaped, so
+that names from users are shown as text and never interpreted as markup or code. The content security policy of the
+page forbids it to load anything.
 """
 
 from __future__ import annotations
@@ -22,29 +23,29 @@ from PIL import Image
 from pipeline.figures.catalogue import FIGURES
 from pipeline.figures.columns import cell_text, is_correlation, score_label, score_text, shown_columns
 
-LARGE = 150_000  # bytes; a larger figure is embedded as WebP, a third of its size and to the eye the same
+LARGE = 150_000  # bytes; larger figures are embedded as WebP, which takes a third of the size and looks the same
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What a run's report shows.
+    """Content of the report of a run.
 
     Attributes
     ----------
     table : DataFrame
-        The ranking's; columns that are not known are shown under their own names.
+        Table of the ranking. Columns that are not known are shown under their own names.
     gallery : mapping
-        From `pipeline.figures.gallery.gallery`.
+        Result of `pipeline.figures.gallery.gallery`.
     figures : sequence of Path
-        PNG files.
+        PNG files of figures in `pipeline.figures.catalogue.FIGURES`.
     notes : sequence of str
-        Shown above the ranking.
+        Sentences that are shown above the ranking.
     settings, environment : mapping of str to value
-        Flat.
-    stages : sequence of (name, seconds, from the store, key)
-        In order.
+        Settings, under dotted names, and versions of the software.
+    stages : sequence of (name, seconds, is_cached, key)
+        Stages in their order.
     command : str
-        What makes the run again.
+        Command that repeats the run.
     """
 
     table: pd.DataFrame
@@ -62,7 +63,7 @@ def render_report(content: ReportContent) -> str:
     table, first = content.table, content.table.iloc[0]
     is_regression = pd.isna(first.target_class)
     class_name = first.class_name if isinstance(first.class_name, str) else f"number {first.target_class}"
-    target = "the network's output" if is_regression else f"class {class_name}"
+    target = "the output of the network" if is_regression else f"class {class_name}"
     kept = float(first.n_components)
     components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
     sheet = content.gallery["maps"]
@@ -78,7 +79,7 @@ def render_report(content: ReportContent) -> str:
         rows=_rows(table, sheet),
         gallery=content.gallery,
         map_rows=-(-sheet["cells"] // sheet["columns"]),
-        # The sheet of maps is in the style already: once is enough.
+        # The picture with all maps is already in the style sheet.
         data={**content.gallery, "maps": {key: value for key, value in sheet.items() if key != "src"}},
         figures=[
             {"src": embedded(path), "caption": FIGURES[path.stem].caption}
@@ -98,7 +99,7 @@ def render_report(content: ReportContent) -> str:
 
 
 def template(name: str) -> jinja2.Template:
-    """Return a template of this package; whatever is put into it is escaped, and a missing value is an error."""
+    """Return a template of this package. Values are escaped, and a missing value is an error."""
     loader = jinja2.PackageLoader("pipeline.figures")
     return jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -106,7 +107,7 @@ def template(name: str) -> jinja2.Template:
 
 
 def embedded(path: Path) -> str:
-    """Return a PNG file as an address that holds it; a large one as WebP."""
+    """Return a PNG file as a data URI; large files are converted to WebP."""
     kind, data = "png", path.read_bytes()
     if len(data) > LARGE:
         buffer = BytesIO()
@@ -117,11 +118,11 @@ def embedded(path: Path) -> str:
 
 
 def _facts(table: pd.DataFrame) -> list[tuple[str, str]]:
-    living = table[~table.dead]
+    varying = table[~table.dead]
     best = table.iloc[0]
     facts = [
         ("best channel", f"{best.channel} ({score_text(best.score)})"),
-        ("median score", score_text(living.score.median()) if len(living) else "–"),
+        ("median score", score_text(varying.score.median()) if len(varying) else "–"),
         *([("share above .5", f"{(table.score > 0.5).mean():.0%}")] if is_correlation(table) else []),
         ("channels", str(len(table))),
     ]
@@ -155,13 +156,13 @@ def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Return between which scores a ranking is drawn."""
+    """Return the limits of the axis of the scores."""
     low, high = min(0.0, float(table.score.min())), float(table.score.max())
     return low, max(1.0, high) if is_correlation(table) else max(high, low + 1e-12)
 
 
 def _curve(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the curve of scores by rank, laid out in the units of the drawing."""
+    """Return the curve of the scores by rank, in the coordinates of the SVG drawing."""
     width, height, left, right, top, bottom = 832, 240, 44, 824, 8, 204
     n_channels = len(table)
     scores = table.score.to_numpy(dtype=float)

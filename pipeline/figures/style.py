@@ -1,9 +1,10 @@
-"""One look for every figure: quiet axes, readable text, colours that the colour-blind can tell apart."""
+"""The style of all figures: fonts, axes, and colours that people with colour blindness can distinguish."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from pipeline.arrays import FloatArray
+from pipeline.figures.labels import signed
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), the colours that stand apart for everybody.
+# The palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), which is safe for people with colour blindness.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 SKY, PINK, YELLOW = "#56B4E9", "#CC79A7", "#E69F00"
 SERIES = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, "#000000")
 MAP_COLOURS = "viridis"
-OVERLAY_COLOURS = "inferno"  # runs from black through red to yellow: seen on a grey image, and lightness alone tells
-OVERLAY_ALPHA = 0.8  # where the map is largest; it fades with the map, so that the rest of the image stays seen
+OVERLAY_COLOURS = "inferno"  # from black through red to yellow: visible on a grey image, and monotonic in lightness
+OVERLAY_ALPHA = 0.8  # opacity of the largest value of a map; smaller values are more transparent
 
 _RC: Any = {
     "font.size": 9.0,
@@ -39,38 +42,51 @@ _RC: Any = {
     "axes.linewidth": 0.8,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    # The bundled font, so that two machines draw the same pixels.
+    # The font that matplotlib contains, so that two machines draw the same pixels.
     "font.family": "DejaVu Sans",
+    # Names of images, classes and layers come from users: a dollar sign in them must not start a formula.
+    "text.parse_math": False,
 }
 
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Draw in this style inside the context; matplotlib's global settings stay as they were."""
+    """Draw in this style inside the context, without changing matplotlib's global settings."""
     with mpl.rc_context(_RC):
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, `width` x `height` inches, that no global state holds on to."""
-    return Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
+    """Return an empty figure of `width` x `height` inches that is not registered with pyplot.
+
+    `gap` is the space between columns of axes, relative to the width of the axes.
+    """
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap))
 
 
 def hide_ticks(axes: Axes) -> None:
-    """Leave a picture's axes without ticks and frame."""
+    """Remove the ticks and the frame of a picture's axes."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
+def render_png(figure: Figure, dpi: int) -> bytes:
+    """Return the figure as a PNG file without date and version, so that the same figure gives the same bytes."""
+    buffer = BytesIO()
+    with paper_style():  # ticks and their labels are created only now
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def save_png(figure: Figure, path: Path, dpi: int) -> None:
-    """Write the figure; no date and no version in the file, so that the same figure is the same bytes."""
-    figure.savefig(path, dpi=dpi, metadata={"Software": None})
+    """Write the figure to a PNG file, see `render_png`."""
+    path.write_bytes(render_png(figure, dpi))
 
 
 def show_picture(axes: Axes, picture: NDArray[np.uint8]) -> None:
-    """Show an image, grey (height, width) or colour (height, width, 3), without ticks."""
+    """Show a grey image of shape (height, width) or a colour image of shape (height, width, 3), without ticks."""
     axes.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=255)
     hide_ticks(axes)
 
@@ -83,20 +99,25 @@ def show_overlay(
     high: float,
     box: tuple[float, float, float, float] | None = None,
 ) -> AxesImage:
-    """Lay a map over an image drawn in grey: the map's colour and opacity run from `low` (unseen) to `high`.
+    """Show a map over its image, which is drawn in grey.
 
     Parameters
     ----------
     axes : Axes
-        Drawn into.
+        Axes to draw into.
     picture : ndarray of shape (height, width) or (height, width, 3)
-        uint8.
+        Image, uint8.
     activation : ndarray of shape (map_height, map_width)
-        Interpolated bilinearly to the box's size.
+        Map, interpolated bilinearly to the size of the box.
     low, high : float
-        The scale's ends.
+        Ends of the colour scale: the map is invisible at `low`, and most opaque at `high`.
     box : tuple of float, optional
-        Left, top, right, bottom in pixels: the part of the image that the map covers. All of it by default.
+        Left, top, right and bottom in pixels of the part of the image that the map covers. The whole image by default.
+
+    Returns
+    -------
+    AxesImage
+        The map.
     """
     height, width = picture.shape[:2]
     left, top, right, bottom = box or (0, 0, width, height)
@@ -114,33 +135,27 @@ def show_overlay(
 
 
 def as_grey(picture: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return the image's lightness, (height, width), in 0 to 255 (ITU-R BT.601)."""
+    """Return the luma of an image (ITU-R BT.601), of shape (height, width), in [0, 255]."""
     return picture if picture.ndim == 2 else picture @ np.array([0.299, 0.587, 0.114])
 
 
 def opacity(activation: FloatArray, low: float, high: float) -> FloatArray:
-    """Return how opaque a map is drawn over an image: 0 at `low`, rising fast, `OVERLAY_ALPHA` at `high`."""
+    """Return the opacity of a map over an image: 0 at `low`, `OVERLAY_ALPHA` at `high`, a square root in between."""
     share: FloatArray = np.clip((activation - low) / max(high - low, 1e-12), 0, 1)
     shown: FloatArray = OVERLAY_ALPHA * np.sqrt(share)
     return shown
 
 
 def add_scale(figure: Figure, axes: Axes, colours: str, low: float, high: float, *, upright: bool = False) -> Any:
-    """Draw a colour bar of its own from `low` to `high` into `axes`, ends labelled, and return it."""
+    """Draw a colour bar from `low` to `high` into `axes`, with labels at its ends, and return it."""
     mappable = ScalarMappable(Normalize(low, high if high > low else low + 1e-12), colours)
     bar = figure.colorbar(mappable, cax=axes, orientation="vertical" if upright else "horizontal")
     bar.outline.set_visible(False)
     ends = [low, high] if high > low else [low]
-    bar.set_ticks(ends, labels=[f"{value:.2g}".replace("-", "−") for value in ends])
+    bar.set_ticks(ends, labels=[signed(value, ".2g") for value in ends])
     bar.ax.tick_params(labelsize=7)
+    if not upright and len(ends) > 1:  # inside the ends of the bar, clear of the labels of the bars beside it
+        first, last = bar.ax.get_xticklabels()
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")
     return bar
-
-
-def short(name: str, most: int = 18) -> str:
-    """Return a name cut to what fits beside a picture."""
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def short_id(name: str, most: int = 18) -> str:
-    """Return the end of a long image id: folders come first, what tells images apart last."""
-    return name if len(name) <= most else "…" + name[1 - most :]

@@ -2,7 +2,7 @@
 
 The maximal correlation is biased upwards, more so with more components and fewer images, and each of these methods
 estimates by how much. Random draws are the same for all channels, so that channels can be compared, and are determined
-by a seed.
+by a seed. Where images are copies of one another, the draws take all copies together, see `pipeline.numerics.groups`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control, norm, rankdata
 
 from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.numerics.ace import optimal_transforms, permuted_correlations
+from pipeline.numerics.groups import Groups
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.supersmoother import MIN_POINTS
 
@@ -90,6 +91,7 @@ def permutation_null(
     n_permutations: int,
     *,
     seed: int,
+    groups: Groups | None = None,
     tick: Tick = lambda: None,
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
@@ -108,6 +110,8 @@ def permutation_null(
         Number of permutations B; the smallest possible p-value is 1 / (1 + B).
     seed : int
         Seed of the permutations.
+    groups : Groups or None
+        Copies among the images, which keep equal class scores; None if all images differ.
     tick : callable
         Called `n_permutations` times, as the work proceeds.
     parameters, n_threads
@@ -119,7 +123,8 @@ def permutation_null(
     Tibshirani (2003), "Statistical significance for genomewide studies" (the null of all tests together).
     """
     rng = np.random.default_rng([seed, 1])
-    permutations = np.array([rng.permutation(len(response)) for _ in range(n_permutations)])
+    groups = groups or Groups.without_copies(len(response))
+    permutations = np.array([groups.permutation(rng) for _ in range(n_permutations)])
     ticked = 0
 
     def progress(done: int, total: int) -> None:
@@ -157,6 +162,7 @@ def cross_fitted(
     n_folds: int,
     *,
     seed: int,
+    groups: Groups | None = None,
     n_repeats: int = 1,
     tick: Tick = lambda: None,
     parameters: AceParameters = DEFAULT_PARAMETERS,
@@ -174,9 +180,11 @@ def cross_fitted(
     predictors, response, parameters, n_threads
         As in `permutation_null`.
     n_folds : int
-        Number of folds, at least 2. Each must hold 3 images and leave 5 others.
+        Number of folds, at least 2. Each must hold 3 images and leave 5 others, without counting copies.
     seed : int
         Seed of the folds.
+    groups : Groups or None
+        Copies among the images, which are held out together; None if all images differ.
     n_repeats : int
         Number of random partitions into folds that are averaged.
     tick : callable
@@ -188,9 +196,11 @@ def cross_fitted(
         Mean correlations on held-out images by statistic, in [-1, 1].
     """
     rng = np.random.default_rng([seed, 2])
+    groups = groups or Groups.without_copies(len(response))
     total = {"maximal": np.zeros(len(predictors)), "first": np.zeros(len(predictors))}
     for _ in range(n_repeats):
-        for held_out in np.array_split(rng.permutation(len(response)), n_folds):
+        for fold in np.array_split(rng.permutation(len(groups)), n_folds):
+            held_out = groups.images(fold)
             is_fitted = np.ones(len(response), dtype=bool)
             is_fitted[held_out] = False
             found = optimal_transforms(
@@ -210,7 +220,14 @@ def cross_fitted(
 
 
 def halves(
-    scorer: Scorer, n_images: int, n_halves: int, *, seed: int, top_k: int, tick: Tick = lambda: None
+    scorer: Scorer,
+    n_images: int,
+    n_halves: int,
+    *,
+    seed: int,
+    top_k: int,
+    groups: Groups | None = None,
+    tick: Tick = lambda: None,
 ) -> dict[str, Halves]:
     """Return the scores and ranks of the channels on random halves of the images, and the agreement of the halves.
 
@@ -226,6 +243,9 @@ def halves(
         Seed of the partitions.
     top_k : int
         Number of first ranks that `Halves.top_k_chance` counts.
+    groups : Groups or None
+        Copies among the images, which are in the same half; None if all images differ. A half is then half of the
+        different images with all of their copies, and the numbers of images do not count copies.
     tick : callable
         Called once for each pair of halves.
 
@@ -242,21 +262,24 @@ def halves(
     with half the images, from which `corrected` estimates the bias with all of them.
     """
     rng = np.random.default_rng([seed, 3])
+    all_images = groups or Groups.without_copies(n_images)
+    n_different = len(all_images)
 
     def scored(size: int, n_pairs: int, tick: Tick) -> list[tuple[Both, Both]]:
-        """Return both statistics on pairs of disjoint random sets of `size` images."""
+        """Return both statistics on pairs of disjoint random sets of `size` different images."""
         pairs: list[tuple[Both, Both]] = []
         for _ in range(n_pairs):
-            drawn = rng.permutation(n_images)
-            pairs.append((scorer(np.sort(drawn[:size])), scorer(np.sort(drawn[size : 2 * size]))))
+            drawn = rng.permutation(n_different)
+            one, other = (all_images.images(drawn[start : start + size]) for start in (0, size))
+            pairs.append((scorer(np.sort(one)), scorer(np.sort(other))))
             tick()
         return pairs
 
-    by_size = {n_images // 2: scored(n_images // 2, n_halves // 2, tick)}
-    for size in (n_images // 4, n_images // 8):
+    by_size = {n_different // 2: scored(n_different // 2, n_halves // 2, tick)}
+    for size in (n_different // 4, n_different // 8):
         if size >= 2 * MIN_POINTS:
             by_size[size] = scored(size, min(N_CURVE_PAIRS, n_halves // 2), lambda: None)
-    statistics = by_size[n_images // 2][0][0]
+    statistics = by_size[n_different // 2][0][0]
     return {name: _halves(name, by_size, top_k) for name in statistics}
 
 

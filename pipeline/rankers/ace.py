@@ -37,7 +37,7 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
     values = projections.values[varying]
     found = _solve(inputs.settings, values, class_score, inputs.progress)
-    evidence, curves = _evidence(inputs.settings, inputs.seed, values, class_score, found, inputs.progress)
+    evidence, curves = _evidence(inputs, values, class_score, found)
 
     def of_all_channels(result: NDArray[Any]) -> NDArray[Any]:
         """Return a result of the varying channels with 0 for the dead channels."""
@@ -76,36 +76,35 @@ def _solver(score: AceSettings) -> dict[str, Any]:
 
 
 def _evidence(
-    score: AceSettings, seed: int, values: FloatArray, class_score: FloatArray, found: AceResult, progress: Progress
+    inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray, found: AceResult
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
     """Return the evidence for the scores of the varying channels, and the reliability curves, both by statistic.
 
-    It is always computed by the compiled solver, also if the `ace` package computed the scores: the package would take
+    Copies of an image are drawn together, and the bias-corrected score is that of the images that differ. The evidence
+    is always computed by the compiled solver, also if the `ace` package computed the scores: the package would take
     days.
 
     Parameters
     ----------
-    score : AceSettings
-        Which evidence is computed.
-    seed : int
-        Seed of all random numbers.
+    inputs : RankerInputs
+        The settings, which say what evidence is computed, the seed, and the copies among the images.
     values : ndarray of shape (n_varying, n_images, n_components)
         Projections of the varying channels.
     class_score : ndarray of shape (n_images,)
         The class scores.
     found : AceResult
         The scores of the varying channels.
-    progress : callable
-        Called with the number of channels done and the number of all channels.
     """
+    score = inputs.settings
     n_channels = len(values)
-    with_folds, with_halves = has_folds(score, len(class_score)), has_halves(score, len(class_score))
+    with_folds, with_halves = has_folds(score, inputs.n_different), has_halves(score, inputs.n_different)
     n_folds = score.folds * score.repeats if with_folds else 0
     n_steps = 1 + score.permutations + n_folds + (score.bootstrap // 2 if with_halves else 0)
-    tick = ticker(progress, n_steps, n_channels)
+    tick = ticker(inputs.progress, n_steps, n_channels)
     tick()
     observed = {"maximal": found.maximal, "first": found.first}
-    given: dict[str, Any] = {"seed": seed, "tick": tick, **_solver(score)}
+    drawn: dict[str, Any] = {"seed": inputs.seed, "tick": tick, "groups": inputs.copies}
+    given = {**drawn, **_solver(score)}
     tables = {name: pd.DataFrame(index=range(n_channels)) for name in observed}
     curves: dict[str, FloatArray] = {name: np.empty((0, 2)) for name in observed}
     if with_folds:
@@ -117,9 +116,18 @@ def _evidence(
         def scorer(chosen: Int64Array) -> Both:
             return both_correlations(values[:, chosen], class_score[chosen], **_solver(score))
 
-        by_halves = halves(scorer, len(class_score), score.bootstrap, seed=seed, top_k=score.top_k, tick=tick)
+        by_halves = halves(scorer, len(class_score), score.bootstrap, top_k=score.top_k, **drawn)
+        at_all: Both = observed
+        at_half = by_halves
+        if inputs.copies is not None:  # copies are fitted exactly at any number of images, which would hide the bias
+            different = inputs.copies.firsts
+            at_all = scorer(different)
+            at_half = halves(
+                lambda chosen: scorer(different[chosen]), len(different), score.bootstrap,
+                seed=inputs.seed, top_k=score.top_k,
+            )  # fmt: skip
         for name, each in by_halves.items():
-            centre, low, high = corrected(observed[name], each.scores)
+            centre, low, high = corrected(at_all[name], at_half[name].scores)
             tables[name] = tables[name].assign(corrected=centre, low=low, high=high, **each.columns)
             curves[name] = each.curve
     if score.permutations:

@@ -39,10 +39,11 @@ def score_by_images(
     score = scorer(inputs)
     values = np.where(dead, 0.0, score(np.arange(n_images)))
     evidence, curve = pd.DataFrame(index=varying), np.empty((0, 2))
-    if has_halves(settings, n_images):
+    if has_halves(settings, inputs.n_different):
         found = halves(
             lambda chosen: {kind: score(chosen)[varying]}, n_images, settings.bootstrap,
-            seed=inputs.seed, top_k=settings.top_k, tick=ticker(inputs.progress, settings.bootstrap // 2, n_channels),
+            seed=inputs.seed, top_k=settings.top_k, groups=inputs.copies,
+            tick=ticker(inputs.progress, settings.bootstrap // 2, n_channels),
         )[kind]  # fmt: skip
         evidence = evidence.assign(**found.columns)
         curve = found.curve

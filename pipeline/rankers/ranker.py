@@ -13,6 +13,7 @@ from pipeline.artifacts import Activations, ChannelScores, Projections
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
+from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.settings import HalvesSettings
 
@@ -41,6 +42,8 @@ class RankerInputs(Generic[SettingsT_co]):
         Largest number of images in a forward pass.
     progress : callable
         Called with the number of channels that are scored and the number of all channels.
+    copies : Groups or None
+        Copies among the images, which random draws take together; None if all images differ.
     """
 
     settings: SettingsT_co
@@ -51,6 +54,12 @@ class RankerInputs(Generic[SettingsT_co]):
     images: Inputs
     batch_size: int
     progress: Progress
+    copies: Groups | None = None
+
+    @property
+    def n_different(self) -> int:
+        """The number of images without copies."""
+        return len(self.activations.class_score) if self.copies is None else len(self.copies)
 
 
 Scorer = Callable[[Int64Array], FloatArray]

@@ -99,7 +99,7 @@ LayerName = Annotated[
     Rule(
         "be one layer",
         _is_one_layer,
-        advice="For several, a run each: --multirun layer=conv1,conv2.",
+        advice="For several, run a sweep: --multirun layer=conv1,conv2.",
         before=True,
     ),
 ]

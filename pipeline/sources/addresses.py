@@ -37,6 +37,22 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
+def check_form(url: httpx.URL) -> None:
+    """Refuse a URL that no connection can be made for, whatever its host is.
+
+    Raises
+    ------
+    RefusedAddressError
+        If the scheme is not http or https, the host is missing, or the port is not between 1 and 65535.
+    """
+    if url.scheme not in ("http", "https"):
+        raise RefusedAddressError(f"only http and https are supported, not {url.scheme or 'a URL without a scheme'}")
+    if not url.host:
+        raise RefusedAddressError("the URL has no host")
+    if url.port is not None and not 1 <= url.port <= 65535:
+        raise RefusedAddressError(f"a port must be between 1 and 65535, not {url.port}")
+
+
 class CheckedTransport(httpx.AsyncBaseTransport):
     """Transport of httpx that connects only to public addresses and to allowed networks, also after a redirect.
 
@@ -60,16 +76,13 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         Raises
         ------
         RefusedAddressError
-            If the scheme is not http or https, the host is missing or unknown, or none of its addresses is allowed.
+            If `check_form` refuses the URL, the host is unknown, or none of its addresses is allowed.
         httpx.ConnectError, httpx.ConnectTimeout
             If no allowed address accepts a connection, or the host name cannot be resolved at the moment.
         """
-        scheme, host = request.url.scheme, request.url.host
-        if scheme not in ("http", "https"):
-            raise RefusedAddressError(f"only http and https are supported, not {scheme or 'a URL without a scheme'}")
-        if not host:
-            raise RefusedAddressError("the URL has no host")
-        addresses = await self._addresses(host, request.url.port or (443 if scheme == "https" else 80))
+        check_form(request.url)
+        host, default_port = request.url.host, 443 if request.url.scheme == "https" else 80
+        addresses = await self._addresses(host, request.url.port or default_port)
         transport = self._transports.setdefault(host, httpx.AsyncHTTPTransport(verify=self._context, trust_env=False))
         failure: httpx.HTTPError | None = None
         for address in addresses:
@@ -98,7 +111,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
             if error.errno == socket.EAI_AGAIN:
                 raise httpx.ConnectError("the host name cannot be resolved at the moment") from error
             raise RefusedAddressError("the host does not exist") from error
-        except UnicodeError as error:
+        except (OSError, OverflowError, ValueError) as error:
             raise RefusedAddressError("the host name is not valid") from error
         addresses = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
         allowed = [address for address in dict.fromkeys(addresses) if self._is_allowed(address)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import ImageRecord, ImageSet
+from pipeline.artifacts import ImageRecord, ImageSet, first_copies
 from pipeline.decoding import Decoded, ImageError, decode
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
@@ -76,7 +76,7 @@ class LocalSource(Source):
             If there are fewer than ``request.n_images`` images, or one of them cannot be read or decoded.
         """
         (folder / "images").mkdir()
-        records = []
+        records, pixels = [], []
         for index, (class_name, candidate) in enumerate(self._chosen(request)):
             data = self._read(candidate)
             try:
@@ -88,8 +88,9 @@ class LocalSource(Source):
                 ) from error
             source = f"{self.name}:{candidate.id}"
             records.append(write_image(folder, index, data, decoded, candidate.id, source, class_name))
+            pixels.append(decoded.digest)
             progress(index + 1, request.n_images)
-        return ImageSet(folder, tuple(records))
+        return ImageSet(folder, tuple(records), first_copies(pixels))
 
     def _chosen(self, request: ImageRequest) -> list[tuple[str, Candidate]]:
         """Return the chosen images, each with its class."""
@@ -101,7 +102,7 @@ class LocalSource(Source):
             raise self._no_such_class(request.class_name, tuple(classes))
         pairs = {name: [(name, candidate) for candidate in found] for name, found in classes.items()}
         try:
-            return choose(request, pairs)
+            return [self._named(pair) for pair in choose(request, pairs)]
         except TooFewError as error:
             of_class = {
                 "class": "" if request.class_name is None else f"class '{request.class_name}' of ",
@@ -112,6 +113,17 @@ class LocalSource(Source):
                 f"n_images must be at most {error.n_available}; got {request.n_images} ({of_class}{self}). "
                 "Lower it or add images."
             ) from error
+
+    def _named(self, pair: tuple[str, Candidate]) -> tuple[str, Candidate]:
+        """Refuse an image whose name is not text: such names cannot be written to tables."""
+        try:
+            "".join((pair[0], pair[1].id)).encode()
+        except UnicodeEncodeError as error:
+            name = pair[1].id.encode(errors="backslashreplace").decode()
+            raise InputError(
+                f"the name of every image must be valid UTF-8; got '{name}' ({self}). Rename it."
+            ) from error
+        return pair
 
     def _no_such_class(self, class_name: str | None, classes: tuple[str, ...]) -> InputError:
         near = difflib.get_close_matches(class_name or "", classes, n=3, cutoff=0.4) or classes

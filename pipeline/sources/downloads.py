@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import hashlib
 import json
 import logging
@@ -23,10 +24,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipeline.artifacts import ImageSet
+from pipeline.artifacts import ImageSet, first_copies
 from pipeline.decoding import ImageError, Limits, decode
 from pipeline.digests import digest_bytes
-from pipeline.errors import InputError, listed
+from pipeline.errors import InputError, PipelineError, listed
 from pipeline.files import whole_file, write_whole
 from pipeline.progress import Progress
 from pipeline.settings import WebSettings
@@ -34,10 +35,15 @@ from pipeline.sources.base import Source, require_one_class, write_image
 from pipeline.sources.choose import ImageRequest
 from pipeline.sources.outcomes import Outcome, Outcomes
 from pipeline.sources.web import FetchError, WebClient
+from pipeline.spreadsheets import marked
 
 log = logging.getLogger(__name__)
 
 LOG_INTERVAL = 10.0  # seconds between messages about the progress
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR}
+    | {errno.ENAMETOOLONG, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
+)  # of the downloads folder or the machine, which concern every entry
 STALE_AFTER = 3600.0  # age in seconds from which on a partial file no longer belongs to a run
 
 
@@ -147,14 +153,15 @@ class WebSource(Source):
                 f"which failed: {_summary(outcomes)}). Lower it or add entries; {report} lists the reasons."
             )
         (folder / "images").mkdir()
-        records = []
+        records, pixels = [], []
         for index, entry in enumerate(accepted):
             data = self._path(entry).read_bytes()
             image_id, source = f"{entry.number}/{_safe_name(entry.label)}", f"{self.name}:{entry.label}"
             decoded = decode(data, self._limits)
             records.append(write_image(folder, index, data, decoded, image_id, source, request.class_name or ""))
+            pixels.append(decoded.digest)
         _write_report(folder / ImageSet.REPORT, entries, outcomes)
-        return ImageSet(folder, tuple(records))
+        return ImageSet(folder, tuple(records), first_copies(pixels))
 
     @property
     def _limits(self) -> Limits:
@@ -220,6 +227,12 @@ class WebSource(Source):
                 outcome = self._checked(part)
         except (FetchError, ImageError) as error:
             return Outcome(reason=str(error))
+        except PipelineError:  # every further entry would fail as well
+            raise
+        except Exception as error:  # whatever a server, an address or a library does concerns this entry alone
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
+            return Outcome(reason=f"failed ({type(error).__name__})")
         return outcome
 
     def _checked(self, path: Path) -> Outcome:
@@ -264,5 +277,6 @@ def _write_report(path: Path, entries: list[Entry], outcomes: Outcomes) -> None:
     writer = csv.writer(text)
     writer.writerow(["place", "address", "taken", "reason"])
     for index, outcome in sorted(outcomes.by_index().items(), key=lambda item: entries[item[0]].number):
-        writer.writerow([entries[index].number, entries[index].label, outcome.is_good, outcome.reason])
+        label, reason = marked(entries[index].label), marked(outcome.reason)
+        writer.writerow([entries[index].number, label, outcome.is_good, reason])
     write_whole(path, text.getvalue())

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.errors import InputError, listed
+from pipeline.errors import InputError
 from pipeline.sources.base import Candidate, LocalSource
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# Of files that `pipeline.decoding` reads; a file with another suffix is not an image.
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff"}
+    | {".webp"}
+)
 
 
 class FolderSource(LocalSource):
@@ -38,11 +42,17 @@ class FolderSource(LocalSource):
 
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:
         """Return the images of each subfolder or, if no subfolder has any, those of the folder without classes."""
-        folders = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.name)
-        classes = {path.name: found for path in folders if (found := _images(path))} or {"": _images(self.root)}
+        try:
+            folders = sorted((path for path in self.root.iterdir() if path.is_dir()), key=lambda path: path.name)
+            classes = {path.name: found for path in folders if (found := _images(path))} or {"": _images(self.root)}
+        except OSError as error:
+            raise InputError(
+                f"data.root and its subfolders must be readable; got {error.filename} ({error.strerror}). "
+                "Change its permissions or remove it."
+            ) from error
         if classes == {"": []}:
             raise InputError(
-                f"data.root must contain images ({listed(sorted(SUFFIXES), 9)}); got {self}, which has none. "
+                f"data.root must contain images ({', '.join(sorted(SUFFIXES))}); got {self}, which has none. "
                 "Set it to the folder of the images."
             )
         return {

@@ -59,15 +59,16 @@ class StreetViewSource(WebSource):
         """Return the rows, each with the id of its panorama, its location, or both."""
         table = read_table(self.file)
         columns = [PANORAMA] if PANORAMA in table else [LATITUDE, LONGITUDE]
-        require_columns(table, columns, self)
+        require_columns(table, columns + [name for name in (LATITUDE, LONGITUDE) if name in table], self)
         for column in (PANORAMA, LATITUDE, LONGITUDE):
             if column not in table:
                 table[column] = None
         view = self._view()
         entries = []
-        for number, (panorama, latitude, longitude) in enumerate(
-            table[[PANORAMA, LATITUDE, LONGITUDE]].itertuples(index=False, name=None), start=1
-        ):
+        for row, panorama, latitude, longitude in table[[PANORAMA, LATITUDE, LONGITUDE]].itertuples(name=None):
+            number = row + 1
+            for column, value in ((LATITUDE, latitude), (LONGITUDE, longitude)):
+                self._check_degrees(column, value, number)
             location = None if pd.isna(latitude) or pd.isna(longitude) else f"{latitude},{longitude}"
             if pd.isna(panorama) and location is None:
                 raise InputError(
@@ -79,6 +80,19 @@ class StreetViewSource(WebSource):
         if not entries:
             raise InputError(f"data.file must have at least one row; got {self}, which has none.")
         return entries
+
+    def _check_degrees(self, column: str, value: Any, number: int) -> None:
+        """Refuse a coordinate that is not a number in its range, such as one with a decimal comma."""
+        limit = 90 if column == LATITUDE else 180
+        try:
+            is_valid = pd.isna(value) or abs(float(value)) <= limit
+        except ValueError:
+            is_valid = False
+        if not is_valid:
+            raise InputError(
+                f"{column} must be a number of degrees from -{limit} to {limit}, with a decimal point; got '{value}' "
+                f"(row {number} of {self}). Correct or remove the row."
+            )
 
     def fetch(self, request: ImageRequest, folder: Path, progress: Progress) -> ImageSet:
         """Download the images, see `WebSource.fetch`; without a key or with an invalid secret, send no request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,8 +11,10 @@ import httpx
 from pipeline.errors import InputError
 from pipeline.settings import UrlsSettings
 from pipeline.sources.downloads import Entry, WebSource
-from pipeline.sources.tables import read_table, require_columns, require_file
+from pipeline.sources.tables import read_table, read_text, require_columns, require_file
 from pipeline.sources.web import WebClient
+
+TABLES = (".csv", ".parquet", ".tab", ".tsv")  # suffixes of tables; any other file is a list
 
 
 class UrlsSource(WebSource):
@@ -34,14 +37,14 @@ class UrlsSource(WebSource):
     def entries(self) -> list[Entry]:
         """Return the URLs; blank lines, empty cells and lines that begin with # are skipped."""
         require_file(self.file)
-        if self.file.suffix.lower() in (".csv", ".parquet"):
+        if self.file.suffix.lower() in TABLES:
             table = read_table(self.file)
             require_columns(table, [self._column], self, "data.column")
             cells = table[self._column].fillna("")
-            found = [(row, cell.strip()) for row, cell in enumerate(cells, start=1)]
+            found = [(row + 1, cell.strip()) for row, cell in zip(table.index.tolist(), cells, strict=True)]
         else:
             try:
-                lines = self.file.read_text(encoding="utf-8-sig").splitlines()
+                lines = read_text(self.file).splitlines()
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"data.file must be a text file in UTF-8, a CSV or a Parquet file; got {self.file} "
@@ -60,9 +63,9 @@ class UrlsSource(WebSource):
 
 
 def _without_user(url: str) -> str:
-    """Return a URL without its user name and password."""
+    """Return a URL without its user name and password, also if it is not a valid URL."""
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, UnicodeError):
-        return url
-    return str(parsed.copy_with(userinfo=b"")) if parsed.userinfo else url
+        return str(parsed.copy_with(userinfo=b"")) if parsed.userinfo else url
+    except (httpx.InvalidURL, ValueError):
+        return re.sub(r"//.*@", "//", url)

@@ -23,7 +23,7 @@ from tenacity import (
 
 import pipeline
 from pipeline.settings import WebSettings
-from pipeline.sources.addresses import CheckedTransport, RefusedAddressError
+from pipeline.sources.addresses import CheckedTransport, RefusedAddressError, check_form
 
 # Both log each URL in full, including what must not appear in a log: keys, signatures, passwords.
 for _name in ("httpx", "httpcore"):
@@ -116,9 +116,13 @@ class WebClient:
         """
         settings = self._settings
         try:
-            host = httpx.URL(url).host
-        except (httpx.InvalidURL, UnicodeError) as error:
+            parsed = httpx.URL(url)
+            check_form(parsed)
+        except (httpx.InvalidURL, ValueError) as error:  # a UnicodeError is a ValueError
             raise FetchError("not a valid URL") from error
+        except RefusedAddressError as error:
+            raise FetchError(f"refused: {error}") from error
+        host = parsed.host
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(_TransientError),
             stop=stop_after_attempt(settings.attempts),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import ImageSet, Workspace
+from pipeline.errors import InputError
 from pipeline.progress import Progress
-from pipeline.settings import DataSettings, Settings
+from pipeline.settings import MIN_IMAGES, DataSettings, Settings
 from pipeline.sources import ImageRequest, source_for
 from pipeline.stages.stage import Stage
 
@@ -53,9 +54,17 @@ def run(reads: DownloadReads, *, workspace: Workspace, progress: Progress) -> Im
     Raises
     ------
     InputError
-        If the source does not have enough images, or they cannot be read or downloaded.
+        If the source does not have enough images, or they cannot be read or downloaded, or too few of them differ.
     """
-    return source_for(reads.data, reads.downloads).fetch(reads.request, workspace.folder, progress)
+    source = source_for(reads.data, reads.downloads)
+    images = source.fetch(reads.request, workspace.folder, progress)
+    n_different = len(images) - images.n_copies
+    if n_different < MIN_IMAGES:
+        raise InputError(
+            f"images must include at least {MIN_IMAGES} that differ; got {n_different} among {len(images)}, the others "
+            f"have the same pixels ({source}). Add other images or remove the copies."
+        )
+    return images
 
 
 STAGE = Stage("download", 2, "images", ImageSet, select, run)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import ChannelScores, Ranking, Trust
+from pipeline.errors import InputError
 from pipeline.numerics.evidence import images_for, reliability
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages.stage import Stage
@@ -98,8 +99,13 @@ def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> F
     """Return the values that channels are ranked by, (n_channels,); larger is better, and 0 for a dead channel."""
     if reads.by in scores.values:
         return scores.values[reads.by]
-    column: FloatArray = evidence["excess" if reads.by == "q_value" else reads.by].to_numpy()
-    return np.where(scores.dead, 0.0, column)
+    name = "excess" if reads.by == "q_value" else reads.by
+    if name not in evidence:  # the settings allow it for this number of images, but copies do not count
+        raise InputError(
+            f"rank.by must be a score that can be computed; got {reads.by}, for which too few of the {reads.n_images} "
+            "images differ. Use rank.by=null, or images that are not copies of one another."
+        )
+    return np.where(scores.dead, 0.0, evidence[name].to_numpy())
 
 
 def _trust(reads: RankReads, scores: ChannelScores) -> Trust:

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
 from pipeline.errors import InputError
 from pipeline.networks.examined import NetworkRequest
+from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.rankers import RANKERS, RankerInputs
 from pipeline.settings import AceSettings, ScoreSettings, Settings
@@ -72,6 +73,7 @@ def run(
             images=request.inputs(images),
             batch_size=request.model.batch_size,
             progress=progress,
+            copies=Groups.by_label(images.first_copies) if images.n_copies else None,
         )
     )
 

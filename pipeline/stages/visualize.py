@@ -1,13 +1,21 @@
-"""visualize: draw the ranking, its channels, what activates them, ACE's transforms, and class activation maps."""
+"""visualize: draw the figures of a run, and collect the data of its report.
+
+A figure that cannot be drawn does not fail the run, which has a ranking by then: the figure is left out, and a note
+says why. Only a channel or an image that the settings name and that does not exist is an error.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, assert_never
 
 import numpy as np
+import torch
+from PIL import Image
 
 from pipeline.artifacts import (
     Activations,
@@ -19,11 +27,13 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
+from pipeline.errors import InputError, StorageError
 from pipeline.figures.cam import overlay_image
 from pipeline.figures.catalogue import FigureData, figures_of
 from pipeline.figures.gallery import draw_card, gallery
+from pipeline.figures.labels import printable
 from pipeline.figures.ranked_layer import RankedLayer
-from pipeline.figures.style import paper_style, save_png
+from pipeline.figures.style import paper_style, render_png
 from pipeline.networks.attribution import ClassActivation, class_activation
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import SMALL_INPUT
@@ -34,13 +44,28 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings, VisualizeSettings
 from pipeline.stages.stage import Stage
 
+T = TypeVar("T")
+
 N_CARDS = 12
-N_COLOURED = 64  # real images from which the colours of activation maximisation are estimated
+N_COLOURED = 64  # number of images from which the colours of activation maximisation are estimated
+MAX_REASON = 200  # number of characters
 
 
 @dataclass(frozen=True)
 class VisualizeReads:
-    """What the stage reads: what is drawn, the network, and what figures call the class and the outputs."""
+    """What the stage reads.
+
+    Attributes
+    ----------
+    visualize : VisualizeSettings
+        Choice of the channels and images, and how they are drawn.
+    network : NetworkRequest
+        Network, layer and target.
+    target_label : str
+        Name of the class in titles.
+    class_names : tuple of str or None
+        Names of the outputs of the network; None if they are not known.
+    """
 
     visualize: VisualizeSettings
     network: NetworkRequest
@@ -48,7 +73,7 @@ class VisualizeReads:
     class_names: tuple[str, ...] | None
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the result; the keys of the artifacts upstream hold the network and the layer."""
+        """Return the values that determine the result; the keys of the artifacts upstream contain network and layer."""
         return {
             "visualize": asdict(self.visualize),
             "class_names": self.class_names,
@@ -57,7 +82,7 @@ class VisualizeReads:
 
 
 def select(settings: Settings) -> VisualizeReads:
-    """Return what this stage reads; the settings must be resolved."""
+    """Return what this stage reads from resolved settings."""
     return VisualizeReads(
         settings.visualize, NetworkRequest.of(settings), settings.target_label, class_names(settings.model)
     )
@@ -75,14 +100,14 @@ def run(
     workspace: Workspace,
     progress: Progress,
 ) -> Figures:
-    """Return the figures; their files are in the workspace's folder.
+    """Return the figures, whose files are in the folder of the workspace.
 
     Raises
     ------
     InputError
-        If the layer does not have a channel, or the set an image, that was asked for.
+        If the layer does not have a channel that the settings name, or the set does not have such an image.
     """
-    request = reads.network
+    request, folder = reads.network, workspace.folder
     ranked = RankedLayer(
         visualize=reads.visualize,
         preprocessing=request.preprocessing,
@@ -98,48 +123,116 @@ def run(
         ranking=ranking,
         effects=effects,
     )
+    ranked.check()
+    attempts = _Attempts()
     examined = request.open()
-    inputs = ranked.inputs(ranked.chosen)
+    inputs = ranked.inputs(ranked.chosen).to(examined.device)
     found = None
-    if request.target_class is not None:
-        found = class_activation(examined.network, inputs.to(examined.device), request.target_class)
-    when = reads.visualize.maximize
-    is_maximized = when == "always" or (when == "auto" and max(inputs.shape[-2:]) <= SMALL_INPUT)
-    n_steps = reads.visualize.maximize_steps if is_maximized else 0
-    n_total = n_steps + len(figures_of(FigureData(ranked, found, None))) + is_maximized
+    if (target_class := request.target_class) is not None:
+        found = attempts.result(
+            "class activation maps could not be computed",
+            lambda: class_activation(examined.network, inputs, target_class),
+        )
+    n_steps = reads.visualize.maximize_steps if _is_maximized(reads.visualize, inputs) else 0
+    n_total = n_steps + len(figures_of(FigureData(ranked, found, None))) + (n_steps > 0)
     maximized = None
-    if is_maximized:
-        maximized = _maximized(ranked, examined, request.seed, lambda done, _: progress(done, n_total))
+    if n_steps:
+        maximized = attempts.result(
+            "activation maximisation could not be computed",
+            lambda: _maximized(ranked, examined, request.seed, lambda done, _: progress(done, n_total)),
+        )
     data = FigureData(ranked, found, maximized)
-    folder = workspace.folder
     with paper_style():
         for index, entry in enumerate(figures_of(data), start=1):
-            save_png(entry.draw(data), folder / f"{entry.name}.png", reads.visualize.dpi)
+            png = attempts.result(
+                f"figure {entry.name} could not be drawn",
+                lambda entry=entry: render_png(entry.draw(data), reads.visualize.dpi),  # type: ignore[misc]
+            )
+            if png is not None:
+                (folder / f"{entry.name}.png").write_bytes(png)
             progress(n_steps + index, n_total)
     if found is not None:
-        _write_overlays(ranked, found, folder / "overlays")
-    _write_cards(ranked, folder / Figures.CARDS)
+        _write_all(folder / "overlays", _overlays(ranked, found), "overlays could not be drawn", attempts)
+    _write_all(folder / Figures.CARDS, _cards(ranked), "pictures of the best channels could not be drawn", attempts)
     (folder / Figures.GALLERY).write_text(json.dumps(gallery(ranked, maximized)) + "\n", encoding="utf-8")
-    return Figures(folder, _notes(reads, found, ranked, is_maximized=is_maximized))
+    return Figures(folder, (*_notes(reads, found, ranked, is_maximized=n_steps > 0), *attempts.notes))
+
+
+class _Attempts:
+    """Computations that may fail without failing the stage.
+
+    Attributes
+    ----------
+    notes : list of str
+        A note for each computation that failed.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def result(self, failure: str, compute: Callable[[], T]) -> T | None:
+        """Return the result of `compute`, or None with a note that begins with `failure` if it raises an exception.
+
+        Raises
+        ------
+        InputError
+            If the settings name a channel or an image that does not exist.
+        StorageError
+            If files cannot be read or written.
+        """
+        try:
+            return compute()
+        except (InputError, StorageError):
+            raise
+        except Exception as error:
+            self.notes.append(f"{failure} ({_reason(error)})")
+            return None
+
+
+def _reason(error: Exception) -> str:
+    """Return the type of an exception and the first line of its message, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = printable(lines[0]).rstrip(".") if lines else ""
+    if len(message) > MAX_REASON:
+        message = message[: MAX_REASON - 1] + "…"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _is_maximized(visualize: VisualizeSettings, inputs: torch.Tensor) -> bool:
+    """Return whether inputs that maximise the activation of channels are computed."""
+    match visualize.maximize:
+        case "always":
+            return True
+        case "never":
+            return False
+        case "auto":
+            return max(inputs.shape[-2:]) <= SMALL_INPUT
+        case _:
+            assert_never(visualize.maximize)
 
 
 def _notes(
     reads: VisualizeReads, found: ClassActivation | None, ranked: RankedLayer, *, is_maximized: bool
 ) -> tuple[str, ...]:
-    """Return a note for each figure that was not drawn, or was drawn in another way than a reader may expect."""
+    """Return a note for each figure that does not apply, or that is replaced by another one."""
     notes = []
-    if found is None:
-        notes.append("no predictions and no CAM: they are drawn of classes, and this is a regression")
-    elif found.method != "CAM":
-        instead = "Grad-CAM is drawn instead" if found.method else "its maps have one pixel, so no other is drawn"
+    if reads.network.target_class is None:
+        notes.append("no predictions and no class activation maps: a regression network has no classes")
+    elif found is not None and found.method != "CAM":
+        instead = (
+            "Grad-CAM is drawn instead" if found.method else "Grad-CAM is not drawn, because its maps have one pixel"
+        )
         head = f"{reads.network.model.name} does not end in global average pooling and one linear layer"
         notes.append(f"no CAM: {head}; {instead}")
     if not ranked.has_places:
-        notes.append(f"no overlays: the maps of {ranked.layer} have no height or no width, so no places in an image")
+        notes.append(
+            f"no overlays: the maps of {ranked.layer} have no height or no width, so their pixels do not correspond to "
+            "positions in an image"
+        )
     if not is_maximized and reads.visualize.maximize == "auto":
         notes.append(
-            f"no maximisation: inputs are larger than {SMALL_INPUT} x {SMALL_INPUT} pixels; visualize.maximize=always "
-            "does it, in minutes"
+            f"no activation maximisation: inputs are larger than {SMALL_INPUT} x {SMALL_INPUT} pixels; "
+            "visualize.maximize=always computes it, which takes minutes"
         )
     return tuple(notes)
 
@@ -163,25 +256,34 @@ def _maximized(ranked: RankedLayer, examined: ExaminedNetwork, seed: int, progre
     )
 
 
-def _write_overlays(ranked: RankedLayer, found: ClassActivation, folder: Path) -> None:
-    """Write each image drawn, at its original size, under the map of the target and of the predicted class."""
+def _overlays(ranked: RankedLayer, found: ClassActivation) -> Iterator[tuple[str, Image.Image]]:
+    """Yield the file names and pictures of the class activation maps over the images at their original sizes."""
     if found.target_maps is None or found.predicted_maps is None:
         return
-    folder.mkdir()
     high = max(float(found.target_maps.max()), float(found.predicted_maps.max()))
     for place, (index, image) in enumerate(zip(ranked.chosen, ranked.originals(ranked.chosen), strict=True)):
         for name, maps in (("target", found.target_maps), ("predicted", found.predicted_maps)):
-            overlay_image(image, maps[place], high).save(folder / f"{index:05d}_{name}.png")
+            yield f"{index:05d}_{name}.png", overlay_image(image, maps[place], high)
 
 
-def _write_cards(ranked: RankedLayer, folder: Path) -> None:
-    """Write a small picture for each of the best channels; MLflow shows them in a table."""
-    folder.mkdir()
+def _cards(ranked: RankedLayer) -> Iterator[tuple[str, Image.Image]]:
+    """Yield the file names and small pictures of the best channels, which MLflow shows in a table."""
     channels = ranked.varying[:N_CARDS]
     pictures = ranked.pictures([ranked.most_activating[channel] for channel in channels])
     for rank, (channel, picture) in enumerate(zip(channels, pictures, strict=True), start=1):
         activation = np.asarray(ranked.activations.maps[channel, ranked.most_activating[channel]])
-        draw_card(picture, activation).save(folder / f"rank_{rank:03d}_channel_{channel}.png")
+        yield f"rank_{rank:03d}_channel_{channel}.png", draw_card(picture, activation)
 
 
-STAGE = Stage("visualize", 6, "steps", Figures, select, run)
+def _write_all(folder: Path, pictures: Iterator[tuple[str, Image.Image]], failure: str, attempts: _Attempts) -> None:
+    """Write all pictures to a new folder. If one of them cannot be drawn, a note says so, and none is kept."""
+    n_before = len(attempts.notes)
+    while (drawn := attempts.result(failure, lambda: next(pictures, None))) is not None:
+        name, picture = drawn
+        folder.mkdir(exist_ok=True)
+        picture.save(folder / name)
+    if len(attempts.notes) > n_before:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+STAGE = Stage("visualize", 7, "steps", Figures, select, run)

@@ -1,8 +1,9 @@
-"""Every run is logged: what was asked, what came out, how long it took, from which code."""
+"""Logging of runs to MLflow, and reading them back. Only this package imports MLflow."""
 
 import os
 
-# Before MLflow is imported by any module of this room: its telemetry looks up hosts, its bars fill the terminal.
+# Set before any module of this package imports MLflow: its telemetry connects to servers on the internet, and its
+# messages and progress bars would disturb the console's.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

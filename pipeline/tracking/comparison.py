@@ -1,4 +1,4 @@
-"""Compare logged rankings: figures, a page for all, and an MLflow run that holds them."""
+"""Comparison of logged rankings: figures, a page, and an MLflow run that contains both."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PAGE = "comparison.html"
 PAIRS = "agreement.json"
 DPI = 150
 WHY_NOT_RANKS = (
-    "Ranks are not compared between different layers: channel 7 of one layer and channel 7 of another have nothing in "
-    "common but the number. What compares is how the scores are spread."
+    "Ranks are not compared between different layers, because channels of different layers do not correspond to each "
+    "other. Only the distributions of the scores are compared."
 )
 MEASURES = {
     "spearman": "Spearman",
@@ -34,15 +34,25 @@ MEASURES = {
     "rank_biased_overlap": "rank-biased overlap",
     "top_overlap": "top overlap",
 }
-# What may tell runs apart, in the order in which it is said; what follows from another setting is left out.
-TELLING = (
+# Settings that name a run if they differ, in this order. Settings that follow from another one are left out.
+NAMING = (
     "model.name", "model.weights", "layer", "class_name", "n_images", "n_components", "seed", "score.kind", "rank.by",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that ranked the same channels, and how far they agree."""
+    """Runs that ranked the same channels.
+
+    Attributes
+    ----------
+    runs : tuple of int
+        Indices of the runs.
+    ranks : tuple of ndarray of shape (n_channels,)
+        Rank of each channel in each run.
+    agreement : Agreement
+        Agreement of each pair of runs.
+    """
 
     runs: tuple[int, ...]
     ranks: tuple[np.ndarray[Any, Any], ...]
@@ -51,22 +61,22 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found and left.
+    """The result of a comparison.
 
     Attributes
     ----------
-    runs : sequence of LoggedRun
-        In order.
-    labels : sequence of str
-        What tells each run apart.
-    groups : sequence of Group
-        Each of two runs or more of one layer.
+    runs : tuple of LoggedRun
+        Runs in the order in which they were given.
+    labels : tuple of str
+        Settings in which each run differs from the others.
+    groups : tuple of Group
+        Groups of at least two runs that ranked the same channels.
     pairs : DataFrame
-        A row per pair of runs that ranked the same channels.
+        Agreement of each pair of runs that ranked the same channels, one row per pair.
     folder : Path
-        Where the page and the figures lie.
+        Folder of the page and the figures.
     run_id : str
-        The MLflow run that holds them.
+        Id of the MLflow run that contains the page and the figures.
     """
 
     runs: tuple[LoggedRun, ...]
@@ -92,9 +102,20 @@ def compare(
     last: int = 0,
     top: int = 10,
 ) -> Comparison:
-    """Compare the runs meant (see `chosen_runs`), write page and figures below `folder`, and log them as a run.
+    """Compare runs, write a page and figures to `folder`, and log them as a run.
 
-    The one entry for whoever has runs to compare: the command line, and the end of a sweep.
+    Parameters
+    ----------
+    client : MlflowClient
+        Client of the MLflow store.
+    experiment : str
+        Id of the experiment.
+    folder : Path
+        Folder of the page and the figures; it is created if it does not exist.
+    ids, sweep, last
+        The runs, see `chosen_runs`.
+    top : int
+        Number of best channels whose overlap is computed.
     """
     chosen = chosen_runs(client, experiment, ids=ids, sweep=sweep, last=last)
     runs = tuple(read_run(client, run) for run in chosen)
@@ -115,9 +136,9 @@ def compare(
 
 
 def labelled(runs: Sequence[LoggedRun]) -> list[str]:
-    """Return what tells each run apart: the settings in which they differ, or else the beginnings of their ids."""
-    keys = [*TELLING, *sorted({key for run in runs for key in run.params if key.startswith(("score.", "data."))})]
-    # What only some have follows from the kind of ranker or source, which tells them apart already.
+    """Return a label for each run: the settings in which the runs differ, or else the beginning of its id."""
+    keys = [*NAMING, *sorted({key for run in runs for key in run.params if key.startswith(("score.", "data."))})]
+    # Settings that only some runs have follow from the kind of the ranker or of the source, which is in the label.
     keys = [key for key in dict.fromkeys(keys) if all(key in run.params for run in runs)]
     differing = [key for key in keys if len({run.params[key] for run in runs}) > 1]
     if "model.name" in differing:
@@ -129,7 +150,7 @@ def labelled(runs: Sequence[LoggedRun]) -> list[str]:
 
 
 def ranks_by_channel(table: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """Return each channel's rank; the dead ones, whose order says nothing, share their mean."""
+    """Return the rank of each channel. Dead channels, whose order has no meaning, have their mean rank."""
     ordered = table.sort_values("channel")
     ranks: np.ndarray[Any, Any] = ordered["rank"].to_numpy(dtype=float)
     dead = ordered.dead.to_numpy(dtype=bool)
@@ -164,7 +185,7 @@ def _pairs(groups: Sequence[Group], labels: Sequence[str]) -> pd.DataFrame:
 def _draw(
     runs: Sequence[LoggedRun], labels: Sequence[str], groups: Sequence[Group], folder: Path
 ) -> list[tuple[Path, str]]:
-    """Draw what there is; return each file with its caption."""
+    """Draw the figures, and return the path and the caption of each."""
     drawn = []
     with paper_style():
         for number, group in enumerate(groups):
@@ -174,16 +195,17 @@ def _draw(
             measures = [(text, getattr(group.agreement, name)) for name, text in MEASURES.items()]
             measures[-1] = (f"top {group.agreement.top} overlap", measures[-1][1])
             for name, figure, caption in (
-                ("agreement", draw_agreement(measures, names, f"Agreement of rankings: {model}, {layer}"),
-                 "Spearman and Kendall compare all ranks; rank-biased overlap and the top overlap the best ones."),
-                ("slopes", draw_slopes(group.ranks, names, group.agreement.top, f"Ranks of channels: {model}, {layer}"),
-                 "Each line is a channel; the number beside it is its index."),
+                ("agreement", draw_agreement(measures, names, f"{model}, {layer}"),
+                 "Agreement of each pair of rankings. The Spearman and Kendall correlations compare all ranks, the two "
+                 "overlaps only the best channels."),
+                ("slopes", draw_slopes(group.ranks, names, group.agreement.top, f"{model}, {layer}"),
+                 "Rank of each channel in each run. The number beside a line is the index of the channel."),
             ):  # fmt: skip
                 save_png(figure, folder / f"{name}{suffix}.png", DPI)
                 drawn.append((folder / f"{name}{suffix}.png", caption))
         scores = [run.table[~run.table.dead].score.to_numpy(dtype=float) for run in runs]
-        save_png(draw_distributions(scores, labels, "Scores of each run"), folder / "distributions.png", DPI)
-        drawn.append((folder / "distributions.png", "How the scores of each run's living channels are spread."))
+        save_png(draw_distributions(scores, labels), folder / "distributions.png", DPI)
+        drawn.append((folder / "distributions.png", "Distribution of the scores of the varying channels of each run."))
     return drawn
 
 
@@ -249,7 +271,7 @@ def _log(
     title: str,
     sweep: str | None,
 ) -> str:
-    """Log the comparison as a run of its own; its tags name the runs, so that it is not taken for one of them."""
+    """Log the comparison as a run, with tags that name the compared runs, and return its id."""
     tags = {"compares": ",".join(run.run_id for run in runs)} | ({"compared_sweep": sweep} if sweep else {})
     run = client.create_run(experiment, tags=tags, run_name=f"Comparison: {title}")
     run_id = str(run.info.run_id)

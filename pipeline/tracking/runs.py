@@ -1,4 +1,4 @@
-"""Read back what runs logged: which there are, and one run's ranking and pictures."""
+"""Find logged runs, and read back the ranking and the pictures of a run."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from mlflow.exceptions import MlflowException
 from pipeline.artifacts import Figures, Ranking
 from pipeline.errors import InputError, StorageError, listed
 
-# A run that holds a ranking has this tag; a sweep's summary and a comparison have not.
-RANKED = "artifact.rank"
-PICTURED = 5  # best channels whose picture is read back
+RANKED = "artifact.rank"  # tag of the runs with a ranking; summaries of sweeps and comparisons do not have it
+N_CARDS = 5  # number of channels, from the best on, whose pictures are read back
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A finished run, read back.
+    """A finished run, as it was logged.
 
     Attributes
     ----------
-    run_id, name : str
-        MLflow's.
+    run_id : str
+        The run's id in MLflow.
+    name : str
+        The run's name in MLflow.
     params : dict of str to str
-        The settings, flat.
+        The settings, by their dotted names.
     metrics : dict of str to float
-        Latest values.
+        The latest value of each metric.
     table : DataFrame
-        The ranking's.
+        The table of the ranking.
     cards : dict of int to bytes
-        PNG pictures of the best channels, by channel.
+        Pictures of the best channels as PNG files, by channel.
     """
 
     run_id: str
@@ -47,20 +48,35 @@ class LoggedRun:
 
     @property
     def ranked(self) -> tuple[str, str, int]:
-        """What was ranked: network, layer, number of channels. Ranks compare only where it is the same."""
+        """Network, layer and number of channels. Ranks can be compared only between runs in which these are equal."""
         return self.params["model.name"], self.params["layer"], len(self.table)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return the experiment's id; raise `StorageError` where nothing was logged to it."""
+    """Return the id of the experiment; raise `StorageError` if it does not exist."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        raise StorageError(f"tracking.experiment must hold runs; got {name} (there is none). Run the pipeline first.")
+        raise StorageError(
+            f"tracking.experiment must be an experiment with runs; got {name}, which does not exist. "
+            "Start a run: python -m pipeline."
+        )
     return str(found.experiment_id)
 
 
 def ranked_runs(client: MlflowClient, experiment: str, sweep: str | None = None, status: str = "FINISHED") -> list[Run]:
-    """Return the runs of an experiment that asked for a ranking, the latest first."""
+    """Return the runs of an experiment that have or should have a ranking, the latest first.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Client of the MLflow store.
+    experiment : str
+        Id of the experiment.
+    sweep : str, optional
+        Id of a sweep, to return its runs only.
+    status : {"FINISHED", "FAILED", "KILLED", "RUNNING"}
+        Status of the runs.
+    """
     conditions = [f"attributes.status = '{status}'"]
     if sweep is not None:
         conditions.append(f"tags.sweep = '{sweep}'")
@@ -69,7 +85,7 @@ def ranked_runs(client: MlflowClient, experiment: str, sweep: str | None = None,
 
 
 def latest_sweep(client: MlflowClient, experiment: str) -> str | None:
-    """Return the id of the sweep that ran last, None where there was none."""
+    """Return the id of the latest sweep with a finished run, or None if there is none."""
     runs = ranked_runs(client, experiment)
     return next((run.data.tags["sweep"] for run in runs if _is_swept(run)), None)
 
@@ -77,12 +93,30 @@ def latest_sweep(client: MlflowClient, experiment: str) -> str | None:
 def chosen_runs(
     client: MlflowClient, experiment: str, *, ids: Sequence[str] = (), sweep: str | None = None, last: int = 0
 ) -> list[Run]:
-    """Return the runs meant, oldest first (or as named): by id or its beginning, a sweep's, or the last so many.
+    """Return the finished runs that the user has chosen for a comparison.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Client of the MLflow store.
+    experiment : str
+        Id of the experiment.
+    ids : sequence of str
+        Ids of the runs, or the first characters of the ids; empty to choose by `sweep` or `last`.
+    sweep : str, optional
+        Id of a sweep, whose runs are returned.
+    last : int
+        Number of runs that are returned, counted from the latest; 0 for all.
+
+    Returns
+    -------
+    list of Run
+        At least two runs: in the order of `ids`, or the oldest first.
 
     Raises
     ------
     InputError
-        If a run or a sweep is not there, or if there are fewer than two runs.
+        If a run or the sweep does not exist, or if there are fewer than two runs.
     """
     runs = [] if sweep and "'" in sweep else ranked_runs(client, experiment, sweep)[::-1]
     if sweep is not None and not runs:
@@ -93,28 +127,28 @@ def chosen_runs(
     found = [_named(runs, each) for each in ids] if ids else runs[-last:] if last else runs
     n_found = len({run.info.run_id for run in found})
     if n_found < 2:
-        raise InputError(f"a comparison must have at least 2 finished runs; got {n_found}. Name more, or run more.")
+        raise InputError(f"a comparison must have at least 2 finished runs; got {n_found}. Choose or start more runs.")
     return found
 
 
 def read_ranking(client: MlflowClient, run: Run) -> pd.DataFrame:
-    """Return the table that a run ranked; raise `StorageError` where it holds none."""
+    """Return the table of the ranking of a run; raise `StorageError` if the run does not have it."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return pd.read_parquet(client.download_artifacts(run.info.run_id, Ranking.PARQUET, folder))
         except (MlflowException, OSError) as error:
             raise StorageError(
-                f"every run compared must hold {Ranking.PARQUET}; got run {run.info.run_id} "
-                f"({str(error).splitlines()[0]}). Run it again."
+                f"every compared run must have {Ranking.PARQUET}; got run {run.info.run_id} without it "
+                f"({str(error).splitlines()[0]}). Repeat the run."
             ) from error
 
 
 def read_run(client: MlflowClient, run: Run) -> LoggedRun:
-    """Return a run with its ranking and the pictures of its best channels."""
+    """Return a finished run with its ranking and the pictures of its best channels."""
     cards = {}
     with tempfile.TemporaryDirectory() as folder:
         found = [each.path for each in client.list_artifacts(run.info.run_id, f"figures/{Figures.CARDS}")]
-        for path in sorted(found)[:PICTURED]:
+        for path in sorted(found)[:N_CARDS]:
             local = Path(client.download_artifacts(run.info.run_id, path, folder))
             cards[int(local.stem.rpartition("_")[2])] = local.read_bytes()
     info = run.info
@@ -127,18 +161,19 @@ def _is_swept(run: Run) -> bool:
 
 
 def _named(runs: Sequence[Run], name: str) -> Run:
+    """Return the only run whose id starts with `name`."""
     found = [run for run in runs if run.info.run_id.startswith(name)]
     if len(found) != 1:
-        which = "several begin so" if found else "there is none"
+        which = f"{len(found)} ids start with it" if found else "there is none"
         recent = listed([run.info.run_id[:8] for run in reversed(runs)], 5)
         raise InputError(
-            f"a run must be a finished run's id or its beginning; got '{name}' ({which}). Latest: {recent}."
+            f"a run must be a finished run's id, or its first characters; got '{name}' ({which}). Latest: {recent}."
         )
     return found[0]
 
 
 def comparison_of(client: MlflowClient, experiment: str, sweep: str) -> str | None:
-    """Return the run that holds the latest comparison of a sweep, None where none was made."""
+    """Return the id of the run with the latest comparison of a sweep, or None if the sweep was not compared."""
     condition = f"tags.compared_sweep = '{sweep}' and attributes.status = 'FINISHED'"
     found = client.search_runs([experiment], condition, max_results=1, order_by=["attributes.start_time DESC"])
     return str(found[0].info.run_id) if found else None

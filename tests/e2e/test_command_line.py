@@ -1,62 +1,32 @@
-"""The commands of the README, as a stranger types them."""
+"""The commands of the README, run in this process."""
 
 from __future__ import annotations
 
 import html
-import logging
 import re
 import shlex
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from mlflow import MlflowClient
 
-from pipeline import __main__ as front_door
 from pipeline import config, console, layers
 from pipeline.records import Record
 from pipeline.sweep import gather, summary
-from tests.conftest import ROOT, SMALL
-from tests.sources.servers import LOOPBACK, serving
-from tests.sources.test_urls import misbehave
-
-Cli = Callable[..., tuple[int, list[str], list[str]]]
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
-    """Call the front door as `python -m pipeline` does, in this process; return exit code, stdout and stderr lines."""
-    monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path / "outputs"))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-
-    def call(*arguments: str, main: Callable[[], None] = front_door.main) -> tuple[int, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-        monkeypatch.setattr(config, "_started", None)
-        GlobalHydra.instance().clear()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    yield call
-    for handler in root.handlers[:]:
-        if handler not in handlers:
-            handler.close()
-            root.removeHandler(handler)
-    root.handlers[:], root.level = handlers, level
+from tests.helpers.cli import Cli
+from tests.helpers.faulty_server import misbehave
+from tests.helpers.project import ROOT
+from tests.helpers.servers import LOOPBACK, serving
+from tests.helpers.settings import SMALL
+from tests.helpers.tracking import logged_runs
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_ui(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(cli: Cli, tmp_path: Path) -> None:
     run_dir = tmp_path / "here"
     code, out, err = cli(*SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}")
     assert (code, err) == (0, [])
@@ -66,10 +36,10 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
     stages = ["download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize"]
     assert [line.split()[0] for line in out[1:9]] == stages
     table = pd.read_csv(run_dir / "ranking.csv")
-    assert out[10].startswith("This ranking is not to be trusted: its reliability is ")
-    assert out[12].startswith("Removing a channel ")
-    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels stand out from chance at q < .05."
-    headings = ["rank", "channel", "score", "by chance", "q", "cross-fitted", "corrected, 95 %", "rank, 95 %"]
+    assert out[10].startswith("This ranking is not reliable: its split-half reliability is ")
+    assert out[12].startswith("The faithfulness is ")
+    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels score above the permutation null (q < .05)."
+    headings = ["rank", "channel", "score", "null mean", "q", "cross-fitted", "bias-corrected, 95 %", "rank, 95 %"]
     assert re.split(r" {2,}", out[14].strip()) == headings
     assert [line.split()[1] for line in out[15:25]] == [str(channel) for channel in table.channel.head(10)]
     assert out[25] == "... of 16 channels."
@@ -92,7 +62,7 @@ def test_a_run_ends_with_the_best_channels_the_figures_and_the_command_for_the_u
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: Path) -> None:
+def test_a_sweep_is_summarised_even_if_a_job_fails(cli: Cli, tmp_path: Path) -> None:
     code, out, err = cli(*SMALL, "tracking.enabled=true", "layer=conv1,conv9,conv2", "--multirun")
     assert code == 1
     assert len(err) == 1
@@ -115,18 +85,18 @@ def test_a_sweep_is_summed_up_and_outlives_a_job_that_fails(cli: Cli, tmp_path: 
     assert side_by_side["layer=conv2"].tolist() == ranked["2"].channel.tolist()
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
     assert (summed_up.data.metrics["n_jobs"], summed_up.data.metrics["n_failed"]) == (3, 1)
     names = {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
     assert {"summary.csv", "summary.json", "rankings.csv", "rankings.json", "curves.png"} <= names
-    assert "agreement.png" not in names  # no layer was ranked twice
+    assert "agreement.png" not in names  # because no layer was ranked twice
     jobs = [run for run in runs if run.data.tags.get("sweep") == sweep.name]
     assert sorted(run.info.status for run in jobs) == ["FAILED", "FINISHED", "FINISHED"]
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path: Path) -> None:
+def test_a_ranking_is_lost_when_the_weights_of_its_layer_are_randomised(cli: Cli, tmp_path: Path) -> None:
     small = [override for override in SMALL if not override.startswith(("layer", "n_images", "visualize.maximize"))]
     code, out, err = cli(
         "--multirun", "experiment=randomized_weights", *small, "layer=conv3", "n_images=60", "score.permutations=0",
@@ -134,31 +104,29 @@ def test_a_ranking_does_not_outlive_the_weights_of_its_layer(cli: Cli, tmp_path:
     )  # fmt: skip
     assert (code, err) == (0, [])
     questions = [line for line in out if line.startswith("Which channels of ")]
-    drawn_anew = ["", ", 1 module drawn anew", *(f", {n} modules drawn anew" for n in (2, 3, 4))]
+    randomized = ["", ", 1 module randomised", *(f", {n} modules randomised" for n in (2, 3, 4))]
     assert [line.partition(")")[0] for line in questions] == [
-        f"Which channels of conv3 (digits_cnn{anew}" for anew in drawn_anew
+        f"Which channels of conv3 (digits_cnn{text}" for text in randomized
     ]
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     table = pd.read_csv(sweep / "summary.csv")
     assert table.question.tolist() == [f"model.randomized={n}" for n in range(5)]
     assert table.with_first[0] == pytest.approx(1)
-    # The last convolution is drawn anew from the second job on; of 64 channels that have nothing to do with the first
-    # job's, one ranking in a thousand agrees by more than .42.
+    # The last convolution is randomised from the third job on. Of unrelated rankings of 64 channels, one in a thousand
+    # has a Spearman correlation above .42.
     assert table.with_first[2:].abs().max() < 0.42
     assert table[["reliability", "faithfulness", "score_seconds"]].notna().all(axis=None)
-    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    records = [record for folder in sorted(sweep.glob("*/")) if (record := Record.load(folder)) is not None]
     assert [record.reliability for record in records] == pytest.approx(table.reliability.tolist())
     assert [record.faithfulness for record in records] == pytest.approx(table.faithfulness.tolist())
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     (summed_up,) = (run for run in runs if run.data.tags.get("summary_of") == sweep.name)
     assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
 
-def test_rankers_are_compared_in_one_table_of_agreement_with_faithfulness_stability_and_time(
-    cli: Cli, tmp_path: Path
-) -> None:
+def test_rankers_are_compared_by_faithfulness_reliability_and_time_in_one_table(cli: Cli, tmp_path: Path) -> None:
     small = [override for override in SMALL if not override.startswith(("score.", "visualize.maximize"))]
     code, out, err = cli("--multirun", "experiment=compare_rankers", *small, "layer=conv2", "score.bootstrap=4")
     assert (code, err) == (0, [])
@@ -176,21 +144,21 @@ def test_rankers_are_compared_in_one_table_of_agreement_with_faithfulness_stabil
 
 
 @pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])
-def test_uncommitted_changes_are_said(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
+def test_uncommitted_changes_are_noted(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
     monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
     _, out, _ = cli(*SMALL)
-    note = "Note: the code has uncommitted changes, so the commit logged does not tell all of it."
+    note = "Note: the code has uncommitted changes, which the logged commit does not contain."
     assert out.count(note) == n_notes
 
 
-def test_a_job_that_was_killed_is_missed_in_the_summary(tmp_path: Path) -> None:
+def test_the_summary_reports_a_job_that_was_killed(tmp_path: Path) -> None:
     for number, record in enumerate([Record("failed", "out of memory.", ["layer=conv1", "seed=1"]), None]):
         (tmp_path / str(number)).mkdir()
         if record is not None:
             record.save(tmp_path / str(number))
     table = summary(gather(tmp_path))
     assert table.question.tolist() == ["layer=conv1 seed=1", "job 1"]
-    lost = "it left no result: its process was killed, or still runs; see run.log, or the launcher's own log"
+    lost = "there is no result: the process was killed, or is still running; see run.log, or the log of the launcher"
     assert table.error.tolist() == ["out of memory.", lost]
 
 
@@ -199,7 +167,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
     code, _, err = cli("--multirun", "experiment=pca_sizes", *overrides)
     assert (code, err) == (0, [])
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    records = [Record.load(folder) for folder in sorted(sweep.glob("*/"))]
+    records = [record for folder in sorted(sweep.glob("*/")) if (record := Record.load(folder)) is not None]
     assert len(records) == 5
     computed = Counter(name for record in records for name, had in record.from_store.items() if not had)
     once = dict.fromkeys(("download", "activate", "ablate"), 1)
@@ -222,23 +190,23 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         ),
         (
             ["layer=[conv1,conv2]"],
-            'error: layer must be one layer; got ["conv1", "conv2"]. For several, a run each: --mu',
+            'error: layer must be one layer; got ["conv1", "conv2"]. For several, run a sweep: --m',
         ),
         (
             ["layer=conv*"],
-            'error: layer must be one layer; got "conv*". For several, a run each: --multirun layer=conv1,',
+            'error: layer must be one layer; got "conv*". For several, run a sweep: --multirun layer=conv1',
         ),
         (
             ["data.images_from=all", "target=regression", "target.output=10"],
             "error: target.output must be in [0, 9]; got 10.",
         ),
-        (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, a run each: --multi"),
+        (["layer=conv1,conv2"], "error: layer must be one value; got conv1,conv2. For several, run a sweep: --mult"),
         (["n_images=[3"], "error: every argument must have the form setting=value; got n_images=[3 ("),
         (["model.checkpoint=none.pth"], "error: model.checkpoint must be an existing file; got none.pth. Give"),
         (["data=folder", "data.root=nowhere"], "error: data.root must be an existing folder; got nowhere. "),
     ],
 )
-def test_every_refusal_is_one_line_and_leaves_nothing(
+def test_every_refusal_is_one_line_and_leaves_no_files(
     cli: Cli, tmp_path: Path, arguments: list[str], start: str
 ) -> None:
     code, _, err = cli(*SMALL, *arguments)
@@ -249,7 +217,7 @@ def test_every_refusal_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.rglob("ranking*"))
 
 
-def test_several_faults_are_a_line_each(cli: Cli) -> None:
+def test_each_of_several_faults_is_one_line(cli: Cli) -> None:
     code, out, err = cli("n_imgs=3", "n_components=0", "score.statistic=best")
     assert (code, out) == (1, [])
     assert err == [
@@ -259,25 +227,25 @@ def test_several_faults_are_a_line_each(cli: Cli) -> None:
     ]
 
 
-def test_a_list_of_addresses_says_how_many_failed_and_where_to_read_why(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_with_failed_addresses_prints_their_number_and_the_path_of_the_report(cli: Cli, tmp_path: Path) -> None:
     run_dir = tmp_path / "here"
     with serving(misbehave) as server:
         listed = [f"{server.url}/{'page' if index % 4 == 2 else 'good'}/{index}.jpg" for index in range(30)]
         (tmp_path / "CLASS.txt").write_text("\n".join(listed))
-        asked = ("data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK, "model.transform.kind=resize")
-        code, out, err = cli(*SMALL, *asked, f"hydra.run.dir={run_dir}")
+        overrides = ("data=urls", f"data.file={tmp_path / 'CLASS.txt'}", LOOPBACK, "model.transform.kind=resize")
+        code, out, err = cli(*SMALL, *overrides, f"hydra.run.dir={run_dir}")
     assert (code, err) == (0, [])
     assert " ".join(out[1].split()[:-2]) == "download 20 images of 40 x 36 pixels (6 addresses failed)"
     assert f"Images   {run_dir / 'download_report.csv'} (every address)" in out
     report = pd.read_csv(run_dir / "download_report.csv")
     assert report.reason.dropna().tolist() == ["not an image (a web page)"] * 6
-    # The server is gone: the second run asks nobody.
-    code, out, err = cli(*SMALL, *asked)
+    # The server has stopped, so the second run succeeds only if it sends no requests.
+    code, out, err = cli(*SMALL, *overrides)
     assert (code, err) == (0, [])
     assert [line.endswith("from the store") for line in out[1:9]] == [True] * 8
 
 
-def test_both_spellings_of_a_layer_are_understood(cli: Cli) -> None:
+def test_both_spellings_of_a_layer_are_accepted(cli: Cli) -> None:
     for layer in ("layer4[1].conv9", "layer4.1.conv9"):
         resnet = ("model=resnet18", "model.weights=random", "target_class=8", f"layer={layer}")
         code, _, err = cli(*SMALL, *resnet, "class_name=8")
@@ -292,15 +260,15 @@ def test_the_layers_of_a_network_are_listed(cli: Cli) -> None:
     assert out[0].split() == ["layer", "type", "channels", "map", "output"]
     assert ["features.0", "Conv2d", "64", "224", "x", "224"] in [line.split()[:6] for line in out]
     assert ["features.28", "Conv2d", "512", "14", "x", "14"] in [line.split()[:6] for line in out]
-    # A question's other settings, of whatever source, do not stand in the way.
-    asked = ("data=folder", "data.root=nowhere", "class_name=cat", "n_images=300", "target=regression")
-    assert cli(*asked, main=layers.main)[:2] == cli(main=layers.main)[:2]
+    # Overrides of the data and the target are ignored, even if they are not possible.
+    overrides = ("data=folder", "data.root=nowhere", "class_name=cat", "n_images=300", "target=regression")
+    assert cli(*overrides, main=layers.main)[:2] == cli(main=layers.main)[:2]
     code, _, err = cli("model=torchvision", "model.name=vgg61", main=layers.main)
     assert code == 1
     assert err[0].startswith("error: model.name must be a torchvision classification model; got 'vgg61'. Nearest: vgg1")
 
 
-def test_a_flags_value_is_no_override(cli: Cli) -> None:
+def test_the_value_of_a_flag_is_not_taken_for_an_override(cli: Cli) -> None:
     code, out, err = cli("--cfg", "job", "layer=conv2", "--package", "data")
     assert (code, err) == (0, [])
     assert out[:3] == ["# @package data", "source: digits", "select: first"]
@@ -309,7 +277,7 @@ def test_a_flags_value_is_no_override(cli: Cli) -> None:
     assert err[0].startswith("error: every argument must have the form setting=value; got nonsense (")
 
 
-def test_help_shows_the_keys_the_groups_and_examples() -> None:
+def test_the_help_shows_the_main_settings_the_groups_and_examples() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
     )

@@ -1,4 +1,4 @@
-"""The pipeline through DVC, as its users type it, in a checkout of its own."""
+"""The pipeline run by the commands of DVC, in a separate checkout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from pipeline.runner import run
-from tests.conftest import ROOT, SMALL, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import SMALL, Compose
+from tests.helpers.tracking import logged_runs
 
 PARTS = ("conf", "pipeline", "data/digits_cnn.safetensors", "outputs/README.md", ".dvc/config", ".dvc/.gitignore",
          ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "pyproject.toml")  # fmt: skip
@@ -22,7 +24,7 @@ QUEUED = ("conv2", "conv3")
 
 
 class Checkout:
-    """A fresh checkout, in which commands run as in an activated environment."""
+    """A new checkout, in which commands run as in an activated environment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,33 +62,33 @@ class Checkout:
 
 
 def logged(checkout: Checkout) -> dict[str, Path]:
-    """The rankings that MLflow holds, by what DVC calls the run."""
+    """The logged rankings, by the name that DVC gives the run."""
     client = MlflowClient(f"sqlite:///{checkout.folder / 'outputs' / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id], order_by=["start_time"])
+    runs = logged_runs(client, order_by=["start_time"])
     assert all(run.info.status == "FINISHED" for run in runs)
     return {run.data.tags["dvc"]: Path(client.download_artifacts(run.info.run_id, "ranking.csv")) for run in runs}
 
 
 def by_runner(compose: Compose, folder: Path, layer: str) -> bytes:
-    """The ranking as it is made without DVC."""
+    """The ranking of a run without DVC."""
     run(compose(f"layer={layer}"), folder / layer, [])
     return (folder / layer / "ranking.csv").read_bytes()
 
 
-def test_dvc_runs_all_then_nothing_then_what_depends_on_a_change_and_queues_a_sweep(
+def test_dvc_runs_only_the_stages_that_depend_on_a_change_and_runs_queued_experiments(
     tmp_path: Path, compose: Compose
 ) -> None:
     if shutil.which("git") is None:
         pytest.skip("git is not here")
     checkout = Checkout(tmp_path / "checkout")
-    behind = ["reduce", "score", "rank", "evaluate", "visualize"]
-    assert sorted(checkout.repro()) == sorted(["compose", "download", "activate", "ablate", *behind])
+    downstream = ["reduce", "score", "rank", "evaluate", "visualize"]
+    assert sorted(checkout.repro()) == sorted(["compose", "download", "activate", "ablate", *downstream])
     ranking = checkout.folder / "outputs" / "dvc" / "rank" / "ranking.csv"
     assert ranking.read_bytes() == by_runner(compose, tmp_path, "conv1")
     assert checkout.repro() == []
     checkout.commit()
     checkout.edit("n_components=2")
-    assert checkout.repro() == ["compose", *behind]
+    assert checkout.repro() == ["compose", *downstream]
     assert list(logged(checkout)) == ["repro"]
     assert "score.best" in checkout("dvc", "metrics", "diff")
     assert "n_components" in checkout("dvc", "params", "diff")
@@ -100,7 +102,7 @@ def test_dvc_runs_all_then_nothing_then_what_depends_on_a_change_and_queues_a_sw
 
     overrides = [*SMALL[2:], "class_name='8'", f"layer={','.join(QUEUED)}", "tracking.enabled=true"]
     checkout("dvc", "exp", "run", "--queue", *(part for each in overrides for part in ("-S", each)))
-    # One worker: of several, the first to end sweeps away what would have ended the others (dvc-task 0.40).
+    # One worker, because the first of several to end removes what the others need to end (dvc-task 0.40).
     checkout("dvc", "exp", "run", "--run-all")
     found = {name: path.read_bytes() for name, path in logged(checkout).items() if name != "repro"}
     assert set(found.values()) == {by_runner(compose, tmp_path, layer) for layer in QUEUED}

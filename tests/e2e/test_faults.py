@@ -1,4 +1,4 @@
-"""What machines do: processes are killed, disks fill up, eight of us start at once."""
+"""Runs that are killed, disks that are full, and runs that start at the same time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from pipeline.settings import Settings
 from pipeline.store import Store
 from pipeline.store.housekeeping import entries
 from pipeline.tracking.mlflow import MlflowTracker
-from tests.conftest import SMALL
-from tests.e2e.test_command_line import Cli, cli
-from tests.processes import start_command, start_run
-
-__all__ = ["cli"]  # the fixture
+from tests.helpers.cli import Cli
+from tests.helpers.processes import start_command, start_run
+from tests.helpers.settings import SMALL
+from tests.helpers.tracking import logged_runs
 
 NAMES = [stage.name for stage in STAGES]
 N_KILLED = 5  # in each of the eight stages
@@ -41,9 +40,9 @@ def assert_store_is_whole(outputs: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Path, dict[str, float]]:
-    """Outputs of a run that nothing disturbed, and how long each stage of it took, written files and all."""
-    outputs = tmp_path_factory.mktemp("undisturbed")
+def complete(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Path, dict[str, float]]:
+    """Outputs of a complete run, and the seconds that each of its stages took, including the writing of files."""
+    outputs = tmp_path_factory.mktemp("complete")
     shutil.copy(empty_database, outputs)
     process, announced = start_run(settings_in(outputs, "tracking.enabled=true"), outputs / "run")
     begun, seconds = {}, {}
@@ -58,20 +57,20 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) 
     return outputs, seconds
 
 
-def last_words(announced: Connection) -> list[tuple[str, str]]:
-    """What a process that has ended had still announced."""
-    words = []
+def remaining_messages(announced: Connection) -> list[tuple[str, str]]:
+    """The messages of a process that has ended which were not received yet."""
+    messages = []
     with suppress(EOFError, OSError):
         while True:
-            words.append(announced.recv())
-    return words
+            messages.append(announced.recv())
+    return messages
 
 
 @pytest.mark.parametrize("stage", NAMES)
-def test_a_run_killed_at_any_moment_costs_only_what_it_was_at(
-    tmp_path: Path, stage: str, undisturbed: tuple[Path, dict[str, float]], empty_database: Path
+def test_a_run_that_is_killed_at_a_random_time_loses_only_the_stage_that_it_computes(
+    tmp_path: Path, stage: str, complete: tuple[Path, dict[str, float]], empty_database: Path
 ) -> None:
-    reference, seconds = undisturbed
+    reference, seconds = complete
     draw, span, n_killed, trial = random.Random(stage), seconds[stage], 0, 0
     while n_killed < N_KILLED:
         outputs, trial = tmp_path / str(trial), trial + 1
@@ -87,8 +86,8 @@ def test_a_run_killed_at_any_moment_costs_only_what_it_was_at(
         time.sleep(draw.uniform(0, span))
         process.kill()
         process.join()
-        if ("finished", stage) in last_words(announced):
-            span *= 0.7  # too late: the stage was done; it is quicker now than when it was timed
+        if ("finished", stage) in remaining_messages(announced):
+            span *= 0.7  # killed too late: the stage takes less time than when it was measured
             continue
         assert process.exitcode == -signal.SIGKILL
         n_killed += 1
@@ -101,7 +100,7 @@ def test_a_run_killed_at_any_moment_costs_only_what_it_was_at(
 
 
 @pytest.mark.parametrize(("free", "tracking"), [(0, "false"), (60, "false"), (20, "true"), (200, "true")])
-def test_a_full_disk_is_one_line_and_loses_nothing(
+def test_a_full_disk_is_reported_in_one_line_and_finished_stages_are_kept(
     small_disk: Path, tmp_path: Path, cli: Cli, empty_database: Path, free: int, tracking: str
 ) -> None:
     outputs = small_disk / "outputs"
@@ -124,8 +123,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     assert_store_is_whole(outputs)
 
 
-def test_eight_that_start_at_once_compute_once_and_log_eight_runs(tmp_path: Path) -> None:
-    outputs = tmp_path / "outputs"  # fresh: no store, no database
+def test_eight_runs_that_start_together_compute_each_stage_once_and_are_all_logged(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"  # empty: neither a store nor a database
     arguments = [*SMALL, "tracking.enabled=true", f"paths.outputs={outputs}"]
     started = [start_command(arguments, tmp_path / f"{index}.out") for index in range(8)]
     for process in started:
@@ -140,7 +139,7 @@ def test_eight_that_start_at_once_compute_once_and_log_eight_runs(tmp_path: Path
     assert any("is being computed by process" in text for text in printed)
 
     client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("pcace").experiment_id])
+    runs = logged_runs(client)
     assert [logged.info.status for logged in runs] == ["FINISHED"] * 8
     rankings = set()
     for logged in runs:

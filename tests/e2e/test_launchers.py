@@ -1,4 +1,4 @@
-"""One sweep by every launcher, on real clusters of one machine: the rankings are the same bytes."""
+"""The same sweep with every launcher, on real clusters of one machine: the rankings are equal to the byte."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests import clusters
-from tests.conftest import ROOT, SMALL, in_ci
+from tests.helpers import clusters
+from tests.helpers.project import ROOT, tool_is_missing
+from tests.helpers.settings import SMALL
 
 LAYERS = ("conv1", "relu1", "conv2", "conv3")
 SWEEP = [*SMALL[1:], f"layer={','.join(LAYERS)}", "--multirun"]
@@ -33,14 +34,9 @@ def sweep(folder: Path, *overrides: str, environment: dict[str, str] | None = No
     return {layer: (swept / str(job) / "ranking.csv").read_bytes() for job, layer in enumerate(LAYERS)}
 
 
-def need(is_there: bool, what: str) -> None:
-    if not is_there:
-        (pytest.fail if in_ci() else pytest.skip)(f"{what} is not here")
-
-
 @pytest.fixture(scope="module")
 def by_basic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The rankings as the basic launcher makes them, one job after the other."""
+    """The rankings with the basic launcher, which runs one job after the other."""
     rankings = sweep(tmp_path_factory.mktemp("basic"))
     assert len(set(rankings.values())) == len(LAYERS)
     return rankings
@@ -48,15 +44,18 @@ def by_basic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_processes_on_this_machine(tmp_path: Path, by_basic: dict[str, bytes], launcher: str) -> None:
-    need(importlib.util.find_spec(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher") is not None, launcher)
+    plugin = launcher.split("_")[0]
+    if importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
+        tool_is_missing(f"hydra-{plugin}-launcher", "pip install 'pcace[joblib,slurm]'")
     assert sweep(tmp_path, f"hydra/launcher={launcher}") == by_basic
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     if os.geteuid() != 0:
-        pytest.skip("SLURM's daemons want root")
-    need(clusters.has_slurm(), "SLURM (slurmctld, slurmd, slurm-client and munge)")
+        pytest.skip("SLURM's daemons can only be started by root")
+    if not clusters.has_slurm():
+        tool_is_missing("SLURM", "apt-get install slurmctld slurmd slurm-client munge")
     with clusters.slurm(tmp_path_factory.mktemp("slurm")) as environment:
         yield environment
 
@@ -68,12 +67,13 @@ def test_slurm(tmp_path: Path, by_basic: dict[str, bytes], slurm: dict[str, str]
 
 @pytest.fixture(scope="module")
 def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    need(importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is not None, "hydra-ray-launcher")
+    if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        tool_is_missing("hydra-ray-launcher", "pip install --no-deps hydra-ray-launcher")
     with clusters.ray(tmp_path_factory.mktemp("r")) as environment:
         yield environment
 
 
 def test_ray(tmp_path: Path, by_basic: dict[str, bytes], ray: dict[str, str]) -> None:
-    # Started elsewhere and before: its workers know neither our folder nor our environment.
+    # The cluster was started before and elsewhere, so its workers have another working folder and environment.
     address = "hydra.launcher.ray.init.address=auto"
     assert sweep(tmp_path, "hydra/launcher=ray", address, environment=ray) == by_basic

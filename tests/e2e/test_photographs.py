@@ -1,4 +1,4 @@
-"""Real photographs through real networks, against numbers computed by other hands."""
+"""Photographs and pretrained networks: results compared with independent computations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
 from pipeline.runner import run
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 ORACLES = Path(__file__).resolve().parent.parent / "oracles"
 
@@ -38,7 +38,7 @@ def test_the_resnet20_recognises_the_photographs(compose: Compose, photographs: 
 
 
 def assert_same_scores(found: np.ndarray, golden: list[float]) -> None:
-    """METHOD section 3, between machines: scores within .02, nearly all within 1e-5, a Spearman above .999."""
+    """Scores may differ between machines: by less than .02, most by less than 1e-5, with a Spearman above .999."""
     difference = np.abs(found - golden[: len(found)])
     assert difference.max() < 0.02
     assert np.mean(difference < 1e-5) > 0.9
@@ -76,9 +76,9 @@ def test_torchvision_networks_rank_a_layer_on_photographs(
     assert {"cam.png", "grad_cam.png"} & figures == {"cam.png" if model == "densenet121" else "grad_cam.png"}
 
 
-# METHOD section 4, measured at acepack's bass; at bass 0 the last is .595, by the oracle's own scores too.
+# Measured with bass 5, as in R's acepack; with bass 0 the last is .595, also with the scores of the oracle.
 @pytest.mark.parametrize(("n_components", "spearman"), [(1, 0.69), (3, 0.74), (10, 0.64)])
-def test_removal_bears_the_ranking_out_as_measured(
+def test_the_faithfulness_of_the_ranking_is_as_measured(
     compose: Compose, tmp_path: Path, photographs: Path, resnet20_weights: Path, n_components: int, spearman: float
 ) -> None:
     settings = compose(

@@ -1,4 +1,4 @@
-"""The wheel, installed in a fresh environment, run from a folder of its own."""
+"""The wheel, installed in a new environment and run in another folder than the checkout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_carries_conf_and_weights_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_has_the_package_the_configuration_and_the_weights_only(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "pipeline/conf/config.yaml" in names
     assert "pipeline/data/digits_cnn.safetensors" in names
@@ -32,13 +32,14 @@ def test_the_wheel_carries_conf_and_weights_and_nothing_else(wheel: Path) -> Non
     assert not [name for name in names if "tests" in name or "outputs" in name]
 
 
-def test_the_default_runs_from_an_installed_wheel_in_another_folder(wheel: Path, tmp_path: Path) -> None:
+def test_the_default_settings_run_from_an_installed_wheel_in_another_folder(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, check=True, capture_output=True)
-    # The dependencies are borrowed; a path in a .pth file brings no .pth of its own, so not the editable install.
+    # The dependencies are those of this environment. Python does not read .pth files in a folder that a .pth file adds,
+    # so the editable installation of the checkout is not found.
     (site_packages,) = environment.glob("lib/python*/site-packages")
     (site_packages / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     elsewhere = tmp_path / "elsewhere"

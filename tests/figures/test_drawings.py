@@ -1,4 +1,4 @@
-"""The drawings, read back from matplotlib's own objects: what is shown is what was given."""
+"""The figures, checked through matplotlib's own objects: they show the values that they were given."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image
 
 from pipeline.artifacts import Trust
 from pipeline.figures.activation_maps import ChannelMaps, draw_activation_maps
 from pipeline.figures.cam import SizedImage, channel_weighted, draw_cam, draw_channel_weighted, overlay_image
-from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
+from pipeline.figures.comparison import _apart, draw_agreement, draw_distributions, draw_slopes
 from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.style import paper_style, save_png
 from pipeline.figures.sweep import Line, draw_with_first
 from pipeline.networks.attribution import ClassActivation
 from pipeline.networks.maximization import Maximized
+from tests.figures.drawn import faults
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(3)]
@@ -27,7 +30,7 @@ NAMES = ["a", "b", "c"]
 SEEN = [SizedImage(picture, name, (0, 0, 8, 8)) for picture, name in zip(PICTURES, NAMES, strict=True)]
 
 
-def texts(figure) -> set[str]:
+def texts(figure: Figure) -> set[str]:
     figure.canvas.draw()
     axes = [ax for ax in figure.axes if ax.get_visible()]
     found = {text.get_text() for ax in axes for text in [ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts]}
@@ -35,20 +38,25 @@ def texts(figure) -> set[str]:
     return found | {figure.get_suptitle(), figure.get_supxlabel()}
 
 
+def title(figure: Figure) -> str:
+    return figure.get_suptitle().replace("\n", " ")
+
+
 def channel(title: str, maps: np.ndarray) -> ChannelMaps:
     return ChannelMaps(title, maps, PICTURES, NAMES, float(maps.min()), float(maps.max()))
 
 
-def maps_shown(figure, colours: str) -> list:
+def maps_shown(figure: Figure, colours: str) -> list[AxesImage]:
     return [image for ax in figure.axes for image in ax.get_images() if image.get_cmap().name == colours]
 
 
 def test_each_channels_maps_share_one_scale_with_a_colour_bar() -> None:
     maps = [RNG.normal(size=(3, 4, 4)), RNG.normal(size=(3, 4, 4)) * 100]
     channels = [channel("channel 5", maps[0]), channel("channel 9", maps[1])]
-    figure = draw_activation_maps(channels, n_top=1, title="question", overlay=False, own_images=False)
-    assert {"image", "channel 5", "channel 9", "a", "b", "c", "question"} <= texts(figure)
-    assert "activation (the network's own units, one scale per channel)" in texts(figure)
+    figure = draw_activation_maps(channels, n_top=1, question="question", overlay=False, own_images=False)
+    assert {"image", "channel 5", "channel 9", "a", "b", "c"} <= texts(figure)
+    assert title(figure) == "Activation maps of the best 1 and last 1 channels question"
+    assert "activation (units of the network, one scale per channel)" in texts(figure)
     shown = maps_shown(figure, "viridis")
     assert len(shown) == 6
     for index in range(2):
@@ -56,16 +64,16 @@ def test_each_channels_maps_share_one_scale_with_a_colour_bar() -> None:
             assert image.get_clim() == (maps[index].min(), maps[index].max())
 
 
-def test_one_scale_for_all_is_said() -> None:
+def test_the_label_says_whether_channels_share_a_scale() -> None:
     channels = [replace(channel(name, RNG.normal(size=(3, 4, 4))), low=-3.0, high=3.0) for name in ("5", "9")]
-    figure = draw_activation_maps(channels, n_top=1, title="", overlay=False, own_images=False)
-    assert "activation (the network's own units, one scale for all channels)" in texts(figure)
+    figure = draw_activation_maps(channels, n_top=1, question="", overlay=False, own_images=False)
+    assert "activation (units of the network, one scale for all channels)" in texts(figure)
     assert {image.get_clim() for image in maps_shown(figure, "viridis")} == {(-3.0, 3.0)}
 
 
-def test_an_overlay_fades_with_the_map() -> None:
+def test_the_opacity_of_an_overlay_increases_with_the_activation() -> None:
     maps = np.linspace(0, 1, 48).reshape(3, 4, 4)
-    figure = draw_activation_maps([channel("x", maps)], n_top=1, title="", overlay=True, own_images=False)
+    figure = draw_activation_maps([channel("x", maps)], n_top=1, question="", overlay=True, own_images=False)
     shown = maps_shown(figure, "inferno")
     assert len(shown) == 3
     alphas = np.stack([image.get_alpha() for image in shown]).ravel()
@@ -74,21 +82,21 @@ def test_an_overlay_fades_with_the_map() -> None:
     assert tuple(shown[0].get_extent()) == (-0.5, 7.5, 7.5, -0.5)  # over the whole image
 
 
-def test_a_channels_own_images_stand_beside_its_maps() -> None:
+def test_images_of_a_channel_are_drawn_beside_its_maps() -> None:
     channels = [channel("5", RNG.normal(size=(3, 4, 4))), channel("9", RNG.normal(size=(3, 4, 4)))]
-    figure = draw_activation_maps(channels, n_top=1, title="", overlay=False, own_images=True)
+    figure = draw_activation_maps(channels, n_top=1, question="", overlay=False, own_images=True)
     assert len(maps_shown(figure, "gray")) == 6
     assert "image" not in texts(figure)
 
 
 def test_a_constant_channel_can_be_drawn() -> None:
     figure = draw_activation_maps(
-        [channel("dead", np.zeros((3, 4, 4)))], n_top=1, title="", overlay=True, own_images=False
+        [channel("dead", np.zeros((3, 4, 4)))], n_top=1, question="", overlay=True, own_images=False
     )
     assert "dead" in texts(figure)
 
 
-def test_the_curve_names_the_best_channels_and_sets_dead_ones_apart() -> None:
+def test_the_curve_names_the_best_channels_and_marks_dead_ones() -> None:
     table = pd.DataFrame(
         {
             "rank": range(1, 9),
@@ -101,33 +109,37 @@ def test_the_curve_names_the_best_channels_and_sets_dead_ones_apart() -> None:
     )
     table["score_maximal"] = table.score
     figure = draw_ranking_curve(table, "question")
-    assert {"rank", "score: maximal correlation", "question"} <= texts(figure)
-    legend = figure.axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["6 channels", "best channels: 7, 6, 5, 4, 3", "2 dead"]
+    assert {"rank", "score: maximal correlation", "Scores by rank: question"} <= texts(figure)
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["score (6 channels)", "best channels: 7, 6, 5, 4, 3", "dead (2 channels)"]
 
     evidence = {"null_mean": 0.3, "null_deviation": 0.05, "corrected": table.score - 0.1, "low": 0.2, "high": 0.7}
-    legend = draw_ranking_curve(table.assign(**evidence), "").axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()][:2] == ["by chance, 90 %", "less its bias, 95 %"]
+    (legend,) = draw_ranking_curve(table.assign(**evidence), "").legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels[:2] == ["null mean, 90 % of the null", "bias-corrected, 95 % interval"]
 
 
 @pytest.mark.parametrize("at_half", [0.6, -0.1])
-def test_the_reliability_curve_goes_through_what_was_measured_at_half_the_images(at_half: float) -> None:
+def test_the_predicted_reliability_agrees_with_the_measured_one_at_half_the_images(at_half: float) -> None:
     trust = Trust(0.75, 900.0, 3, ((75, 0.3), (150, at_half)))
     axes = draw_reliability(trust, 300, "question").axes[0]
     np.testing.assert_array_equal(axes.collections[0].get_offsets(), trust.curve)
-    foretold = [line for line in axes.lines if len(line.get_xdata()) == 100]
-    assert len(foretold) == (at_half > 0)
-    for line in foretold:
+    predicted = [line for line in axes.lines if len(line.get_xdata()) == 100]
+    assert len(predicted) == (at_half > 0)
+    for line in predicted:
         assert np.interp(150, line.get_xdata(), line.get_ydata()) == pytest.approx(at_half, abs=0.01)
         assert np.interp(300, line.get_xdata(), line.get_ydata()) == pytest.approx(0.75, abs=0.01)
 
 
 def test_transforms_have_a_panel_per_component_and_one_for_theta() -> None:
     projections = RNG.normal(size=(20, 14))
-    figure = draw_transforms(projections, projections**2, np.arange(20.0), RNG.normal(size=20), "output 0", "question")
+    figure = draw_transforms(
+        projections, projections**2, np.arange(20.0), RNG.normal(size=20), "output 0", 7, "question"
+    )
     found = texts(figure)
-    assert {rf"$\phi_{{{index}}}$" for index in range(1, 12)} | {r"$\theta$", "output 0"} <= found
-    assert r"$\phi_{12}$" not in found
+    assert {"φ₁", "φ₂", "φ₁₀", "φ₁₁", "θ", "output 0", "ACE transforms of channel 7: question"} <= found
+    assert "φ₁₂" not in found
     offsets = figure.axes[0].collections[0].get_offsets()
     np.testing.assert_array_equal(offsets[:, 1], projections[:, 0] ** 2)
 
@@ -139,14 +151,17 @@ def test_predictions_show_the_five_best_with_and_without_maps() -> None:
     predicted = np.array([1, 1, 1])
     with_maps = draw_cam(SEEN, ClassActivation(probabilities, predicted, "CAM", maps, maps * 2), names, 2, "question")
     without = draw_cam(SEEN, ClassActivation(probabilities, predicted, None, None, None), names, 2, "question")
-    wanted = {"one", "two", "three", "four", "five", "40.0%", "CAM, target", "CAM, predicted"}
+    panels = {"target class", "predicted class", "contribution to the class score"}
+    wanted = {"one", "two", "three", "four", "five", "40.0%", *panels}
     assert wanted <= texts(with_maps)
     assert not {"zero", "six"} & texts(with_maps)
-    assert not {"CAM, target", "CAM, predicted"} & texts(without)
+    assert not panels & texts(without)
+    assert title(with_maps) == "Class activation maps (CAM): question"
+    assert title(without) == "Most probable classes: question"
     assert {image.get_clim() for image in maps_shown(with_maps, "inferno")} == {(0.0, 2 * maps.max())}
 
 
-def test_an_overlay_has_the_images_own_size_and_covers_what_was_seen() -> None:
+def test_an_overlay_has_the_size_of_the_image_and_covers_the_part_that_the_network_sees() -> None:
     picture = np.full((30, 50, 3), 100, dtype=np.uint8)
     image = SizedImage(picture, "wide", (10, 0, 40, 30))
     laid = overlay_image(image, np.full((7, 7), 2.0), high=2.0)
@@ -157,30 +172,32 @@ def test_an_overlay_has_the_images_own_size_and_covers_what_was_seen() -> None:
     assert (pixels[:, 10:40] != 100).any(axis=2).all()
 
 
-def test_the_weighted_map_is_the_mean_departure_from_rest() -> None:
-    quiet, loud = np.zeros((5, 2, 2)), np.zeros((5, 2, 2))
-    quiet[0, 0, 0], loud[0, 1, 1] = -1.0, 1000.0  # opposite signs, other scales: the same departure
-    found = channel_weighted([quiet, loud], [1.0, 3.0], [0, 1])
+def test_the_weighted_map_is_the_weighted_mean_of_the_deviations() -> None:
+    small, large = np.zeros((5, 2, 2)), np.zeros((5, 2, 2))
+    small[0, 0, 0], large[0, 1, 1] = -1.0, 1000.0  # the deviation does not depend on sign and scale
+    found = channel_weighted([small, large], [1.0, 3.0], [0, 1])
     assert found.shape == (2, 2, 2)
     np.testing.assert_allclose(found[0] / found[0].max(), [[1 / 3, 0], [0, 1]])
     np.testing.assert_array_equal(found[1], 0)
     figure = draw_channel_weighted(SEEN[:2], found, 2, "question")
-    assert {"What the 2 best channels look at: question", "a", "b"} <= texts(figure)
+    assert title(figure) == "Score-weighted deviation of the 2 best channels question"
+    assert {"a", "b"} <= texts(figure)
 
 
-def test_maximisations_stand_above_the_best_real_image_with_both_activations() -> None:
+def test_inputs_found_are_drawn_with_the_most_activating_images_and_both_activations() -> None:
     found = Maximized(np.stack(PICTURES[:2]), np.array([3.25, 2.5]), np.array([1.5, -0.25]))
     figure = draw_maximization(found, PICTURES[1:], ["5", "9"], ["b", "c"], "question")
-    assert {"5", "9", "b", "c", "3.25", "2.50", "1.50", "-0.25", "found", "best real image"} <= texts(figure)
+    values = {"3.25", "2.50", "1.50", "−0.25"}
+    assert {"5", "9", "b", "c", "input found", "most activating\nimage", *values} <= texts(figure)
 
 
-def test_pairs_are_written_into_the_heat_map() -> None:
+def test_the_heat_map_contains_the_values_of_all_pairs() -> None:
     matrix = np.array([[1, 0.37], [0.37, 1]])
     figure = draw_agreement([("Spearman", matrix), ("Kendall", -matrix)], ["one", "two"], "question")
-    assert {"Spearman", "Kendall", "0.37", "-0.37", "one", "two"} <= texts(figure)
+    assert {"Spearman", "Kendall", "0.37", "−0.37", "one", "two"} <= texts(figure)
 
 
-def test_slopes_follow_the_top_of_every_run() -> None:
+def test_slopes_show_the_best_channels_of_every_run() -> None:
     first, second = np.arange(1.0, 21), np.arange(20.0, 0, -1)
     figure = draw_slopes([first, second], ["one", "two"], 2, "question")
     lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
@@ -188,9 +205,16 @@ def test_slopes_follow_the_top_of_every_run() -> None:
     assert {"0", "1", "18", "19"} <= texts(figure)
 
 
-def test_scores_of_layers_of_any_size_are_laid_side_by_side() -> None:
-    figure = draw_distributions([RNG.random(16), RNG.random(64)], ["conv1", "conv3"], "question")
-    legend = figure.axes[0].get_legend()
+def test_indices_beside_neighbouring_ranks_do_not_overlap() -> None:
+    assert _apart(np.array([100.0, 50.0, 49.0, 48.0, 0.0]), 10) == [100, 59, 49, 39, 0]
+    assert _apart(np.array([12.0, 9.0, 1.0]), 10) == pytest.approx([17 + 1 / 3, 7 + 1 / 3, -2 - 2 / 3])
+    figure = draw_slopes([np.arange(1.0, 41), np.arange(40.0, 0, -1)], ["one", "two"], 12, "question")
+    assert faults(figure) == []
+
+
+def test_distributions_of_layers_with_different_numbers_of_channels_are_compared() -> None:
+    figure = draw_distributions([RNG.random(16), RNG.random(64)], ["conv1", "conv3"])
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["conv1 (16)", "conv3 (64)"]
     assert {"conv1", "conv3"} <= texts(figure)
 
@@ -207,7 +231,7 @@ def test_the_same_drawing_is_the_same_bytes(tmp_path: Path, overlay: bool) -> No
         assert "Software" not in image.info
 
 
-def test_jobs_in_one_place_are_points_and_the_line_goes_through_their_mean() -> None:
+def test_the_line_goes_through_the_mean_of_jobs_at_the_same_position() -> None:
     line = Line("conv3", 65, [0, 2, 2, 10], [1.0, 0.4, 0.2, None], [0.9, 0.8, 0.6, None])
     figure = draw_with_first([line], "model.randomized", {})
     (axes,) = figure.axes
@@ -219,11 +243,11 @@ def test_jobs_in_one_place_are_points_and_the_line_goes_through_their_mean() -> 
     assert (band.y0, band.y1) == pytest.approx((-1.96 / 8, 1.96 / 8))
     assert (axes.get_xlabel(), axes.get_ylim()[0] <= -0.3) == ("model.randomized", True)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    unrelated = "unrelated rankings of 65 channels (95 %)"
-    assert labels == ["conv3 (65 channels)", "reliability of each ranking", unrelated]
+    unrelated = "95 % of unrelated rankings of 65 channels"
+    assert labels == ["conv3 (65 channels)", "split-half reliability of each ranking", unrelated]
 
 
-def test_jobs_without_a_setting_of_numbers_are_named(tmp_path: Path) -> None:
+def test_jobs_that_differ_in_other_settings_than_numbers_are_named(tmp_path: Path) -> None:
     lines = [
         Line("conv1", 16, [0, 2], [1.0, 0.5], [None, None]),
         Line("conv2", 32, [1, 3], [1.0, -0.9], [None, None]),
@@ -233,5 +257,5 @@ def test_jobs_without_a_setting_of_numbers_are_named(tmp_path: Path) -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == [f"rank.by={place}" for place in range(4)]
     assert axes.get_ylim()[0] <= -0.9
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert not any(label.startswith("reliability") for label in labels)
+    assert not any("reliability" in label for label in labels)
     save_png(figure, tmp_path / "agreement.png", dpi=50)

@@ -31,13 +31,13 @@ from pipeline.networks.inputs import Preprocessing
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import ModelSettings, VisualizeSettings
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 HOSTILE = '</script><img src=x onerror="alert(1)">'
 
 
 class Elements(HTMLParser):
-    """Counts elements and gathers the attributes that run code."""
+    """Collects the names of elements, and the attributes that run code."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def content(compose: Compose, tmp_path: Path) -> ReportContent:
     )  # fmt: skip
 
 
-def test_a_run_leaves_one_file_that_loads_nothing(compose: Compose, tmp_path: Path) -> None:
+def test_the_report_is_one_file_that_loads_nothing(compose: Compose, tmp_path: Path) -> None:
     run(compose(), tmp_path / "run", [ReportWriter("python -m pipeline layer=conv1")])
     page = (tmp_path / "run" / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
@@ -75,10 +75,10 @@ def test_a_run_leaves_one_file_that_loads_nothing(compose: Compose, tmp_path: Pa
         assert text in page
 
 
-def test_columns_of_the_future_are_shown_by_their_names(content: ReportContent) -> None:
+def test_columns_that_are_not_known_are_shown_under_their_names(content: ReportContent) -> None:
     table = content.table.assign(q_value=0.0004, strange_new_number=np.float64(12.5), dead=False)
     page = render_report(replace(content, table=table))
-    assert '<th scope="col" data-key="q_value" title="p-value corrected' in page
+    assert '<th scope="col" data-key="q_value" title="False discovery rate' in page
     assert (
         '<th scope="col" data-key="strange_new_number"><button type="button">strange new number</button></th>' in page
     )
@@ -93,11 +93,11 @@ def test_columns_of_the_future_are_shown_by_their_names(content: ReportContent) 
     ("value", "text"),
     [(0.5, "0.5000"), (2e-5, "2.00e-05"), (1234.5, "1234"), (float("nan"), "–"), (True, "yes"), (False, ""), (7, "7")],
 )
-def test_values_are_written_as_tables_show_them(value: object, text: str) -> None:
+def test_values_have_a_readable_format(value: object, text: str) -> None:
     assert cell_text(value) == text
 
 
-def test_nothing_from_outside_becomes_markup(content: ReportContent) -> None:
+def test_values_from_users_never_become_markup(content: ReportContent) -> None:
     harmless = parsed(render_report(content))
     images = [{**image, "name": HOSTILE} for image in content.gallery["images"]]
     table = content.table.assign(class_name=HOSTILE, layer=HOSTILE, model=HOSTILE)
@@ -115,14 +115,14 @@ def test_nothing_from_outside_becomes_markup(content: ReportContent) -> None:
 
 
 def blurred(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Something that compresses like a photograph: coarse noise blown up, fine noise on it."""
+    """Return a picture that compresses like a photograph: enlarged coarse noise with fine noise."""
     coarse = Image.fromarray(rng.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=float)
     return Image.fromarray(np.clip(smooth + rng.normal(scale=4, size=smooth.shape), 0, 255).astype(np.uint8))
 
 
 def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings) -> RankedLayer:
-    """512 channels, 300 photographs, 10 components."""
+    """Return a layer with 512 channels, 300 photographs and 10 components."""
     rng = np.random.default_rng(0)
     n_channels, n_images, n_components = 512, 300, 10
     (folder / "images").mkdir()
@@ -150,20 +150,21 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_layer_of_512_channels_stays_below_8_mebibytes(compose: Compose, tmp_path: Path) -> None:
     settings = compose("model=resnet18", "model.weights=random", "class_name=tabby", "model.transform.kind=none")
     ranked = large_layer(tmp_path, settings.model, settings.visualize)
     figures = []
     for name in ("activation_maps", "activation_overlays", "transforms", "cam", "channel_weighted", "maximization"):
         figures.append(tmp_path / f"{name}.png")
-        blurred(np.random.default_rng(1), 1600, 1000).save(figures[-1])  # all of each figure a photograph
+        blurred(np.random.default_rng(1), 1600, 1000).save(figures[-1])  # as large as a photograph
     shown = json.loads(json.dumps(gallery(ranked, None)))
     page = render_report(ReportContent(ranked.ranking.table, shown, figures, [], {}, {}, [], ""))
     assert page.count("<tr data-channel=") == 512
     assert 2 * 2**20 < len(page.encode()) < 8 * 2**20
 
 
-def test_named_channels_and_images_are_drawn_and_missing_ones_refused(compose: Compose, tmp_path: Path) -> None:
+def test_named_channels_and_images_are_drawn_or_reported_as_missing(compose: Compose, tmp_path: Path) -> None:
     result = run(compose("visualize.channels=[3,5]", "visualize.image_ids=[8/0028,8/0008]"), tmp_path / "run")
     assert (result.run_dir / "figures" / "overlays" / "00002_target.png").exists()
     with pytest.raises(InputError, match=r"^visualize\.channels must be below 16; got 16 \(layer 'conv1'\)\. Name "):
@@ -174,7 +175,7 @@ def test_named_channels_and_images_are_drawn_and_missing_ones_refused(compose: C
         run(compose("visualize.image_ids=[8/0009]"), tmp_path / "no")
 
 
-def test_driving_images_are_those_of_the_largest_mean(compose: Compose, tmp_path: Path) -> None:
+def test_driving_images_have_the_largest_mean_activation(compose: Compose, tmp_path: Path) -> None:
     settings = compose("visualize.images=driving", "visualize.n_images=3", "visualize.scale=shared")
     result = run(settings, tmp_path / "run")
     images, activations = result.artifacts[ImageSet], result.artifacts[Activations]
@@ -189,11 +190,11 @@ def test_driving_images_are_those_of_the_largest_mean(compose: Compose, tmp_path
     assert len({(drawn.low, drawn.high) for drawn in ranked.channel_maps}) == 1
 
 
-def test_maps_of_one_pixel_are_laid_over_nothing(compose: Compose, tmp_path: Path) -> None:
+def test_maps_of_one_pixel_have_no_overlays(compose: Compose, tmp_path: Path) -> None:
     result = run(compose("layer=pool"), tmp_path / "run", [ReportWriter("x")])
     names = {path.stem for path in result.artifacts[Figures].paths}
     assert names == {
         "activation_maps", "association_effect", "cam", "faithfulness", "ranking_curve", "reliability", "transforms",
     }  # fmt: skip
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "No overlays: the maps of pool have no height or no width, so no places in an image." in page
+    assert "No overlays: the maps of pool have no height or no width, so their pixels do not" in page

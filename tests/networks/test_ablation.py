@@ -16,21 +16,9 @@ from pipeline.networks.digits import digits_cnn
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.maps import ChannelAxis, as_maps
 from pipeline.networks.targets import Score
+from tests.helpers.networks import Deciding, Token
 
 N_IMAGES = 5
-
-
-class Token(nn.Module):
-    """Attention over tokens, which returns a tuple and has its channels on the last axis."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        tokens = images.flatten(2).transpose(1, 2)
-        return self.head((tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]).mean(dim=1))
 
 
 class Overwriting(nn.Module):
@@ -47,20 +35,6 @@ class Overwriting(nn.Module):
         maps += branch
         maps += 0.5 * branch.sigmoid_()
         return self.head(maps.mean(dim=(2, 3)))
-
-
-class Deciding(nn.Module):
-    """A network whose computation depends on values, so that it cannot be traced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.conv(images)
-        if maps.sum() > 1e9:
-            maps = maps * 0
-        return self.head(maps.relu().mean(dim=(2, 3)))
 
 
 class Counting(nn.Module):
@@ -101,6 +75,8 @@ def prepared(name: str) -> tuple[nn.Module, str, torch.Tensor, ChannelAxis, bool
     network = build().eval().requires_grad_(False)
     for module in network.modules():  # initially, all running variances are 1 and all running means 0
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return network, layer, torch.rand(N_IMAGES, *shape), channels, is_cut

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,9 @@ def n_hooks(network: nn.Module) -> int:
     [(digits_cnn, (2, 1, 8, 8)), (resnet18, (2, 3, 96, 96)), (densenet121, (2, 3, 96, 96))],
     ids=["pooling as a module", "resnet18", "pooling as a function"],
 )
-def test_the_mean_of_a_cam_is_the_logit_without_its_bias(network, shape: tuple[int, ...]) -> None:
+def test_the_mean_of_a_cam_is_the_logit_without_its_bias(
+    network: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
     built: nn.Module = network().eval()
     inputs = torch.randn(shape)
@@ -58,7 +62,9 @@ def test_cam_is_the_weighted_sum_of_features_and_proportional_to_grad_cam() -> N
 
 
 @pytest.mark.parametrize(("network", "side"), [(vgg11, 4), (squeezenet1_1, 3)])
-def test_networks_without_global_average_pooling_before_one_linear_layer_have_grad_cam(network, side: int) -> None:
+def test_networks_without_global_average_pooling_before_one_linear_layer_have_grad_cam(
+    network: Callable[..., nn.Module], side: int
+) -> None:
     torch.manual_seed(0)
     built = network(num_classes=5).eval().requires_grad_(False)
     found = class_activation(built, torch.randn(2, 3, 64, 64), target_class=3)

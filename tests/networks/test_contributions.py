@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from pipeline.networks.contributions import Contributions
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.layout import LayerInfo
 from pipeline.networks.tracing import with_separate_activations
-from tests.networks.test_ablation import Deciding, Token
+from tests.helpers.networks import Deciding, Token
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 N_IMAGES = 4
 KINDS = ("gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation")
 
@@ -45,7 +47,7 @@ class Chain(nn.Module):
         return self.head(maps.mean(dim=(2, 3)))
 
 
-def seeded(network: nn.Module) -> nn.Module:
+def seeded(network: NetworkT) -> NetworkT:
     torch.manual_seed(0)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -109,6 +111,7 @@ def test_ablation_is_the_difference_from_the_score_without_the_weights_of_the_ch
     network, inputs = seeded(Chain(False)), images()
     by_kind = found("ablation", network, conv(), inputs)
     for channel in range(5):
+        assert network.conv.bias is not None
         weight, bias = network.conv.weight.clone(), network.conv.bias.clone()
         without = seeded(Chain(False))
         weight[channel], bias[channel] = 0, 0
@@ -182,7 +185,7 @@ def test_each_use_of_an_activation_function_gets_a_module_and_all_others_are_sha
     ],
 )  # fmt: skip
 def test_weight_norms_are_computed_from_the_weights_of_each_channel(
-    module: nn.Module, n_channels: int, by_hand
+    module: nn.Module, n_channels: int, by_hand: Callable[[Any], torch.Tensor]
 ) -> None:
     norms = contributions.weight_norms(examined(nn.Sequential(module), LayerInfo("0", "", (n_channels,), 1, "first")))
     assert norms.shape == (n_channels,)

@@ -18,7 +18,7 @@ from pipeline.networks.targets import score_of
 from pipeline.resolve import resolve
 from pipeline.stages import load_stage
 from pipeline.stages.activate import activations_of
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 BATCH_SIZE = 7
 

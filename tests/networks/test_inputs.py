@@ -15,7 +15,7 @@ from pipeline.config import compose_settings
 from pipeline.errors import InputError
 from pipeline.networks.inputs import FileInputs, Inputs, Preprocessing, batches
 from pipeline.settings import ModelSettings
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

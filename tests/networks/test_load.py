@@ -9,8 +9,9 @@ from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
+from pipeline.networks.checkpoints import read_checkpoint
 from pipeline.networks.digits import accuracy, digits_cnn
-from pipeline.networks.load import check_weights, class_names, identity, load, read_checkpoint
+from pipeline.networks.load import check_weights, class_names, identity, load
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
 

@@ -17,7 +17,7 @@ from pipeline.resolve import resolve
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
 from pipeline.sources.sklearn_digits import scans
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 class EveryKind(nn.Module):

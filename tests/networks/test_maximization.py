@@ -12,7 +12,7 @@ from pipeline.networks.load import load
 from pipeline.networks.maximization import Maximized, _colour_mix, maximize
 from pipeline.settings import Settings
 from pipeline.sources.sklearn_digits import scans
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 def best_inputs(

@@ -18,8 +18,9 @@ from pipeline.networks.libraries import library
 from pipeline.networks.load import check_weights, class_names, identity, layout_of, load
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import ModelSettings
-from tests.conftest import SMALL, in_ci
-from tests.sources.servers import photograph
+from tests.helpers.project import in_ci
+from tests.helpers.servers import photograph
+from tests.helpers.settings import SMALL
 
 if not in_ci():
     pytest.importorskip("timm", reason="timm is not installed: pip install 'pcace[timm]'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from pipeline.numerics.lanes import N_LANES
 from pipeline.numerics.parameters import SPANS, AceParameters
 from pipeline.numerics.pca import reduce_channels
 from pipeline.rankers.ace import ace_parameters
-from tests.conftest import in_ci
+from pipeline.settings import AceSettings
+from tests.helpers.project import tool_is_missing
 from tests.oracles.samples import SAMPLES, integer, relu_like
 from tests.oracles.singleton import acepack_order
 from tests.oracles.solvers import by_acepack
@@ -37,15 +39,17 @@ SEEDS = st.integers(0, 10**6)
 @pytest.fixture(scope="module")
 def acepack() -> None:
     """R with acepack: CI installs it, elsewhere it may be missing."""
-    if shutil.which("Rscript") is None and not in_ci():
-        pytest.skip("no Rscript; Debian: apt-get install r-base-core r-cran-acepack")
+    if shutil.which("Rscript") is None:
+        tool_is_missing("Rscript", "apt-get install r-base-core r-cran-acepack")
 
 
 @pytest.fixture(scope="module")
-def cifar_projections(photographs: Path, resnet20_weights: Path, tmp_path_factory: pytest.TempPathFactory):
+def cifar_projections(
+    photographs: Path, resnet20_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[np.ndarray, np.ndarray]:
     """Ten components of the 64 channels of `layer3.2.conv2` on 300 photographs of cat, and the class scores."""
     from pipeline.resolve import resolve
-    from pipeline.stages import activate, download
+    from tests.helpers.stages import activations, fetch
 
     folder = tmp_path_factory.mktemp("cifar")
     settings = resolve(
@@ -53,8 +57,7 @@ def cifar_projections(photographs: Path, resnet20_weights: Path, tmp_path_factor
             ["experiment=cifar10_resnet20", f"data.root={photographs}", f"model.checkpoint={resnet20_weights}"]
         )
     )
-    images = download.run(download.select(settings), folder=folder, progress=lambda done, total: None)
-    found = activate.run(activate.select(settings), images, folder=folder, progress=lambda done, total: None)
+    found = activations(settings, fetch(settings, folder / "images"), folder / "maps")
     return reduce_channels(found.maps, 10)[0], found.class_score
 
 
@@ -108,7 +111,7 @@ def test_tied_values_come_out_as_by_acepack_where_both_take_them_in_one_order() 
         np.testing.assert_allclose(found.theta[0], theta[order], atol=1e-10, err_msg=name)
 
 
-def test_real_activations_come_out_as_by_the_ace_package(cifar_projections) -> None:
+def test_real_activations_come_out_as_by_the_ace_package(cifar_projections: tuple[np.ndarray, np.ndarray]) -> None:
     projections, class_score = cifar_projections
     for n_components, n_channels in ((1, 64), (3, 16), (10, 8)):
         values = np.ascontiguousarray(projections[:n_channels, :, :n_components])
@@ -117,7 +120,7 @@ def test_real_activations_come_out_as_by_the_ace_package(cifar_projections) -> N
 
 
 @pytest.mark.usefixtures("acepack")
-def test_real_activations_at_bass_5_come_out_as_by_acepack(cifar_projections) -> None:
+def test_real_activations_at_bass_5_come_out_as_by_acepack(cifar_projections: tuple[np.ndarray, np.ndarray]) -> None:
     projections, class_score = cifar_projections
     for n_components in (1, 3, 10):
         values = np.ascontiguousarray(projections[:, :, :n_components])
@@ -283,7 +286,7 @@ def test_duplicated_and_collinear_predictors_are_no_worse_than_one() -> None:
 
 
 @pytest.mark.parametrize("solve", [optimal_transforms, ace_package.optimal_transforms], ids=["compiled", "package"])
-def test_what_has_no_answer_is_refused(solve) -> None:
+def test_what_has_no_answer_is_refused(solve: Callable[[np.ndarray, np.ndarray], AceResult]) -> None:
     x, y = np.ones((1, 20, 2)), np.arange(20.0)
     with pytest.raises(InputError, match=r"^response must differ between images; got 3 for every one\.$"):
         solve(x, np.full(20, 3.0))
@@ -320,7 +323,7 @@ def test_impossible_parameters_are_refused(parameters: dict[str, Any], message: 
 def test_other_impossible_arguments_are_refused() -> None:
     x, y = np.ones((1, 20, 2)), np.arange(20.0)
     with pytest.raises(InputError, match=r"^statistic must be 'maximal' or 'first'; got 'best'\.$"):
-        maximal_correlation(x, y, statistic="best")
+        maximal_correlation(x, y, statistic="best")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^n_threads must be at least 1; got 0\.$"):
         maximal_correlation(x, y, n_threads=0)
     with pytest.raises(InputError) as caught:
@@ -331,7 +334,9 @@ def test_other_impossible_arguments_are_refused() -> None:
 
 
 def test_the_defaults_are_those_of_the_pipeline() -> None:
-    assert ace_parameters(compose_settings(["score=ace"]).score) == AceParameters()
+    score = compose_settings(["score=ace"]).score
+    assert isinstance(score, AceSettings)
+    assert ace_parameters(score) == AceParameters()
 
 
 def test_parameters_with_spans_in_a_list_are_the_same_parameters() -> None:

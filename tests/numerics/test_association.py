@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import dcor
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+
+import numba
 import numpy as np
 import pytest
 from sklearn.feature_selection import mutual_info_regression
@@ -33,7 +37,20 @@ def test_a_component_that_repeats_another_explains_nothing_more() -> None:
     np.testing.assert_allclose(multiple_correlation(twice, SCORE), multiple_correlation(PROJECTIONS, SCORE), rtol=1e-9)
 
 
-def test_distance_correlation_is_dcors() -> None:
+@pytest.fixture
+def dcor(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The package dcor, imported without compilation.
+
+    It compiles when it is imported, and caches two functions under one name, so that processes that import it at the
+    same time can replace each other's machine code; a worker of pytest-xdist was once aborted. The test needs only its
+    plain NumPy functions.
+    """
+    monkeypatch.setattr(numba.core.config, "DISABLE_JIT", 1)
+    monkeypatch.setattr(numba, "guvectorize", lambda *_, **__: lambda function: function)
+    return importlib.import_module("dcor")
+
+
+def test_distance_correlation_is_dcors(dcor: ModuleType) -> None:
     by_dcor = [float(dcor.distance_correlation(values, SCORE)) for values in PROJECTIONS]
     np.testing.assert_allclose(distance_correlation(PROJECTIONS, SCORE), by_dcor, rtol=1e-10)
 
@@ -47,12 +64,12 @@ def test_mutual_information_is_scikit_learns_channel_by_channel() -> None:
 
 
 @pytest.mark.parametrize("measure", [multiple_correlation, distance_correlation])
-def test_what_does_not_vary_goes_with_nothing(measure) -> None:
+def test_what_does_not_vary_goes_with_nothing(measure: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
     still = np.full((2, N_IMAGES, 3), 0.1)
     assert measure(still, SCORE).tolist() == [0, 0]
     assert measure(PROJECTIONS, np.full(N_IMAGES, 0.1)).max() == 0
 
 
 @pytest.mark.parametrize("measure", [multiple_correlation, distance_correlation])
-def test_units_and_places_do_not_matter(measure) -> None:
+def test_units_and_places_do_not_matter(measure: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
     np.testing.assert_allclose(measure(PROJECTIONS * 1e-6, 1e5 * SCORE + 7), measure(PROJECTIONS, SCORE), rtol=1e-7)

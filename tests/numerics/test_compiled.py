@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline.numerics.compiled import ANNOUNCEMENT
-from tests.conftest import ROOT
+from tests.helpers.project import ROOT
 
 SOLVE = """
 import numpy as np

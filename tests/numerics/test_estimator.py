@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -13,11 +14,11 @@ from pipeline.numerics import AceParameters, ACERegressor
 from tests.oracles.samples import breiman, wang_murphy
 
 
-@parametrize_with_checks([ACERegressor()])
-def test_it_keeps_scikit_learn_s_contract(estimator: ACERegressor, check) -> None:
+@parametrize_with_checks([ACERegressor()])  # type: ignore[untyped-decorator]  # scikit-learn has no annotations
+def test_it_keeps_scikit_learn_s_contract(estimator: ACERegressor, check: Callable[[ACERegressor], None]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the checks provoke on purpose
-        assert check(estimator) is None
+        check(estimator)
 
 
 def test_its_parameters_and_their_defaults_are_those_of_ace() -> None:

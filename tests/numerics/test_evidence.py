@@ -43,6 +43,7 @@ def by_halves(
     return halves(scorer, len(response), n_halves, seed=seed, top_k=top_k)["maximal"]
 
 
+@pytest.mark.slow
 def test_on_noise_p_values_are_uniform_nothing_stands_out_and_the_honest_score_is_0() -> None:
     values, response = (
         np.random.default_rng(1).normal(size=(500, N_IMAGES, 3)),
@@ -61,6 +62,7 @@ def test_on_noise_p_values_are_uniform_nothing_stands_out_and_the_honest_score_i
     assert observed["maximal"].mean() > 0.25  # the raw score of noise; .4 at bass 0
 
 
+@pytest.mark.slow
 def test_planted_channels_are_found_and_few_others() -> None:
     strength = np.zeros(200)
     strength[:10] = np.linspace(0.35, 0.8, 10)
@@ -76,6 +78,7 @@ def test_planted_channels_are_found_and_few_others() -> None:
     assert false / (found.sum() + false) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_components", [1, 3])
 @pytest.mark.parametrize("bass", [0.0, 5.0])
 def test_intervals_cover_what_is_true(n_components: int, bass: float) -> None:

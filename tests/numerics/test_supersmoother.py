@@ -14,12 +14,12 @@ from pipeline.numerics.supersmoother import supersmooth
 RNG = np.random.default_rng(0)
 
 
-class Watched(BasicFixedSpanSmoother):
+class Watched(BasicFixedSpanSmoother):  # type: ignore[misc]  # the package has no annotations
     """The package's own smoother; notes whether rounding alone decided if a point's leverage is 1."""
 
     is_defined = True
 
-    def _compute_cross_validated_residual_here(self, xi, yi, smooth_here):
+    def _compute_cross_validated_residual_here(self, xi: float, yi: float, smooth_here: float) -> float:
         leverage = 1 / self.window_size
         if self._variance_in_window > self._variance_threshold:
             leverage += (xi - self._mean_x_in_window) ** 2 / self._variance_in_window

@@ -33,10 +33,12 @@ def main(data: Path) -> None:
     network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()}, strict=False)
     network.eval()
     pixels = [np.array(Image.open(path)) for path in sorted((data / "cifar10" / "cat").glob("*.jpg"))[:300]]
-    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    mean, std = (np.array(each, np.float32) for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     inputs = (np.stack(pixels).astype(np.float32) / np.float32(255) - mean) / std
     maps: list[torch.Tensor] = []
-    network.layer3[2].conv2.register_forward_hook(lambda module, arguments, output: maps.append(output.clone()))
+    network.get_submodule("layer3.2.conv2").register_forward_hook(
+        lambda module, arguments, output: maps.append(output.clone())
+    )
     with torch.no_grad():
         score = network(torch.from_numpy(inputs.transpose(0, 3, 1, 2).copy()))[:, 3].double().numpy()
     golden = {}

@@ -66,7 +66,7 @@ def exact(artifact: Any) -> Any:
         return np.round(artifact * 256) / 256
     if isinstance(artifact, dict):
         return {name: exact(value) for name, value in artifact.items()}
-    if not is_dataclass(artifact):
+    if not is_dataclass(artifact) or isinstance(artifact, type):
         return artifact
     return replace(artifact, **{field.name: exact(getattr(artifact, field.name)) for field in fields(artifact)})
 

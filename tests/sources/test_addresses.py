@@ -22,7 +22,7 @@ from pipeline.config import compose_settings
 from pipeline.settings import UrlsSettings, WebSettings
 from pipeline.sources.addresses import is_public
 from pipeline.sources.web import FetchError, WebClient, _retry_after
-from tests.sources.servers import Handler, Server, serving
+from tests.helpers.servers import Handler, Server, serving
 
 NOT_PUBLIC = [
     "127.0.0.1", "127.255.0.9", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",

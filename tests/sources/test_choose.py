@@ -11,7 +11,8 @@ from pipeline.errors import InputError
 from pipeline.sources import ImageRequest
 from pipeline.sources.choose import TooFewError, choose, interleaved
 from pipeline.stages import download
-from tests.sources.servers import photograph
+from tests.helpers.servers import photograph
+from tests.helpers.stages import fetch
 
 ITEMS = {"a": ["a1", "a2", "a3", "a4"], "b": ["b1"], "c": ["c1", "c2", "c3"]}
 
@@ -76,8 +77,7 @@ def test_images_from_changes_the_key_and_the_image_set(tmp_path: Path) -> None:
     for images_from in ("class", "all", "balanced"):
         settings = compose_settings([f"data.images_from={images_from}", "n_images=20", "class_name=3"])
         reads = download.select(settings)
-        (tmp_path / images_from).mkdir()
-        images = download.run(reads, folder=tmp_path / images_from, progress=lambda done, total: None)
+        images = fetch(settings, tmp_path / images_from)
         sets[images_from] = [record.class_name for record in images.records]
         keys.add(str(reads.identity()))
     assert sets["class"] == ["3"] * 20

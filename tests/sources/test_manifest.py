@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.artifacts import ImageSet
 from pipeline.config import compose_settings
 from pipeline.errors import InputError
 from pipeline.settings import Settings
 from pipeline.sources import source_for
 from pipeline.stages import download
-from tests.sources.servers import photograph
+from tests.helpers.servers import photograph
+from tests.helpers.stages import fetch
 
 
 @pytest.fixture
@@ -28,11 +28,6 @@ def table(tmp_path: Path) -> pd.DataFrame:
 
 def settings(file: Path, *overrides: str) -> Settings:
     return compose_settings(["data=manifest", f"data.file={file}", "n_images=5", "class_name=9", *overrides])
-
-
-def fetch(wanted: Settings, folder: Path) -> ImageSet:
-    folder.mkdir()
-    return download.run(download.select(wanted), folder=folder, progress=lambda done, total: None)
 
 
 def test_csv_and_parquet_give_the_same_images_in_the_order_of_the_rows(table: pd.DataFrame, tmp_path: Path) -> None:

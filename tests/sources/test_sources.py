@@ -58,7 +58,7 @@ def test_the_digits_are_the_unchanged_scans(tmp_path: Path) -> None:
 
 
 def test_the_manifest_names_the_source_of_each_image(photos: Path, tmp_path: Path) -> None:
-    images = fetch(FolderSource(str(photos)), request("dog"), tmp_path / "set")
+    images = fetch(FolderSource(str(photos)), request("dog"), tmp_path / "set").save(tmp_path / "set")
     loaded = ImageSet.load(tmp_path / "set")
     assert loaded == images
     record = loaded.records[1]

@@ -19,14 +19,15 @@ from pipeline.artifacts import Activations, ImageSet
 from pipeline.config import compose_settings
 from pipeline.console import ConsoleObserver
 from pipeline.errors import InputError
-from pipeline.runner import RunResult
+from pipeline.observer import RunResult
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
 from pipeline.sources.street_view import signature
 from pipeline.stages import download
 from pipeline.tracking.mlflow import MlflowTracker
-from tests.conftest import SHARED, SMALL
-from tests.sources.servers import LOOPBACK, Handler, Server, photograph, serving
+from tests.helpers.servers import LOOPBACK, Handler, Server, photograph, serving
+from tests.helpers.settings import SMALL
+from tests.helpers.stages import fetch
 
 KEY = "AIzaFakeKeyOfTheTests"
 SECRET = base64.urlsafe_b64encode(b"a signing secret 123").decode()
@@ -120,11 +121,6 @@ def ask(server: Server, tmp_path: Path) -> Ask:
     return _ask
 
 
-def fetch(settings: Settings, folder: Path) -> ImageSet:
-    folder.mkdir()
-    return download.run(download.select(settings), folder=folder, progress=lambda done, total: None)
-
-
 def report(images: ImageSet) -> dict[str, str]:
     with (images.folder / "report.csv").open(newline="") as file:
         return {row["address"]: row["reason"] for row in csv.DictReader(file)}
@@ -142,24 +138,21 @@ def test_the_signature_is_that_of_googles_example() -> None:
 
 
 def test_the_300_rows_of_the_original_scripts_are_ranked_for_a_regression_network(
-    server: Server, ask: Ask, tracked: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: Server, ask: Ask, panoramas: Path, tracked: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = SHARED / "data" / "london-kdd-examples-slevel.csv"
-    if not file.is_file():
-        pytest.skip(f"no panoramas: {file} is not there")
     settings = ask(
-        file, "n_images=300", "layer=conv2", "model=torchvision", "model.name=depth", "model.transform.kind=resize",
+        panoramas, "n_images=300", "layer=conv2", "model=torchvision", "model.name=depth",
         "model.factory=tests.sources.test_street_view:Depth", "model.weights=random", "model.input_size=[3,64,64]",
-        "model.transform.size=64",
+        "model.transform.kind=resize", "model.transform.size=64",
     )  # fmt: skip
     result: RunResult = run_pipeline(settings, tmp_path / "run", [MlflowTracker(), ConsoleObserver()])
     table = result.ranking.table
     assert sorted(table.channel) == list(range(12))
     assert table.score.is_monotonic_decreasing
     images: ImageSet = result.artifacts[ImageSet]
-    with file.open(newline="") as lines:
-        panoramas = [row["gsv_panoid"] for row in csv.DictReader(lines)]
-    assert [record.source for record in images.records] == [f"street_view:{name}" for name in panoramas]
+    with panoramas.open(newline="") as lines:
+        listed = [row["gsv_panoid"] for row in csv.DictReader(lines)]
+    assert [record.source for record in images.records] == [f"street_view:{name}" for name in listed]
     assert {(record.width, record.height) for record in images.records} == {(64, 48)}
     kinds = [urlsplit(path).path.rpartition("/")[2] for path in server.requests]
     assert (kinds.count("metadata"), kinds.count("streetview")) == (300, 300)

@@ -23,9 +23,9 @@ from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings
 from pipeline.sources import source_for
 from pipeline.sources.sklearn_digits import scans
-from pipeline.stages import download
-from tests.conftest import SMALL
-from tests.sources.servers import photograph
+from tests.helpers.servers import photograph
+from tests.helpers.settings import SMALL
+from tests.helpers.stages import fetch
 
 
 class Reader(nn.Module):
@@ -70,11 +70,6 @@ def settings(tmp_path: Path, *overrides: str) -> Settings:
             "data.download=false", *overrides,
         ]
     )  # fmt: skip
-
-
-def fetch(wanted: Settings, folder: Path) -> ImageSet:
-    folder.mkdir()
-    return download.run(download.select(wanted), folder=folder, progress=lambda done, total: None)
 
 
 def pixels_of(images: ImageSet) -> list[np.ndarray]:

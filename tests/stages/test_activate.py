@@ -18,7 +18,7 @@ from pipeline.resolve import resolve
 from pipeline.settings import ModelSettings, Settings
 from pipeline.sources.sklearn_digits import scans
 from pipeline.stages import activate, download
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 class Constant(nn.Module):
@@ -84,7 +84,7 @@ def test_maps_and_scores_equal_those_computed_with_the_modules_of_the_network(co
         logits = network(inputs)
     np.testing.assert_allclose(found.maps, maps.transpose(0, 1).numpy(), atol=1e-5)
     np.testing.assert_allclose(found.class_score, logits[:, 3].numpy(), atol=1e-4)
-    assert (found.maps.dtype, found.class_score.dtype) == (np.float32, np.float64)
+    assert (found.maps.dtype, found.class_score.dtype) == (np.dtype("float32"), np.dtype("float64"))
 
 
 def test_all_hooks_are_removed_from_the_network(

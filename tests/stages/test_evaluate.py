@@ -16,7 +16,7 @@ from pipeline.networks.load import load
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import AblateSettings
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 RESNET18 = ("model=resnet18", "model.weights=random", "target_class=8", "layer=layer4.1.conv2", "model.device=cpu")
 
@@ -53,7 +53,7 @@ def test_a_run_contains_a_table_figures_and_a_sentence_about_the_effects(compose
     assert (tmp_path / "run" / "effects.csv").read_text().startswith("rank,channel,score,zero,zero_signed,mean,")
     assert {"association_effect", "faithfulness"} <= {path.stem for path in result.artifacts[Figures].paths}
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Association against effect" in page
+    assert "Association and effect: the score of each channel" in page
     assert result.effects.faithfulness.sentence in result.sentences
     loaded = Effects.load(result.artifacts.folders[Effects])
     assert loaded.faithfulness == result.effects.faithfulness
@@ -83,10 +83,10 @@ def test_a_run_without_ablation_shows_no_effects(
 @pytest.mark.parametrize(
     ("spearman", "sentence"),
     [
-        (0.74, "Removing a channel moves the class score much as the ranking says: Spearman .74."),
-        (0.3, "Removing a channel moves the class score only in part as the ranking says: Spearman .30."),
-        (-0.1, "Removing a channel hardly moves the class score as the ranking says (Spearman -.10): a channel may "
-         "follow the class score without moving it."),
+        (0.74, "The faithfulness is high: the scores agree with the effects of ablation (Spearman .74)."),
+        (0.3, "The faithfulness is moderate: the scores agree in part with the effects of ablation (Spearman .30)."),
+        (-0.1, "The faithfulness is low: the scores hardly agree with the effects of ablation (Spearman -.10). A "
+         "channel may be associated with the class score without influencing it."),
         (None, None),
     ],
 )  # fmt: skip

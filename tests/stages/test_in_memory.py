@@ -12,7 +12,7 @@ from pipeline.resolve import resolve
 from pipeline.runner import run
 from pipeline.stages import ORDER, load_stage
 from pipeline.store import DESCRIPTION
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 IN_MEMORY = [name for name in ORDER if name not in ("download", "visualize")]  # these two write files
 

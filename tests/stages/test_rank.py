@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,26 +93,28 @@ def test_trust_is_said_in_words() -> None:
     low = ranked(scores([0.5, 0.6], evidence=evidence, curve=[(2, 0.25)]))
     assert low.trust.is_low
     assert low.sentences == [
-        "This ranking is not to be trusted: its reliability is 0.40 with 5 images; about 70 would bring it to .9.",
-        "1 of 2 channels stand out from chance at q < .05.",
+        "This ranking is not reliable: its split-half reliability is .40 with 5 images; about 70 images would bring it "
+        "to .9.",
+        "1 of 2 channels score above the permutation null (q < .05).",
     ]
     high = ranked(scores([0.5, 0.6], curve=[(2, 0.9)]))
     assert not high.trust.is_low
-    assert high.sentences == ["The ranking's reliability is 0.95 with 5 images."]
+    assert high.sentences == ["The ranking's split-half reliability is .95 with 5 images."]
     assert ranked(scores([0.5, 0.6], curve=[(2, -0.5)])).sentences == [
-        "This ranking is not to be trusted: its reliability is -0.50 with 5 images; far more would bring it to .9."
+        "This ranking is not reliable: its split-half reliability is -.50 with 5 images; far more images would bring "
+        "it to .9."
     ]
     assert ranked(scores([0.5, 0.6])).sentences == []
 
 
 def test_the_reliability_of_a_ranking_by_evidence_names_the_statistic_of_the_halves() -> None:
     found = ranked(scores([0.5, 0.6], evidence={"cross_fitted": [0.1, 0.2]}, curve=[(2, 0.9)]), "cross_fitted")
-    assert found.sentences == ["The ranking's reliability (as ranked by maximal) is 0.95 with 5 images."]
+    assert found.sentences == ["The ranking's split-half reliability (of the ranking by maximal) is .95 with 5 images."]
     assert ranked(scores([0.5, 0.6], curve=[(2, 0.9)]), "first").trust.stands_for is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30, unique=True), st.randoms(use_true_random=False))
-def test_permuting_the_channels_permutes_the_ranking(values: list[float], random) -> None:
+def test_permuting_the_channels_permutes_the_ranking(values: list[float], random: Random) -> None:
     order = list(range(len(values)))
     random.shuffle(order)
     straight = ranked(scores(values)).table.channel.tolist()

@@ -7,8 +7,6 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from pipeline.artifacts import Activations, Figures
 from pipeline.errors import NetworkError, SettingsError
@@ -17,7 +15,8 @@ from pipeline.rankers import RANKERS, ranking_statistic
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.settings import RankSettings
-from tests.conftest import ROOT, Compose
+from tests.helpers.project import ROOT
+from tests.helpers.settings import Compose
 
 OTHERS = sorted(kind for kind in RANKERS if kind != "ace")
 FEW = ("score.bootstrap=20", "layer=conv2", "n_images=60", "n_components=2")
@@ -32,6 +31,13 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ranked(compose: Compose, outputs: Path, kind: str, *overrides: str) -> RunResult:
     settings = compose(f"score={kind}", *FEW, f"paths.outputs={outputs}", *overrides)
     return run(settings, outputs / kind, [ReportWriter("x")])
+
+
+def spearman(result: RunResult) -> float:
+    """Return the rank correlation of a ranking with the effects of ablation, which must be measured."""
+    value = result.effects.faithfulness.spearman
+    assert value is not None
+    return value
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -87,11 +93,11 @@ def test_attributions_agree_with_ablation_better_than_rankers_that_ignore_the_cl
     compose: Compose, outputs: Path
 ) -> None:
     found = {
-        kind: ranked(compose, outputs, kind).effects.faithfulness.spearman
+        kind: spearman(ranked(compose, outputs, kind))
         for kind in ("conductance", "integrated_gradients", "deeplift", "weight_norm", "mean_activation")
     }
     ignoring_class = max(found.pop("weight_norm"), found.pop("mean_activation"))
-    assert all(spearman > ignoring_class for spearman in found.values()), (found, ignoring_class)
+    assert all(value > ignoring_class for value in found.values()), (found, ignoring_class)
 
 
 def test_the_scores_of_pearson_equal_those_of_numpy(compose: Compose, outputs: Path) -> None:
@@ -123,24 +129,13 @@ def test_settings_of_ace_are_rejected_for_other_rankers(compose: Compose) -> Non
         compose("score=shap")
 
 
-class Deciding(nn.Module):
-    """A network whose computation depends on values, so that it cannot be traced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(1, 6, 3), nn.Linear(6, 10)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.conv(images).relu()
-        if maps.sum() > 1e9:
-            maps = maps * 0
-        return self.head(maps.mean(dim=(2, 3)))
-
-
 def test_a_ranker_that_cannot_be_applied_is_rejected_before_anything_is_computed(
     compose: Compose, tmp_path: Path
 ) -> None:
-    own = ("model.factory=tests.stages.test_rankers:Deciding", "model.weights=random", "layer=conv")
+    own = (
+        "model.factory=tests.helpers.networks:Deciding", "+model.arguments={n_inputs:1,n_outputs:10}",
+        "model.weights=random", "layer=conv",
+    )  # fmt: skip
     with pytest.raises(NetworkError, match=r"^the network must be traceable by torch\.fx for score=deeplift; got one "):
         run(compose("score=deeplift", *own), tmp_path / "run")
     with pytest.raises(NetworkError, match=r"^layer must have weights for each of its 16 channels "):

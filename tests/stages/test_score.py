@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.resolve import resolve
 from pipeline.settings import AceSettings
 from pipeline.stages import score
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 
 def test_a_layer_with_dead_channels_only_is_rejected(compose: Compose) -> None:

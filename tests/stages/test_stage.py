@@ -19,7 +19,7 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.stages import ORDER, load_stage, load_stages
 from pipeline.stages.stage import Stage
-from tests.conftest import Compose
+from tests.helpers.settings import Compose
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Effects

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,9 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: Store, *arguments: str):
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: Store, *arguments: str
+) -> tuple[Any, list[str], list[str]]:
     outputs = f"paths.outputs={store.root.parent}"
     monkeypatch.setattr(sys, "argv", ["store", *arguments, outputs])
     with pytest.raises(SystemExit) as end:

@@ -57,7 +57,7 @@ def test_a_failure_leaves_no_files(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [LOCK]
 
 
-DAMAGE = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncate": (lambda folder: os.truncate(folder / "values.txt", 2), "values.txt has 2 bytes instead of 6"),
     "grow": (lambda folder: os.truncate(folder / "values.txt", 9), "values.txt has 9 bytes instead of 6"),
     "remove": (
@@ -109,7 +109,9 @@ def test_a_sample_of_large_files_is_compared(tmp_path: Path, monkeypatch: pytest
 
 
 def test_one_thread_computes_an_artifact_and_the_others_wait(tmp_path: Path) -> None:
-    made, notes, found = [], [], []
+    made: list[Path] = []
+    notes: list[str] = []
+    found: list[tuple[str, bool]] = []
 
     def make(folder: Path) -> None:
         made.append(folder)

@@ -13,8 +13,9 @@ from pipeline.artifacts import Figures
 from pipeline.environment import git_state
 from pipeline.errors import NetworkError, StorageError
 from pipeline.runner import STAGES, run
-from pipeline.tracking.mlflow import MlflowTracker, tracking_uri
-from tests.conftest import Compose
+from pipeline.tracking.connection import tracking_uri
+from pipeline.tracking.mlflow import MlflowTracker
+from tests.helpers.settings import Compose
 
 
 def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
@@ -29,7 +30,7 @@ def downloaded(client: MlflowClient, logged_run: Run, name: str, folder: Path) -
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose: Compose, tmp_path: Path) -> None:
     settings = compose("tracking.enabled=true")
     result = run(settings, tmp_path / "run", [MlflowTracker({"sweep": "monday"})])
     client, (found,) = logged(tmp_path / "outputs")
@@ -81,15 +82,16 @@ def test_a_run_is_logged_with_all_that_makes_it(compose: Compose, tmp_path: Path
     for row in pictured["data"]:
         assert row[1]["type"] == "image"
         assert client.download_artifacts(found.info.run_id, row[1]["filepath"], str(tmp_path))
-    assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # it is the first
+    assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # with itself
 
+    assert found.inputs is not None
     (dataset,) = found.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
     assert dataset.dataset.digest == result.reports[0].key.digest[:32]
 
 
 @pytest.mark.usefixtures("tracked")
-def test_a_repeated_run_is_logged_as_taken_from_the_store(compose: Compose, tmp_path: Path) -> None:
+def test_the_stages_of_a_repeated_run_are_logged_as_cached(compose: Compose, tmp_path: Path) -> None:
     settings = compose("tracking.enabled=true")
     for name in ("first", "again"):
         run(settings, tmp_path / name, [MlflowTracker()])
@@ -107,7 +109,7 @@ def test_a_failed_run_is_logged_as_failed_with_its_error(compose: Compose, tmp_p
     assert found.data.tags["error"].startswith("layer must be one of the network's layers; got 'conv9'.")
 
 
-def test_a_store_that_cannot_be_reached_is_one_line(compose: Compose, tmp_path: Path) -> None:
+def test_the_message_for_a_store_that_cannot_be_opened_is_one_line(compose: Compose, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = compose("tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path}/file/mlflow.db")
     with pytest.raises(StorageError, match=r"^tracking\.uri must be an MLflow store that can be written to; got sqli"):

@@ -1,5 +1,5 @@
 "use strict";
-// No storage: MLflow shows the page in a sandbox where reading localStorage throws.
+// The choice of the theme is not stored: MLflow shows the page in a sandbox in which access to localStorage throws.
 (function () {
   const button = document.getElementById("theme");
   const root = document.documentElement;

@@ -7,7 +7,7 @@
   const detail = document.getElementById("detail");
   const bytes = Uint8Array.from(atob(data.transforms ? data.transforms.bytes : ""), function (c) { return c.charCodeAt(0); });
 
-  // Everything that came from outside (names of images, values) enters the page as text, never as markup.
+  // Values from users (names of images, settings) are inserted as text, never as markup.
   function element(name, attributes, children) {
     const svg = ["svg", "circle", "line", "text", "title"].includes(name);
     const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
@@ -114,8 +114,8 @@
     circle.classList.add("chosen");
     circle.parentNode.append(circle);
     const about = data.channels[place], image = data.images[about.image];
-    const before = element("button", { type: "button", "aria-label": "Channel above" }, "↑");
-    const after = element("button", { type: "button", "aria-label": "Channel below" }, "↓");
+    const before = element("button", { type: "button", "aria-label": "Previous channel" }, "↑");
+    const after = element("button", { type: "button", "aria-label": "Next channel" }, "↓");
     before.addEventListener("click", function () { step(row, -1); });
     after.addEventListener("click", function () { step(row, 1); });
     const list = element("dl");
@@ -126,7 +126,7 @@
     const parts = [
       element("h2", {}, ["Channel " + channel, element("span", {}, [before, " ", after])]),
       list,
-      element("h3", {}, "The image that drives it most"),
+      element("h3", {}, "Most activating image"),
       element("div", { class: "trio" }, [
         element("div", {}, picture(image.src, "Image " + image.name)),
         element("div", { role: "img", "aria-label": "Activation map" }, map(place)),
@@ -134,25 +134,25 @@
       ]),
       element("p", { class: "quiet" }, image.name + ": mean activation " + about.mean + ", map from " + about.low + " to " + about.high),
     ];
-    const asked = data.maximized.find(function (each) { return each.channel === channel; });
-    if (asked) {
+    const maximized = data.maximized.find(function (each) { return each.channel === channel; });
+    if (maximized) {
       parts.push(
-        element("h3", {}, "What it asks for"),
-        element("div", { class: "asked" }, [
-          element("img", { src: asked.src, alt: "Input found by activation maximisation" }),
-          element("span", {}, "found by gradient ascent: mean activation " + asked.reached + "; the best real image reaches " + asked.real),
+        element("h3", {}, "Activation maximisation"),
+        element("div", { class: "maximized" }, [
+          element("img", { src: maximized.src, alt: "Input found by activation maximisation" }),
+          element("span", {}, "Input found by gradient ascent: mean activation " + maximized.reached + ", compared with " + maximized.real + " for the most activating image."),
         ]),
       );
     }
     const drawn = data.transforms ? data.transforms.channels.indexOf(channel) : -1;
-    if (data.transforms) parts.push(element("h3", {}, "ACE's transforms"));
-    if (data.transforms && drawn < 0) parts.push(element("p", { class: "quiet" }, "Kept for the " + data.transforms.channels.length + " best channels."));
+    if (data.transforms) parts.push(element("h3", {}, "ACE transforms"));
+    if (data.transforms && drawn < 0) parts.push(element("p", { class: "quiet" }, "Shown for the " + data.transforms.channels.length + " best channels only."));
     else if (data.transforms) {
       const panels = element("div", { class: "panels" });
       for (let index = 0; index < data.transforms.components; index++) panels.append(panel(drawn, index, "component " + (index + 1), false));
       panels.append(panel(drawn, data.transforms.components, "class score", true));
       parts.push(panels);
-      if (data.transforms.left_out) parts.push(element("p", { class: "quiet" }, "and " + data.transforms.left_out + " more components"));
+      if (data.transforms.left_out) parts.push(element("p", { class: "quiet" }, data.transforms.left_out + " more components are not shown."));
     }
     detail.replaceChildren.apply(detail, parts);
     if (focus) row.querySelector("th button").focus();

@@ -1,4 +1,4 @@
-"""A sweep's summary as an MLflow run of its own."""
+"""Log the summary of a sweep as a run of its own."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.environment import environment, git_state
 from pipeline.settings import TrackingSettings
-from pipeline.tracking.mlflow import connect, tracking_errors, tracking_uri
+from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
 
 
 def log_sweep(
     folder: Path, summary: pd.DataFrame, rankings: pd.DataFrame, tracking: TrackingSettings, outputs: Path
 ) -> None:
-    """Log a sweep that has ended.
+    """Log the summary of a sweep that has ended.
 
-    Its run carries the tag ``summary_of``, not ``sweep``: among the runs that a comparison shows it has no place.
+    The logged run has the tag ``summary_of`` instead of ``sweep``, so that it does not appear among the runs of the
+    sweep when these are compared. It is FAILED if a job failed.
 
     Parameters
     ----------
     folder : Path
-        The sweep's, with the files of its summary.
-    summary, rankings : DataFrame
-        One row a job; the channels by rank, one column a job.
+        Folder of the sweep, whose files are logged.
+    summary : DataFrame
+        One row for each job.
+    rankings : DataFrame
+        The channels by rank, one column for each job.
     tracking : TrackingSettings
-        Where to.
+        Address of the MLflow store, and the experiment.
     outputs : Path
-        The folder of the default store.
+        Folder of the default store.
     """
     uri = tracking_uri(outputs, tracking.uri)
     n_failed = int((summary.status != "finished").sum())
     with tracking_errors(uri):
-        client, experiment_id = connect(uri, tracking.experiment, outputs)
-        tags = {**git_state(), **{f"env.{name}": value for name, value in environment().items()}}
-        tags["summary_of"] = folder.name
+        client, experiment_id = connect(outputs, tracking.uri, tracking.experiment)
+        tags = {**origin_tags(), "summary_of": folder.name}
         run_id = client.create_run(experiment_id, tags=tags, run_name=f"sweep {folder.name}").info.run_id
         metrics = {
             "n_jobs": len(summary),

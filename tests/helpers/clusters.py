@@ -1,4 +1,4 @@
-"""Clusters of one machine, for the length of a test: SLURM's own daemons, and Ray's."""
+"""Clusters of SLURM and Ray with this machine as their only node, which run as long as a test needs them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def free_ports(n_ports: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on."""
+    """Return ports of 127.0.0.1 on which no process listens."""
     sockets = [socket.socket() for _ in range(n_ports)]
     try:
         for each in sockets:
@@ -56,16 +56,16 @@ def free_ports(n_ports: int) -> list[int]:
             each.close()
 
 
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Return when `is_so` is; fail after `seconds`."""
+def wait_until(condition: Callable[[], bool], description: str, seconds: float = 60) -> None:
+    """Return as soon as `condition` returns true; fail the test after `seconds`."""
     end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+    while not condition():
+        assert time.monotonic() < end, f"{description}: not within {seconds:g} s"
         time.sleep(0.1)
 
 
 def end(pid: int, seconds: float = 10) -> None:
-    """End a process that was started here, and its children; those that take longer than `seconds` are killed."""
+    """Terminate a process and its children; kill those that are still running after `seconds`."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         family = [*process.children(recursive=True), process]
@@ -78,13 +78,13 @@ def end(pid: int, seconds: float = 10) -> None:
 
 
 def has_slurm() -> bool:
-    """Say whether SLURM and munge are installed."""
+    """Return whether SLURM and munge are installed."""
     return all(shutil.which(name) for name in ("munged", "slurmctld", "slurmd", "sbatch"))
 
 
 @contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """Run SLURM with this machine as its only node; give the environment in which its commands find it."""
+    """Run SLURM within the context; yield the environment variables with which its commands find it."""
     host = socket.gethostname().partition(".")[0]
     for name in ("munge", "state", "spool"):
         (folder / name).mkdir(parents=True)
@@ -116,7 +116,7 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
 
     try:
         start(*munged)
-        wait_until(files["socket"].exists, "munged's socket")
+        wait_until(files["socket"].exists, "munged has made its socket")
         start("slurmctld", "-D", "-i")
         start("slurmd", "-D", "-N", host)
         wait_until(is_idle, "SLURM's node is idle")
@@ -129,21 +129,21 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def ray(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a Ray cluster started from `folder`; give the environment in which ``address=auto`` finds it."""
+    """Run Ray within the context; yield the environment variables with which ``address=auto`` finds it."""
     (port,) = free_ports(1)
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     command += ["--object-store-memory=100000000"]
-    # Its sockets lie deep below this folder, and a socket's path has 107 characters at most.
+    # Ray makes sockets deep below its folder, and the path of a socket can have at most 107 characters.
     with TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as temporary:
         with (folder / "ray.out").open("wb") as out:
             head = subprocess.Popen(
                 [*command, f"--temp-dir={temporary}"], env=environment, cwd=folder, stdout=out, stderr=subprocess.STDOUT
             )
         try:
-            wait_until(lambda: b"Ray runtime started" in (folder / "ray.out").read_bytes(), "Ray runs", 120)
+            wait_until(lambda: b"Ray runtime started" in (folder / "ray.out").read_bytes(), "Ray has started", 120)
             yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
         finally:
-            end(head.pid, seconds=1)  # it would drain the node for half a minute
+            end(head.pid, seconds=1)  # by itself, Ray would wait half a minute until the node has no work
             head.wait()

@@ -1,4 +1,4 @@
-"""Runs in processes of their own that are quick to start: forked from a server that has all imports behind it."""
+"""Runs in separate processes. They start quickly, because their server has imported everything before it forks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from pipeline.observer import Observer, StageReport
 from pipeline.settings import Settings
+from pipeline.stages.stage import Stage
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -19,20 +21,17 @@ CONTEXT.set_forkserver_preload(
 )  # fmt: skip
 
 
-class Announcer:
-    """Tells another process which stage begins and ends."""
+class Announcer(Observer):
+    """Sends the beginning and the end of each stage to another process."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def stage_started(self, stage: Any) -> None:
+    def stage_started(self, stage: Stage[Any, Any]) -> None:
         self._connection.send(("started", stage.name))
 
-    def stage_finished(self, report: Any) -> None:
+    def stage_finished(self, report: StageReport) -> None:
         self._connection.send(("finished", report.stage.name))
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args: None
 
 
 def _run(settings: Settings, run_dir: Path, connection: Connection) -> None:
@@ -44,7 +43,7 @@ def _run(settings: Settings, run_dir: Path, connection: Connection) -> None:
 
 
 def start_run(settings: Settings, run_dir: Path) -> tuple[ForkServerProcess, Connection]:
-    """Start a run; return its process, and where it announces its stages."""
+    """Start a run; return its process, and the connection on which it announces its stages."""
     here, there = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=_run, args=(settings, run_dir, there))
     process.start()
@@ -63,7 +62,7 @@ def _command_line(arguments: list[str], out: Path) -> None:
 
 
 def start_command(arguments: list[str], out: Path) -> ForkServerProcess:
-    """Start ``python -m pipeline`` with these arguments; all it prints goes to `out`."""
+    """Start ``python -m pipeline`` with these arguments; what it prints is written to `out`."""
     process = CONTEXT.Process(target=_command_line, args=(arguments, out))
     process.start()
     return process

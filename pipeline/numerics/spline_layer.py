@@ -1,0 +1,124 @@
+"""A layer's predictors and the response, checked, with their spline functions made a few channels at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import ThreadpoolController
+
+from pipeline.errors import InputError
+from pipeline.numerics.spline_basis import SplineBasis, spline_basis
+from pipeline.numerics.spline_solver import Smoothness, curvature_penalty, whitener
+
+FloatArray = NDArray[np.floating[Any]]
+Vector = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+MIN_IMAGES = 5
+N_KNOTS = 7
+N_FUNCTIONS = 4
+CHUNK = 4  # channels worked on together: their functions stay in the cache
+
+
+class SplineLayer:
+    """Checked predictors and response, and the response's functions.
+
+    Parameters
+    ----------
+    predictors : array_like of shape (n_channels, n_images, n_components)
+        Finite.
+    response : array_like of shape (n_images,)
+        Finite, not constant.
+    n_functions : int
+        Functions of each variable.
+    n_threads : int or None
+        None: one for each core.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, the response is constant, shapes do not fit, there are fewer than 5 images, or a
+        number is below 1.
+    """
+
+    def __init__(self, predictors: ArrayLike, response: ArrayLike, n_functions: int, n_threads: int | None) -> None:
+        for name, count in (("n_functions", n_functions), ("n_threads", 1 if n_threads is None else n_threads)):
+            if count < 1:
+                raise InputError(f"{name} must be at least 1; got {count}.")
+        self.predictors = _checked_predictors(predictors)
+        self.n_channels, self.n_images, self.n_components = self.predictors.shape
+        self.n_functions = n_functions
+        self.n_threads = n_threads or os.cpu_count() or 1
+        self.response = self._basis(_checked_response(response, self.n_images))
+
+    def _basis(self, values: Vector) -> SplineBasis:
+        return spline_basis(values, self.n_functions, max(N_KNOTS, self.n_functions + 1))
+
+    def each_chunk(
+        self, work: Callable[[int, SplineBasis], None], progress: Progress | None = None, chunk: int = CHUNK
+    ) -> None:
+        """Call ``work(first, basis)`` for every `chunk` channels, in several threads.
+
+        `first` is the number of the first of them, and `basis` the functions of all their components.
+        """
+
+        def run(first: int) -> int:
+            last: int = min(first + chunk, self.n_channels)
+            work(first, self._basis(np.swapaxes(self.predictors[first:last], 1, 2)))
+            return last
+
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.n_threads) as threads:
+            for n_done in threads.map(run, range(0, self.n_channels, chunk)):
+                if progress is not None:
+                    progress(n_done, self.n_channels)
+
+    def response_side(self, smoothness: Smoothness, covariances: FloatArray | None = None) -> tuple[Vector, Vector]:
+        """Return the penalty on the response's functions, and the whitener of their covariances (of all images)."""
+        values = self.response.values
+        penalty = curvature_penalty(self.response.roughness, smoothness.response)
+        return penalty, whitener(values @ values.T / self.n_images if covariances is None else covariances, penalty)
+
+
+def predictor_penalty(basis: SplineBasis, smoothness: Smoothness) -> Vector:
+    """Return the penalty on each channel's functions, (n_channels, q), in the order of `all_functions`."""
+    penalty = curvature_penalty(basis.roughness, smoothness.predictors)
+    penalty += smoothness.shrinkage * np.arange(1, penalty.shape[1] + 1)[:, None]
+    return penalty.reshape(len(penalty), -1)
+
+
+def all_functions(basis: SplineBasis) -> Vector:
+    """Return each channel's functions, those of one component after those of another, (n_channels, q, n_images)."""
+    return basis.values.reshape(len(basis.values), -1, basis.values.shape[-1])
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _checked_predictors(predictors: ArrayLike) -> Vector:
+    values = np.asarray(predictors, dtype=np.float64)
+    if values.ndim != 3 or values.shape[2] < 1:
+        raise InputError(f"predictors must have the shape (n_channels, n_images, n_components); got {values.shape}.")
+    if values.shape[1] < MIN_IMAGES:
+        raise InputError(f"n_images must be at least {MIN_IMAGES}; got {values.shape[1]}.")
+    if not np.isfinite(values).all():
+        raise InputError("predictors must be finite; got NaN or infinity. Check the activations.")
+    return values
+
+
+def _checked_response(response: ArrayLike, n_images: int) -> Vector:
+    values = np.asarray(response, dtype=np.float64)
+    if values.shape != (n_images,):
+        raise InputError(f"response must hold one value for each of the {n_images} images; got shape {values.shape}.")
+    if not np.isfinite(values).all():
+        raise InputError("response must be finite; got NaN or infinity. Check the class scores.")
+    if (values == values[0]).all():
+        raise InputError(f"response must differ between images; got {values[0]:g} for every one.")
+    return values

@@ -1,0 +1,33 @@
+"""Small networks that several test modules examine."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Token(nn.Module):
+    """A network whose layer `attention` returns a tuple, with the channels on the last axis of its tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = images.flatten(2).transpose(1, 2)
+        return self.head((tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]).mean(dim=1))
+
+
+class Deciding(nn.Module):
+    """A network with a branch that depends on the activations, so that torch.fx cannot trace it."""
+
+    def __init__(self, n_inputs: int = 3, n_outputs: int = 4) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(n_inputs, 6, 3), nn.Linear(6, n_outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(images)
+        if maps.sum() > 1e9:
+            maps = maps * 0
+        return self.head(maps.relu().mean(dim=(2, 3)))
