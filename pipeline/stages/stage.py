@@ -55,8 +55,8 @@ class Stage(Generic[ReadsT, ArtifactT]):
     Raises
     ------
     TypeError
-        If the signature of `run` does not have this form, or does not return `artifact`. The error is raised when the
-        stage's module is imported. Only a type checker compares the type of `reads` with the result of `select`.
+        If the signature of `run` does not have this form, or does not agree with `select` and `artifact`. The error is
+        raised when the stage's module is imported.
     """
 
     name: str
@@ -71,16 +71,17 @@ class Stage(Generic[ReadsT, ArtifactT]):
     def __post_init__(self) -> None:
         """Bind the arguments of `run` to artifacts."""
         arguments = list(inspect.signature(self.run).parameters.values())
-        try:
-            hints = get_type_hints(self.run)
-        except NameError as error:  # for example, if a type is imported only if TYPE_CHECKING
-            raise TypeError(
-                f"the annotations of the stage {self.name} must be defined when it is imported; got {error}."
-            ) from error
+        hints, selected = self._hints(self.run), self._hints(self.select).get("return")
         if not arguments or arguments[0].kind is not arguments[0].POSITIONAL_OR_KEYWORD:
             raise TypeError(f"run of the stage {self.name} must have a positional argument for its settings; got none.")
+        reads, *arguments = arguments
+        if hints.get(reads.name) is not selected:
+            raise TypeError(
+                f"the first argument of run of the stage {self.name} must have the type that select returns, "
+                f"{_name(selected)}; got {_name(hints.get(reads.name))}."
+            )
         upstream: dict[str, type[Artifact]] = {}
-        for argument in arguments[1:]:
+        for argument in arguments:
             hint = hints.get(argument.name)
             artifact = _artifact(argument.name, hint)
             is_provided = argument.name in PROVIDED and PROVIDED[argument.name] == hint
@@ -96,7 +97,16 @@ class Stage(Generic[ReadsT, ArtifactT]):
                 f"run of the stage {self.name} must return {self.artifact.__name__}; got {_name(hints.get('return'))}."
             )
         object.__setattr__(self, "upstream", upstream)
-        object.__setattr__(self, "provided", frozenset(argument.name for argument in arguments[1:]) & PROVIDED.keys())
+        object.__setattr__(self, "provided", frozenset(argument.name for argument in arguments) & PROVIDED.keys())
+
+    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Return the types in the annotations of a function."""
+        try:
+            return get_type_hints(function)
+        except NameError as error:  # for example, if a type is imported only if TYPE_CHECKING
+            raise TypeError(
+                f"the annotations of the stage {self.name} must be defined when it is imported; got {error}."
+            ) from error
 
     def compute(
         self, settings: Settings, upstream: Mapping[str, Artifact], workspace: Workspace, progress: Progress

@@ -33,6 +33,10 @@ class Reads:
         return {"layer": self.layer}
 
 
+class OtherReads(Reads):
+    pass
+
+
 def select(settings: Settings) -> Reads:
     return Reads(settings.layer)
 
@@ -47,6 +51,8 @@ def compute(
 
 def no_arguments() -> Projections: ...
 def only_keywords(*, activations: Activations) -> Projections: ...
+def other_reads(reads: OtherReads, *, activations: Activations) -> Projections: ...
+def reads_without_type(reads, *, activations: Activations) -> Projections: ...
 def positional(reads: Reads, activations: Activations) -> Projections: ...
 def other_name(reads: Reads, *, maps: Activations) -> Projections: ...
 def other_artifact(reads: Reads, *, activations: Ranking) -> Projections: ...
@@ -92,6 +98,10 @@ def test_a_stage_computes_with_the_settings_that_it_selects(compose: Compose) ->
     [
         (no_arguments, "run of the stage reduce must have a positional argument for its settings; got none."),
         (only_keywords, "run of the stage reduce must have a positional argument for its settings; got none."),
+        (other_reads, "the first argument of run of the stage reduce must have the type that select returns, Reads; "
+                      "got OtherReads."),
+        (reads_without_type, "the first argument of run of the stage reduce must have the type that select returns, "
+                             "Reads; got None."),
         (positional, arguments("activations: 'Activations'")),
         (other_name, arguments("maps: 'Activations'")),
         (other_artifact, arguments("activations: 'Ranking'")),
