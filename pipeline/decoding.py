@@ -129,6 +129,23 @@ def decode(data: bytes, limits: Limits | None = None) -> Decoded:
         raise
 
 
+def decode_whole(data: bytes, limits: Limits | None = None) -> Decoded:
+    """Decode an image as `decode`, and refuse a JPEG that has an end marker but not all of its pixels.
+
+    Such a file is decoded without an error, with grey in place of the missing pixels. The check decodes it twice more.
+    """
+    decoded = decode(data, limits)
+    if decoded.suffix == ".jpg":
+        for version in completed_jpegs(data):
+            try:
+                is_same = decode(version, limits).image.tobytes() == decoded.image.tobytes()
+            except ImageError:
+                is_same = False
+            if not is_same:
+                raise ImageError("damaged (pixels are missing before the end marker)")
+    return decoded
+
+
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """Encode pixels of shape (height, width) or (height, width, 3) as PNG."""
     buffer = BytesIO()

@@ -114,11 +114,18 @@ def _tiff_entries(data: bytes, start: int, order: str) -> list[tuple[int, bytes]
 
 
 def completed_jpegs(data: bytes) -> list[bytes]:
-    """Return a JPEG that lacks its end marker with that marker added, after different bytes in each version.
+    """Return a JPEG with an end marker after different bytes in each version.
 
-    libjpeg fills pixels that are missing before the end marker with grey, without an error that Pillow reports. If only
-    the end marker is missing, the bytes before it follow the last pixel and change nothing: the versions decode to the
+    libjpeg fills pixels that are missing before the end marker with grey, without an error that Pillow reports. If no
+    pixels are missing, the bytes before the marker follow the last pixel and change nothing: the versions decode to the
     same pixels. If pixels are missing, they are decoded from these bytes, and the versions differ.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of a JPEG file with or without an end marker.
     """
-    body = data.rstrip(b"\xff")  # half of the end marker
-    return [body + filler * 64 + JPEG_END for filler in (b"\x00", b"\x55", b"\xaa")]
+    marker = data.rfind(JPEG_END)
+    is_whole = marker > data.rfind(bytes([0xFF, JPEG_SCAN]))  # and not the end of a thumbnail in the metadata
+    body, rest = (data[:marker], data[marker:]) if is_whole else (data.rstrip(b"\xff"), JPEG_END)
+    return [body + filler * 64 + rest for filler in (b"\x55", b"\xaa")]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from pipeline.decoding import FORMATS, ImageError, decode
+from pipeline.decoding import FORMATS, ImageError, decode, decode_whole
 
 WIDTH, HEIGHT = 12, 10
 MODES = (
@@ -393,7 +393,7 @@ def test_no_fault_in_the_metadata_makes_the_pixels_unreadable(form: str) -> None
             start, stop = places[rng.integers(len(places))]
             broken[rng.integers(start, stop)] = rng.choice([0, 255, int(rng.integers(256))])
         given = with_checksums(bytes(broken)) if form == "PNG" and attempt % 2 else bytes(broken)
-        np.testing.assert_array_equal(rgb(decode(given).image), expected)
+        np.testing.assert_array_equal(rgb(decode_whole(given).image), expected)
 
 
 @pytest.mark.parametrize("following", [1, 7, 10_000, 2**32 - 1])
@@ -412,6 +412,40 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_complete(options: dict[str, An
     for n_missing in (4, 8, 20, 60, len(data) // 2):
         with pytest.raises(ImageError, match=r"^damaged \(.+\)$|^unreadable \(a damaged JPEG file, or a kind of JPEG"):
             decode(data[:-n_missing])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 100}, {"quality": 30}])
+def test_a_jpeg_that_lacks_pixels_before_its_end_marker_is_refused(options: dict[str, Any]) -> None:
+    """Pillow reads it, with grey in place of the missing pixels."""
+    data = saved(PHOTOGRAPH, "JPEG", **options)
+    expected = rgb(decode_whole(data).image)
+    for extra in (b"", b"garbage" * 20, data):  # what follows the first image, such as a second one
+        np.testing.assert_array_equal(rgb(decode_whole(data + extra).image), expected)
+    n_scan = len(data) - data.rindex(b"\xff\xda")
+    for n_missing in (4, 8, 20, n_scan // 2):
+        broken = data[: -2 - n_missing].rstrip(b"\xff") + b"\xff\xd9"
+        with pytest.raises(
+            ImageError, match=r"^damaged \(pixels are missing before the end marker\)$|^damaged \(broken"
+        ):
+            decode_whole(broken)
+
+
+def test_the_thumbnail_in_the_metadata_is_not_taken_for_the_end() -> None:
+    data = saved(PHOTOGRAPH, "JPEG")
+    expected = rgb(decode(data).image)
+    segment = b"Exif\0\0" + exif((0x112, 3, 1, short(1))) + saved(PHOTOGRAPH.reduce(2), "JPEG")
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
+    for n_missing in (0, 1, 2):
+        np.testing.assert_array_equal(rgb(decode_whole(data[: len(data) - n_missing]).image), expected)
+    with pytest.raises(ImageError, match=r"^damaged "):
+        decode_whole(data[:-40])
+
+
+def test_a_photograph_whose_second_image_is_cut_is_read() -> None:
+    data = saved(PHOTOGRAPH, "MPO", save_all=True, append_images=[PHOTOGRAPH.rotate(180)])
+    expected = rgb(decode(data).image)
+    for cut in (data[:-2], data[:-300]):
+        np.testing.assert_array_equal(rgb(decode_whole(cut).image), expected)
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM"])

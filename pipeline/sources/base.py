@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import ImageRecord, ImageSet, first_copies
-from pipeline.decoding import Decoded, ImageError, decode
+from pipeline.decoding import Decoded, ImageError, decode_whole
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
 from pipeline.progress import Progress
@@ -80,7 +80,7 @@ class LocalSource(Source):
         for index, (class_name, candidate) in enumerate(self._chosen(request)):
             data = self._read(candidate)
             try:
-                decoded = decode(data)
+                decoded = decode_whole(data)
             except ImageError as error:
                 raise InputError(
                     f"every image must be decodable; got '{candidate.id}' ({error}). "

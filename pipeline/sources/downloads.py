@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pipeline.artifacts import ImageSet, first_copies
-from pipeline.decoding import ImageError, Limits, decode
+from pipeline.decoding import ImageError, Limits, decode, decode_whole
 from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, PipelineError, listed
 from pipeline.files import whole_file, write_whole
@@ -238,7 +238,7 @@ class WebSource(Source):
     def _checked(self, path: Path) -> Outcome:
         """Return the outcome of a downloaded file, or raise `ImageError` if it is not an acceptable image."""
         data = path.read_bytes()
-        decode(data, self._limits)
+        decode_whole(data, self._limits)
         return Outcome(sha256=digest_bytes(data))
 
     def _remove_stale_parts(self) -> None:

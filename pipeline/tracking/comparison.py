@@ -32,7 +32,7 @@ MEASURES = {
     "spearman": "Spearman",
     "kendall": "Kendall",
     "rank_biased_overlap": "rank-biased overlap",
-    "top_overlap": "top overlap",
+    "top_overlap": "top {top} overlap",
 }
 # Settings that name a run if they differ, in this order. Settings that follow from another one are left out.
 NAMING = (
@@ -192,8 +192,8 @@ def _draw(
             names = [labels[index] for index in group.runs]
             model, layer, _ = runs[group.runs[0]].ranked
             suffix = f"_{number + 1}" if len(groups) > 1 else ""
-            measures = [(text, getattr(group.agreement, name)) for name, text in MEASURES.items()]
-            measures[-1] = (f"top {group.agreement.top} overlap", measures[-1][1])
+            values = [getattr(group.agreement, name) for name in MEASURES]
+            measures = list(zip(_headings(group.agreement.top), values, strict=True))
             for name, figure, caption in (
                 ("agreement", draw_agreement(measures, names, f"{model}, {layer}"),
                  "Agreement of each pair of rankings. The Spearman and Kendall correlations compare all ranks, the two "
@@ -207,6 +207,11 @@ def _draw(
         save_png(draw_distributions(scores, labels), folder / "distributions.png", DPI)
         drawn.append((folder / "distributions.png", "Distribution of the scores of the varying channels of each run."))
     return drawn
+
+
+def _headings(top: int) -> list[str]:
+    """Return the headings of the measures of agreement."""
+    return [text.format(top=top) for text in MEASURES.values()]
 
 
 def _page(
@@ -254,7 +259,7 @@ def _page(
             [row["first"], row["second"], *(f"{row[name]:.3f}" for name in MEASURES)]
             for row in pairs.to_dict("records")
         ],
-        measures=list(MEASURES.values()),
+        measures=_headings(pairs.top.iloc[0]) if len(pairs) else [],
         why_not_ranks=WHY_NOT_RANKS if len({run.ranked for run in runs}) > 1 else "",
         figures=[{"src": embedded(path), "caption": caption} for path, caption in figures],
         differing=[(key, [run.params.get(key, "–") for run in runs]) for key in differing],
