@@ -27,6 +27,11 @@ def test_each_library_provides_all_functions_with_the_same_arguments(name: Libra
     assert list(inspect.signature(getattr(LIBRARIES[name], function)).parameters) == expected
 
 
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_each_library_has_a_config_file_that_selects_it(name: Library) -> None:
+    assert compose_settings([f"model={name}", "model.name=any"]).model.library == name
+
+
 def settings(name: Library, *overrides: str) -> ModelSettings:
     if name == "timm":
         pytest.importorskip("timm", reason="timm is not installed: pip install 'pcace[timm]'")
