@@ -1,6 +1,6 @@
 """What every stage makes of a fixed input: ``python -m tests.oracles.stage_outputs`` writes ``stage_outputs.json``.
 
-It refuses to record other outputs under an old version: raise the stage's ``VERSION`` first.
+It does not record other outputs for the same version: raise the version of the stage first.
 
 So that the last digits of a machine's arithmetic do not matter, the images are black and white, the network's weights
 are small whole numbers (sums of such are exact in float32, in whatever order), and what one stage hands on is rounded
@@ -204,7 +204,10 @@ def main() -> None:
         and differ(stage["outputs"], recorded[name]["outputs"])
     ]
     if stale:
-        sys.exit(f"error: VERSION must be raised where results change; got the old one in {', '.join(stale)}.")
+        sys.exit(
+            f"error: the version of a stage must be raised if its results change; got the recorded version and other "
+            f"results for {', '.join(stale)}. Raise the version in pipeline/stages/."
+        )
     PATH.write_text(json.dumps(found, indent=None, separators=(",", ":")).replace('},"', '},\n"') + "\n")
 
 
