@@ -34,7 +34,9 @@ def found(folder: Path) -> Outputs:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_results_of_a_stage_change_only_with_its_version(name: str, found: Outputs) -> None:
-    recorded = json.loads(PATH.read_text())[name]
+    recorded = json.loads(PATH.read_text()).get(name)
+    if recorded is None:
+        pytest.fail(f"{name} has no recorded outputs: record them (python -m tests.oracles.stage_outputs)")
     if recorded["version"] != found[name]["version"]:
         pytest.fail(f"{name} has a new version: record its outputs (python -m tests.oracles.stage_outputs)")
     if differ(recorded["outputs"], found[name]["outputs"]):
