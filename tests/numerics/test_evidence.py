@@ -156,8 +156,8 @@ def test_with_splines_intervals_cover_the_true_correlation(n_images: int, n_comp
 
 # Monotone functions of the response, each with a bound on the coverage by `maximal`. Measured over 150 responses with
 # 10 channels each (standard error about 1 %), at r = .6 and .85: 93 and 92 % for the uniform, 93 and 94 % for the
-# skewed, but 90 and 86 % for the lognormal response with its heavy tails. `penalised` covers less: 92 and 91, 92 and 88,
-# 82 and 64 %.
+# skewed, but 90 and 86 % for the lognormal response with its heavy tails. `penalised` covers less: 92 and 91, 92 and
+# 88, 82 and 64 %.
 CURVED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
     "uniform": (norm.cdf, 0.87), "skewed": (lambda y: np.exp(y / 2), 0.88), "heavy tails": (np.exp, 0.8),
 }  # fmt: skip
