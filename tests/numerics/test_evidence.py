@@ -4,9 +4,11 @@ arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from scipy.stats import kstest, spearmanr
+from scipy.stats import kstest, norm, spearmanr
 
 from pipeline.numerics.ace import AceEstimator, SplineAce, SupersmootherAce, ace_estimator
 from pipeline.numerics.evidence import (
@@ -111,26 +113,66 @@ def test_with_the_supersmoother_intervals_cover_the_true_correlation(n_component
         assert r / 2 < held_out < r
 
 
+def coverage(
+    n_images: int,
+    n_components: int,
+    r: float,
+    estimator_for: Callable[[np.ndarray, np.ndarray], AceEstimator],
+    transformed: Callable[[np.ndarray], np.ndarray] = np.array,
+) -> dict[str, float]:
+    """Return the share of intervals that cover `r`, over 32 responses with 10 channels each.
+
+    The first component and the response are bivariate normal with correlation `r`, which is then their maximal
+    correlation. A monotone function `transformed` of the response does not change that.
+    """
+    shares = dict.fromkeys(("maximal", "penalised"), 0.0)
+    for seed in range(32):
+        rng = np.random.default_rng([seed, n_images, n_components])
+        response = rng.normal(size=n_images)
+        values = rng.normal(size=(10, n_images, n_components))
+        values[:, :, 0] = r * response + np.sqrt(1 - r**2) * values[:, :, 0]
+        response = transformed(response)
+        estimator = estimator_for(values, response)
+        observed = estimator.fit(values, response).statistics
+        found = by_halves(estimator, values, response, 60, top_k=5)
+        for name in shares:
+            _, low, high = corrected(observed[name], found[name].scores)
+            shares[name] += ((low <= r) & (r <= high)).mean() / 32
+    return shares
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_components", [1, 3, 10])
 @pytest.mark.parametrize("n_images", [100, 300])
 def test_with_splines_intervals_cover_the_true_correlation(n_images: int, n_components: int) -> None:
-    """The first component and the response are bivariate normal: their maximal correlation is their correlation."""
-    estimator, n_responses = SplineAce(), 12
+    """Linear associations: 92 to 96 % of the intervals with 300 images, and 89 to 97 % with 100 images.
+
+    These are the shares over 200 responses with 4 channels each, whose standard error is 1 %; here it is about 2 %.
+    """
     for r in (0.3, 0.6, 0.85):
-        covered = dict.fromkeys(("maximal", "penalised"), 0.0)
-        for seed in range(n_responses):
-            rng = np.random.default_rng([seed, n_images, n_components])
-            response = rng.normal(size=n_images)
-            values = rng.normal(size=(40, n_images, n_components))
-            values[:, :, 0] = r * response + np.sqrt(1 - r**2) * values[:, :, 0]
-            observed = estimator.fit(values, response).statistics
-            found = by_halves(estimator, values, response, 100, top_k=5)
-            for name in covered:
-                _, low, high = corrected(observed[name], found[name].scores)
-                covered[name] += ((low <= r) & (r <= high)).mean() / n_responses
-        for name, share in covered.items():
-            assert 0.9 <= share <= 0.99, (name, r, share)
+        for name, share in coverage(n_images, n_components, r, lambda x, y: SplineAce()).items():
+            assert (0.9 if n_images == 300 else 0.87) <= share <= 0.99, (name, r, share)
+
+
+# Monotone functions of the response, each with a bound on the coverage by `maximal`. Measured over 150 responses with
+# 10 channels each (standard error about 1 %), at r = .6 and .85: 93 and 92 % for the uniform, 93 and 94 % for the
+# skewed, but 90 and 86 % for the lognormal response with its heavy tails. `penalised` covers less: 92 and 91, 92 and
+# 88, 82 and 64 %.
+CURVED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+    "uniform": (norm.cdf, 0.87), "skewed": (lambda y: np.exp(y / 2), 0.88), "heavy tails": (np.exp, 0.8),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("transformed", "smallest"), CURVED.values(), ids=CURVED)
+def test_with_splines_intervals_cover_the_correlation_of_curved_associations(
+    transformed: Callable[[np.ndarray], np.ndarray], smallest: float
+) -> None:
+    """If the smoothness is chosen, and rather by `maximal`: `penalised` is shrunk where the transforms are curved."""
+    for r in (0.6, 0.85):
+        shares = coverage(300, 3, r, lambda x, y: ace_estimator("spline", x, y), transformed)
+        assert smallest <= shares["maximal"] <= 0.99, (r, shares)
+        assert shares["penalised"] <= shares["maximal"]
 
 
 def test_the_correction_undoes_the_bias_of_a_linear_fit() -> None:
