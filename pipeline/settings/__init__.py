@@ -36,6 +36,7 @@ from pipeline.settings.run import (
 )
 from pipeline.settings.score import (
     ACE_PACKAGE_SPANS,
+    ACE_STATISTICS,
     MIN_FOLD,
     MIN_IMAGES,
     AceSettings,
@@ -50,6 +51,7 @@ from pipeline.settings.score import (
 
 __all__ = [
     "ACE_PACKAGE_SPANS",
+    "ACE_STATISTICS",
     "MAX_PIXELS",
     "MIN_FOLD",
     "MIN_IMAGES",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -11,7 +11,9 @@ from pipeline.settings.types import STRICT, NonNegative, Positive, Share
 
 Curvature = Annotated[float, Field(ge=0, le=1)]
 Shrinkage = Annotated[float, Field(ge=0)]
+AceStatistic = Literal["maximal", "first", "penalised"]
 
+ACE_STATISTICS: tuple[str, ...] = get_args(AceStatistic)
 MIN_IMAGES = 5  # with fewer, the supersmoother's smallest window (2 neighbours on each side) covers all images
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
@@ -35,7 +37,7 @@ class AceSettings(HalvesSettings):
     smoother: Literal["spline", "supersmoother"]
     smoothness: tuple[Curvature, Curvature, Shrinkage] | None
     solver: Literal["compiled", "ace"]
-    statistic: Literal["maximal", "first", "penalised"]
+    statistic: AceStatistic
     bass: Annotated[float, Field(ge=0, le=10)]
     spans: tuple[Share, Share, Share]
     delrsq: Annotated[float, Field(gt=0, lt=1)]

@@ -15,7 +15,7 @@ from pipeline.arrays import FloatArray
 from pipeline.artifacts import ChannelScores, Ranking, Trust
 from pipeline.errors import InputError
 from pipeline.numerics.evidence import images_for, reliability
-from pipeline.settings import AceSettings, Settings
+from pipeline.settings import ACE_STATISTICS, AceSettings, Settings
 from pipeline.stages.stage import Stage
 
 SIGNIFICANT = 0.05  # q-values below are significant
@@ -55,7 +55,7 @@ def select(settings: Settings) -> RankReads:
     by = settings.rank.by or statistic
     return RankReads(
         by=by,
-        statistic=by if by in ("maximal", "first") else statistic,
+        statistic=by if by in ACE_STATISTICS else statistic,  # otherwise, `by` is a column of the evidence
         model=settings.model.name,
         layer=settings.layer,
         class_name=settings.class_name,

@@ -96,6 +96,10 @@ def test_the_scorer_with_all_images_gives_the_scores(kind: str, inputs: RankerIn
     np.testing.assert_array_equal(by_scorer[varying], ranker.score(given).values[kind][varying])
 
 
+def test_the_statistics_of_ace_are_those_in_the_settings() -> None:
+    assert {statistic.name for statistic in RANKERS["ace"].statistics} == set(ACE_STATISTICS)
+
+
 def test_names_of_statistics_are_unique() -> None:
     names = [statistic.name for ranker in RANKERS.values() for statistic in ranker.statistics]
     names += [statistic.name for statistic in EVIDENCE]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.artifacts import AceFit, ChannelScores, Ranking
+from pipeline.config import compose_settings
 from pipeline.stages import rank
 
 ACCURACY = (
@@ -91,6 +92,24 @@ def test_channels_can_be_ranked_by_evidence_with_dead_channels_last(by: str, ord
     assert table.score.tolist()[:3] == [evidence["excess" if by == "q_value" else by][channel] for channel in order[:3]]
     assert table.score.tolist()[3] == 0
     assert table.columns.tolist()[5:8] == list(evidence)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "by", "statistic"),
+    [
+        ([], "maximal", "maximal"),
+        (["rank.by=first"], "first", "first"),
+        (["score.smoother=spline", "rank.by=penalised"], "penalised", "penalised"),
+        (["score.statistic=first", "rank.by=excess"], "excess", "first"),
+        (["score.smoother=spline", "score.statistic=penalised", "rank.by=q_value"], "q_value", "penalised"),
+        (["score=pearson"], "pearson", "pearson"),
+    ],
+)
+def test_the_evidence_is_that_of_the_statistic_that_channels_are_ranked_by(
+    overrides: list[str], by: str, statistic: str
+) -> None:
+    reads = rank.select(compose_settings(overrides))
+    assert (reads.by, reads.statistic) == (by, statistic)
 
 
 def test_trust_is_said_in_words() -> None:
