@@ -37,12 +37,15 @@ def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(
     assert [line.split()[0] for line in out[1:9]] == stages
     table = pd.read_csv(run_dir / "ranking.csv")
     assert out[10].startswith("This ranking is not reliable: its split-half reliability is ")
-    assert out[12].startswith("The faithfulness is ")
-    assert out[11] == f"{(table.q_value < 0.05).sum()} of 16 channels score above the permutation null (q < .05)."
+    assert out[11].startswith(
+        "Its estimated accuracy, the agreement with the ranking from an unlimited number of images, is "
+    )
+    assert out[13].startswith("The faithfulness is ")
+    assert out[12] == f"{(table.q_value < 0.05).sum()} of 16 channels score above the permutation null (q < .05)."
     headings = ["rank", "channel", "score", "null mean", "q", "cross-fitted", "bias-corrected, 95 %", "rank, 95 %"]
-    assert re.split(r" {2,}", out[14].strip()) == headings
-    assert [line.split()[1] for line in out[15:25]] == [str(channel) for channel in table.channel.head(10)]
-    assert out[25] == "... of 16 channels."
+    assert re.split(r" {2,}", out[15].strip()) == headings
+    assert [line.split()[1] for line in out[16:26]] == [str(channel) for channel in table.channel.head(10)]
+    assert out[26] == "... of 16 channels."
     drawn = (
         "activation_maps, activation_overlays, association_effect, cam, channel_weighted, faithfulness, "
         "ranking_curve, reliability, transforms"
@@ -222,7 +225,7 @@ def test_each_of_several_faults_is_one_line(cli: Cli) -> None:
     assert (code, out) == (1, [])
     assert err == [
         "error: n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
-        "error: score.statistic must be 'maximal' or 'first'; got \"best\".",
+        "error: score.statistic must be 'maximal', 'first' or 'penalised'; got \"best\".",
         "error: n_imgs must be a known setting; got 3. Did you mean n_images?",
     ]
 

@@ -15,7 +15,7 @@ from pipeline.networks.examined import ExaminedNetwork
 from pipeline.numerics.pca import reduce_channels
 from pipeline.rankers import RANKERS, RankerInputs, ranking_statistic
 from pipeline.rankers.table import EVIDENCE
-from pipeline.settings import AceSettings, HalvesSettings
+from pipeline.settings import ACE_STATISTICS, AceSettings, HalvesSettings
 from pipeline.stages.activate import activations_of
 
 N_IMAGES, N_CHANNELS, DEAD = 40, 5, 3
