@@ -93,10 +93,10 @@ def compose(tmp_path: Path) -> Compose:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB that is mounted below the test's own folder."""
+    """A file system of 7 MiB, mounted below the folder of the test. It has room for three small runs and a database."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=7m", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("needs root, because it mounts a file system")
     yield folder
