@@ -94,7 +94,8 @@ def main() -> None:
 
 def _print(found: Comparison) -> None:
     """Print a table of the runs, and one of the agreement of each pair."""
-    from pipeline.tracking.comparison import MEASURES, WHY_NOT_RANKS
+    from pipeline.numerics.agreement import MEASURES
+    from pipeline.tracking.comparison import WHY_NOT_RANKS
 
     width = None if sys.stdout.isatty() else WIDTH
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width)

@@ -140,6 +140,17 @@ def settings_from_config(config: DictConfig) -> Settings:
     SettingsError
         If a setting is unknown, missing or not possible; one line for each fault.
     """
+    return settings_from(values_of(config))
+
+
+def values_of(config: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as nested dictionaries, without the settings whose values are missing (``???``).
+
+    Raises
+    ------
+    SettingsError
+        If a value refers to something that does not exist.
+    """
     missing = OmegaConf.missing_keys(config)
     try:
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
@@ -152,7 +163,7 @@ def settings_from_config(config: DictConfig) -> Settings:
             parent = parent[part]
         del parent[name]
     assert isinstance(values, dict)
-    return settings_from({str(name): value for name, value in values.items()})
+    return {str(name): value for name, value in values.items()}
 
 
 def sweep_id() -> str | None:

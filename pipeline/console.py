@@ -25,6 +25,7 @@ from rich.text import Text
 
 from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
 from pipeline.environment import git_state
+from pipeline.figures.columns import best_channels
 from pipeline.numerics.compiled import announced_by
 from pipeline.observer import Observer, RunResult, StageReport
 from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, REPORT
@@ -34,16 +35,6 @@ from pipeline.stages.stage import Stage
 
 N_SHOWN = 10
 TABLE_WIDTH = 120
-SHOWN = (  # heading, column that must exist, format of the cells
-    ("rank", "rank", "{rank}"),
-    ("channel", "channel", "{channel}"),
-    ("score", "score", "{score:#.4g}"),
-    ("null mean", "null_mean", "{null_mean:.2f} ± {null_deviation:.2f}"),
-    ("q", "q_value", "{q_value:.3f}"),
-    ("cross-fitted", "cross_fitted", "{cross_fitted:.2f}"),
-    ("bias-corrected, 95 %", "low", "{corrected:.2f}, {low:.2f} to {high:.2f}"),
-    ("rank, 95 %", "rank_low", "{rank_low:.0f} to {rank_high:.0f}"),
-)
 N_SWEEP_TOP = 5
 SWEPT = (  # heading, column of the summary, format of the cells
     ("best", "best_score", "{:.4f}"),
@@ -136,16 +127,13 @@ class ConsoleObserver(Observer):
     def _print_ranking(self, table: pd.DataFrame) -> None:
         """Print the best channels, and the number of all channels."""
         shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))
-        columns = [(heading, text) for heading, needed, text in SHOWN if needed in table.columns]
-        for heading, _ in columns:
+        best = best_channels(table, N_SHOWN)
+        for heading in best.headings:
             shown.add_column(heading, justify="right")
-        for row in table.head(N_SHOWN).to_dict("records"):
-            values = {str(name): value for name, value in row.items()}
-            shown.add_row(*(text.format(**values) for _, text in columns))
+        for cells in best.rows:
+            shown.add_row(*cells)
         self._console.print(shown)
-        n_dead = int(table.dead.sum())
-        total = f"{len(table)} channels" + (f", {n_dead} of them dead (no variance)" if n_dead else "")
-        self._print(f"... of {total}." if len(table) > N_SHOWN else f"{total}.")
+        self._print(best.total)
 
     def _print_paths(self, result: RunResult) -> None:
         """Print where the results are, and the command that opens MLflow."""

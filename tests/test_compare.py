@@ -15,9 +15,10 @@ from mlflow.entities import Run
 from pipeline import compare, ui
 from pipeline.config import compose_settings
 from pipeline.errors import InputError
+from pipeline.numerics.agreement import ranks_by_channel
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
-from pipeline.tracking.comparison import labelled, ranks_by_channel
+from pipeline.tracking.comparison import labelled
 from pipeline.tracking.connection import tracking_uri
 from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.runs import LoggedRun

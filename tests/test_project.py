@@ -21,7 +21,7 @@ from tests.helpers.project import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [*ROOT.glob("*.md"), ROOT / "data" / "README.md", ROOT / "outputs" / "README.md"]
 PAGES += [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md"), *ROOT.glob("benchmarks/results/*.md")]
-FOLDERS = ("benchmarks", "conf", "data", "docs", "examples", "pipeline", "tests")
+FOLDERS = ("benchmarks", "conf", "data", "docs", "examples", "pcace", "pipeline", "tests")
 ONLY_IN_WHEEL = ("pipeline/conf", "pipeline/data")
 TEXTS = [*PAGES, ROOT / "Makefile", ROOT / "dvc.yaml"]
 SOURCES = [folder for folder in FOLDERS if folder != "data"]
@@ -114,7 +114,7 @@ def test_no_module_imports_a_test_module_or_conftest() -> None:
     """What several tests use is in the folder `tests.helpers`."""
     example = "from tests.stages import test_rank, b\nimport tests.conftest\nfrom tests.helpers import c"
     assert imported_tests(example) == ["tests.conftest", "tests.stages.test_rank"]
-    folders = ("benchmarks", "examples", "pipeline", "tests")
+    folders = ("benchmarks", "examples", "pcace", "pipeline", "tests")
     paths = [path for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
     found = {str(path.relative_to(ROOT)): imported_tests(path.read_text()) for path in paths}
     assert {path: names for path, names in found.items() if names} == {}
@@ -146,7 +146,7 @@ def test_no_contract_lists_the_modules_that_must_not_import_a_package() -> None:
 
 def test_no_module_imports_itself_through_other_modules() -> None:
     """The contract of import-linter compares the modules of each package; this also covers its ``__init__``."""
-    graph = grimp.build_graph("pipeline", exclude_type_checking_imports=True, cache_dir=None)
+    graph = grimp.build_graph("pcace", "pipeline", exclude_type_checking_imports=True, cache_dir=None)
     imports = [(name, other) for name in graph.modules for other in graph.find_modules_directly_imported_by(name)]
     assert len(imports) > len(graph.modules)
     assert [(name, other) for name, other in imports if graph.find_shortest_chain(other, name) is not None] == []

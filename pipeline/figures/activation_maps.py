@@ -16,6 +16,7 @@ from pipeline.figures.labels import fitted, set_footer, set_title
 from pipeline.figures.style import (
     MAP_COLOURS,
     OVERLAY_COLOURS,
+    FigureMaker,
     add_scale,
     hide_ticks,
     new_figure,
@@ -58,7 +59,13 @@ class ChannelMaps:
 
 
 def draw_activation_maps(
-    channels: Sequence[ChannelMaps], n_top: int, question: str, *, overlay: bool, own_images: bool
+    channels: Sequence[ChannelMaps],
+    n_top: int,
+    question: str,
+    *,
+    overlay: bool,
+    own_images: bool,
+    make: FigureMaker = new_figure,
 ) -> Figure:
     """Draw a grid of maps with one column per channel, one row per image, and a colour bar below each channel.
 
@@ -76,6 +83,8 @@ def draw_activation_maps(
     own_images : bool
         Whether each channel has images of its own, which are drawn beside its maps. Otherwise all channels have the
         same images, which are drawn once, in the first column.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     n_rows = len(channels[0].maps)
     paired = own_images and not overlay
@@ -89,7 +98,7 @@ def draw_activation_maps(
         places.append(len(ratios))
         ratios += [1.0, 1.0] if paired else [1.0]
     height = CELL + NAME_HEIGHT * own_images
-    figure = new_figure(CELL * sum(ratios) + 0.4, height * n_rows + 1.3, gap=0.05)
+    figure = make(CELL * sum(ratios) + 0.4, height * n_rows + 1.3, gap=0.05)
     grid = figure.add_gridspec(n_rows + 1, len(ratios), width_ratios=ratios, height_ratios=[*[1.0] * n_rows, 0.06])
     if not own_images:
         for row, (picture, name) in enumerate(zip(channels[0].pictures, channels[0].names, strict=True)):

@@ -45,6 +45,19 @@ KNOWN = {
 }  # fmt: skip
 
 
+# Columns of the best channels in the terminal and in notebooks: heading, column that must exist, format of the cells.
+SUMMARY = (
+    ("rank", "rank", "{rank}"),
+    ("channel", "channel", "{channel}"),
+    ("score", "score", "{score:#.4g}"),
+    ("null mean", "null_mean", "{null_mean:.2f} ± {null_deviation:.2f}"),
+    ("q", "q_value", "{q_value:.3f}"),
+    ("cross-fitted", "cross_fitted", "{cross_fitted:.2f}"),
+    ("bias-corrected, 95 %", "low", "{corrected:.2f}, {low:.2f} to {high:.2f}"),
+    ("rank, 95 %", "rank_low", "{rank_low:.0f} to {rank_high:.0f}"),
+)
+
+
 @dataclass(frozen=True)
 class Column:
     """A column that is shown.
@@ -103,3 +116,35 @@ def cell_text(value: Any) -> str:
         small = value != 0 and abs(value) < 1e-3
         return f"{value:.2e}" if small else f"{value:.4f}" if abs(value) < 100 else f"{value:.4g}"
     return str(value)
+
+
+@dataclass(frozen=True)
+class BestChannels:
+    """The best channels of a ranking as a table of text.
+
+    Attributes
+    ----------
+    headings : list of str
+        Headings of the columns.
+    rows : list of list of str
+        Cells, one row for each channel.
+    total : str
+        Number of all channels, in words.
+    """
+
+    headings: list[str]
+    rows: list[list[str]]
+    total: str
+
+
+def best_channels(table: pd.DataFrame, n_shown: int) -> BestChannels:
+    """Return the first `n_shown` channels of a ranking."""
+    columns = [(heading, text) for heading, needed, text in SUMMARY if needed in table.columns]
+    rows = [
+        [text.format(**{str(name): value for name, value in row.items()}) for _, text in columns]
+        for row in table.head(n_shown).to_dict("records")
+    ]
+    n_dead = int(table.dead.sum())
+    total = f"{len(table)} channels" + (f", {n_dead} of them dead (no variance)" if n_dead else "")
+    total = f"... of {total}." if len(table) > n_shown else f"{total}."
+    return BestChannels([heading for heading, _ in columns], rows, total)

@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 
 from pipeline.arrays import FloatArray
 from pipeline.figures.labels import fitted, set_footer, set_title, signed, text_width, wrapped
-from pipeline.figures.style import GREY, SERIES, new_figure
+from pipeline.figures.style import GREY, SERIES, FigureMaker, new_figure
 
 NAME = 2.2  # inches, for the name of a run
 NAME_SIZE = 8.0  # points
 
 
-def draw_agreement(matrices: Sequence[tuple[str, FloatArray]], labels: Sequence[str], layer: str) -> Figure:
+def draw_agreement(
+    matrices: Sequence[tuple[str, FloatArray]], labels: Sequence[str], layer: str, make: FigureMaker = new_figure
+) -> Figure:
     """Draw a heat map for each measure of agreement, with the value of every pair of runs in its cell.
 
     Parameters
@@ -28,12 +30,14 @@ def draw_agreement(matrices: Sequence[tuple[str, FloatArray]], labels: Sequence[
         Name of each run.
     layer : str
         Network and layer, for the title.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     n_runs = len(labels)
     labels = [fitted(label, NAME, NAME_SIZE, "middle") for label in labels]
     side = max(1.7, 0.55 * n_runs)
     margin = 0.1 + max(text_width(label, NAME_SIZE) for label in labels)
-    figure = new_figure(len(matrices) * (side + 0.35) + margin + 0.9, side + 0.75 * margin + 0.7)
+    figure = make(len(matrices) * (side + 0.35) + margin + 0.9, side + 0.75 * margin + 0.7)
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
     low = min(0.0, *(float(values.min()) for _, values in matrices))
     for place, (axes, (name, values)) in enumerate(zip(panels, matrices, strict=True)):
@@ -55,7 +59,9 @@ def draw_agreement(matrices: Sequence[tuple[str, FloatArray]], labels: Sequence[
     return figure
 
 
-def draw_slopes(ranks: Sequence[FloatArray], labels: Sequence[str], top: int, layer: str) -> Figure:
+def draw_slopes(
+    ranks: Sequence[FloatArray], labels: Sequence[str], top: int, layer: str, make: FigureMaker = new_figure
+) -> Figure:
     """Draw the ranks of the channels in all runs, one line per channel and one column per run.
 
     Only channels that are among the first `top` of at least one run are drawn.
@@ -71,11 +77,13 @@ def draw_slopes(ranks: Sequence[FloatArray], labels: Sequence[str], top: int, la
         Number of best channels of each run that are drawn. Those of the first run are coloured.
     layer : str
         Network and layer, for the title.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     table = np.stack(ranks)
     followed = [int(channel) for channel in np.flatnonzero((table <= top).any(axis=0))]
     first = [int(channel) for channel in np.argsort(table[0], kind="stable") if channel in followed][:top]
-    figure = new_figure(max(4.2, 1.9 * len(labels) + 1.2), 4.6)
+    figure = make(max(4.2, 1.9 * len(labels) + 1.2), 4.6)
     axes = figure.add_subplot()
     places = np.arange(len(labels))
     for channel in followed:

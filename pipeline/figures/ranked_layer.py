@@ -9,8 +9,6 @@ from functools import cached_property
 from typing import assert_never
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, ChannelScores, Effects, ImageSet, Projections, Ranking
@@ -18,7 +16,7 @@ from pipeline.errors import InputError, listed
 from pipeline.figures.activation_maps import ChannelMaps
 from pipeline.figures.cam import SizedImage
 from pipeline.figures.columns import score_text
-from pipeline.networks.inputs import Preprocessing
+from pipeline.figures.pictures import Picture, Pictures
 from pipeline.settings import VisualizeSettings
 
 
@@ -30,8 +28,8 @@ class RankedLayer:
     ----------
     visualize : VisualizeSettings
         Which channels and images are drawn.
-    preprocessing : Preprocessing
-        How images become the network's input.
+    views : Pictures
+        The images as pictures.
     layer : str
         Dotted path of the layer.
     question : str
@@ -47,7 +45,7 @@ class RankedLayer:
     """
 
     visualize: VisualizeSettings
-    preprocessing: Preprocessing
+    views: Pictures
     layer: str
     question: str
     score_label: str
@@ -148,13 +146,9 @@ class RankedLayer:
         """Whether each channel is drawn on the images that activate it most, instead of all on the same ones."""
         return self.visualize.images == "driving" and not self.visualize.image_ids
 
-    def inputs(self, indices: Sequence[int]) -> torch.Tensor:
-        """Return some images as the network's input."""
-        return self.preprocessing.load([self.images.paths[index] for index in indices])
-
-    def pictures(self, indices: Sequence[int]) -> list[NDArray[np.uint8]]:
+    def pictures(self, indices: Sequence[int]) -> list[Picture]:
         """Return the network's input for some images as pictures."""
-        return self.preprocessing.to_pictures(self.inputs(indices))
+        return self.views.seen(indices)
 
     def names(self, indices: Sequence[int]) -> list[str]:
         """Return the ids of some images."""
@@ -162,12 +156,7 @@ class RankedLayer:
 
     def originals(self, indices: Sequence[int]) -> list[SizedImage]:
         """Return some images at their original sizes."""
-        found = []
-        for index, name in zip(indices, self.names(indices), strict=True):
-            picture = np.asarray(self.preprocessing.open(self.images.paths[index]))
-            height, width = picture.shape[:2]
-            found.append(SizedImage(picture, name, self.preprocessing.visible_box(width, height)))
-        return found
+        return self.views.originals(indices)
 
     def titles(self, channels: Sequence[int]) -> list[str]:
         """Return a title of three lines for each of some channels: index, rank and score."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.stats import norm
@@ -14,7 +15,7 @@ from pipeline.arrays import FloatArray
 from pipeline.artifacts import Trust
 from pipeline.figures.columns import is_correlation, score_label
 from pipeline.figures.labels import set_title
-from pipeline.figures.style import BLUE, GREY, ORANGE, new_figure
+from pipeline.figures.style import BLUE, GREY, ORANGE, FigureMaker, new_figure
 from pipeline.numerics.evidence import RELIABLE, reliability
 
 NULL_BAND = float(norm.ppf(0.95))  # standard deviations of the null on each side of its mean: 90 % of it
@@ -23,7 +24,7 @@ MAX_PANELS = 12
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def draw_ranking_curve(table: pd.DataFrame, question: str) -> Figure:
+def draw_ranking_curve(table: pd.DataFrame, question: str, make: FigureMaker = new_figure) -> Figure:
     """Draw the score against the rank. The best channels are named, and dead channels have another marker.
 
     If channels are ranked by the statistic of the ranker itself, the figure also shows the permutation null and the
@@ -35,13 +36,23 @@ def draw_ranking_curve(table: pd.DataFrame, question: str) -> Figure:
         Table of a `Ranking`.
     question : str
         Network, layer and class, for the title.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
-    figure = new_figure(5.6, 3.4)
-    axes = figure.add_subplot()
+    figure = make(5.6, 3.4)
+    handles, labels = plot_ranking_curve(figure.add_subplot(), table)
+    # Outside of the axes, because scores and intervals may be anywhere.
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, fontsize=7)
+    set_title(figure, "Scores by rank", question)
+    return figure
+
+
+def plot_ranking_curve(axes: Axes, table: pd.DataFrame) -> tuple[list[Any], list[str]]:
+    """Draw the curve of `draw_ranking_curve` into `axes`; return the handles and the labels of a legend."""
     varying, dead = table[~table.dead], table[table.dead]
     is_own_statistic = table.by.iloc[0] == table.statistic.iloc[0]
     handles: list[Any] = []
-    labels = []
+    labels: list[str] = []
     if "null_mean" in table and is_own_statistic:
         half = NULL_BAND * varying.null_deviation
         low, high = varying.null_mean - half, varying.null_mean + half
@@ -67,8 +78,6 @@ def draw_ranking_curve(table: pd.DataFrame, question: str) -> Figure:
     if len(dead):
         handles.append(axes.scatter(dead["rank"], dead.score, s=14, color=GREY, marker="x", zorder=3))
         labels.append(f"dead ({len(dead)} channels)")
-    # Outside of the axes, because scores and intervals may be anywhere.
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, fontsize=7)
     axes.set_xlabel("rank")
     axes.set_ylabel(f"score: {score_label(table)}")
     if is_correlation(table):
@@ -77,8 +86,7 @@ def draw_ranking_curve(table: pd.DataFrame, question: str) -> Figure:
     axes.set_xlim(0, len(table) + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", linewidth=0.4, color="0.9")
-    set_title(figure, "Scores by rank", question)
-    return figure
+    return handles, labels
 
 
 def draw_reliability(trust: Trust, n_images: int, question: str) -> Figure:
@@ -134,6 +142,7 @@ def draw_transforms(
     score_label: str,
     channel: int,
     question: str,
+    make: FigureMaker = new_figure,
 ) -> Figure:
     """Draw ACE's transforms of one channel: phi_j against component j, and theta against the class score.
 
@@ -149,11 +158,13 @@ def draw_transforms(
         Index of the channel.
     question : str
         Network, layer and class, for the title.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     n_components = min(phi.shape[1], MAX_PANELS - 1)
     n_columns = min(4, n_components + 1)
     n_rows = -(-(n_components + 1) // n_columns)
-    figure = new_figure(1.9 * n_columns + 0.3, 1.75 * n_rows + 0.5)
+    figure = make(1.9 * n_columns + 0.3, 1.75 * n_rows + 0.5)
     grid = figure.subplots(n_rows, n_columns, squeeze=False)
     panels = list(grid.flat)
     limit = 1.05 * max(float(np.abs(phi[:, :n_components]).max()), 1e-12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -54,6 +54,10 @@ def paper_style() -> Iterator[None]:
     """Draw in this style inside the context, without changing matplotlib's global settings."""
     with mpl.rc_context(_RC):
         yield
+
+
+FigureMaker = Callable[..., Figure]
+"""Makes an empty figure: ``make(width, height, gap=...)``, see `new_figure`."""
 
 
 def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:

@@ -82,7 +82,7 @@ class Ablation:
         """Return the scores of a batch by passes through the whole network."""
         return AblatedBatch(self._score, partial(self._run_whole, inputs), len(inputs), inputs.numel())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _in_parts(self, cut: Cut, inputs: torch.Tensor) -> AblatedBatch:
         """Return the scores of a batch by passes through the second part of a cut network."""
         output, around = cut.before(inputs)
@@ -132,7 +132,7 @@ class Ablation:
             edited = edited.add_(fills[None] * is_ablated)
         return with_tensor(output, from_maps(edited.flatten(0, 1), self._channels, _tensor(output).ndim))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _is_correct(self, cut: Cut, sample: torch.Tensor) -> bool:
         """Return whether both ways give the same scores, with no channel ablated and with all channels ablated."""
         try:
@@ -168,7 +168,7 @@ class AblatedBatch:
     n_images: int
     n_values: int
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def scores(
         self, ablated: torch.Tensor, fills: torch.Tensor, on_finished: OnFinished = lambda n_sets: None
     ) -> torch.Tensor:

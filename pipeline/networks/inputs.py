@@ -162,6 +162,47 @@ class FileInputs:
         return self.preprocessing.load(self.paths[images]).to(self.device)
 
 
+@dataclass(frozen=True)
+class TensorInputs:
+    """Tensors in memory as inputs of a network; see `Inputs`.
+
+    Parameters
+    ----------
+    parts : sequence of tensors of shape (n_images, ...)
+        The images, in order, in one tensor or in several. Only their first axes may differ.
+    device : torch.device, optional
+        Device of the inputs; that of the tensors by default.
+    dtype : torch.dtype, optional
+        Type of the inputs; that of the tensors by default.
+    """
+
+    parts: Sequence[torch.Tensor]
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+
+    @cached_property
+    def edges(self) -> list[int]:
+        """The index of the first image of each part, and the number of images."""
+        return [0, *itertools.accumulate(len(part) for part in self.parts)]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.edges[-1]
+
+    def read(self, images: slice) -> torch.Tensor:
+        """Return the inputs for the given images, (n_images, ...)."""
+        start, stop, step = images.indices(len(self))
+        if step != 1:
+            raise ValueError(f"images must be consecutive; got a step of {step}.")
+        found = [
+            part[max(start - first, 0) : max(stop - first, 0)]
+            for part, first in zip(self.parts, self.edges, strict=False)  # the last edge is the number of images
+            if first < stop and first + len(part) > start
+        ]
+        joined = found[0] if len(found) == 1 else torch.cat(found) if found else self.parts[0][:0]
+        return joined.to(device=self.device, dtype=self.dtype)
+
+
 def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield the inputs in batches.
 

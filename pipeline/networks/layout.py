@@ -156,7 +156,7 @@ class _ForwardPass:
             module.register_forward_hook(lambda _m, _i, output, name=name: self._record(name, output))
             for name, module in self._modules.items()
         )
-        with hooks, torch.inference_mode():
+        with hooks, torch.no_grad():
             output = network(images)
         if not isinstance(output, torch.Tensor) or output.ndim not in (1, 2) or len(output) != len(images):
             found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__

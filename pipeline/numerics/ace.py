@@ -361,6 +361,19 @@ def optimal_transforms(
     ------
     InputError
         If a value is not finite, the response is constant, the shapes do not match, or there are fewer than 5 images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pcace import optimal_transforms
+    >>> rng = np.random.default_rng(0)
+    >>> predictors = rng.normal(size=(4, 300, 2))  # four channels, 300 images, two components
+    >>> response = predictors[2, :, 0] ** 2 + 0.1 * rng.normal(size=300)
+    >>> found = optimal_transforms(predictors, response)
+    >>> found.phi.shape, found.theta.shape
+    ((4, 300, 2), (4, 300))
+    >>> int(found.maximal.argmax())
+    2
     """
     estimator = ace_estimator(
         smoother, predictors, response, parameters=parameters, smoothness=smoothness, seed=seed, n_threads=n_threads
@@ -399,6 +412,16 @@ def maximal_correlation(
     ------
     InputError
         As in `optimal_transforms`, or if the smoother does not have the statistic.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pcace import maximal_correlation
+    >>> rng = np.random.default_rng(0)
+    >>> predictors = rng.normal(size=(4, 300, 2))
+    >>> response = predictors[2, :, 0] ** 2 + 0.1 * rng.normal(size=300)
+    >>> maximal_correlation(predictors, response).shape
+    (4,)
     """
     found = optimal_transforms(
         predictors, response,

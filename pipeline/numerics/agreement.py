@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from pipeline.arrays import Float64Array, FloatArray
 
+# The fields of `Agreement`, with their names in tables and figures.
+MEASURES: Mapping[str, str] = {
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    "rank_biased_overlap": "rank-biased overlap",
+    "top_overlap": "top {top} overlap",
+}
 PERSISTENCE = 0.9  # the first ten ranks then have 86 % of the weight in rank-biased overlap
 
 
@@ -103,3 +111,18 @@ def rank_biased_overlap(first: Sequence[int], second: Sequence[int], persistence
         share = n_common / depth
         total += share * weight
     return share * weight + (1 - persistence) / persistence * total
+
+
+def headings(top: int) -> list[str]:
+    """Return the names of the measures of agreement; `top` is the number of channels that the last one compares."""
+    return [text.format(top=top) for text in MEASURES.values()]
+
+
+def ranks_by_channel(table: pd.DataFrame) -> FloatArray:
+    """Return the rank of each channel. Dead channels, whose order has no meaning, have their mean rank."""
+    ordered = table.sort_values("channel")
+    ranks: FloatArray = ordered["rank"].to_numpy(dtype=float)
+    dead = ordered.dead.to_numpy(dtype=bool)
+    if dead.any():
+        ranks[dead] = ranks[dead].mean()
+    return ranks

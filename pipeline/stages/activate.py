@@ -64,7 +64,7 @@ def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progres
     examined = request.open()
     found = activations_of(examined, request.inputs(images), request.model.batch_size, workspace, progress)
     kind = "output" if request.target_class is None else "class"
-    _check_class_score(found.class_score, f"{kind} {output_index(request.target, request.target_class)}")
+    check_class_score(found.class_score, f"{kind} {output_index(request.target, request.target_class)}")
     return found
 
 
@@ -94,7 +94,7 @@ def activations_of(
     layer, n_images = examined.layer.name, len(inputs)
     class_score = np.empty(n_images, dtype=np.float64)
     maps = None
-    with torch.inference_mode(), capture(examined.network, layer) as captured:
+    with torch.no_grad(), capture(examined.network, layer) as captured:
         for batch, images in batches(inputs, batch_size):
             outputs = examined.network(images)
             output = captured.take()
@@ -114,7 +114,7 @@ def activations_of(
     return Activations(maps, class_score)
 
 
-def _check_class_score(class_score: FloatArray, of: str) -> None:
+def check_class_score(class_score: FloatArray, of: str) -> None:
     """Raise `InputError` if the class scores do not allow any correlation; `of` names the output for the message."""
     context = f"{of}, {len(class_score)} images"
     if not np.isfinite(class_score).all():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -27,11 +27,11 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
-from pipeline.errors import InputError, StorageError
+from pipeline.figures.attempts import Attempts
 from pipeline.figures.cam import overlay_image
 from pipeline.figures.catalogue import FigureData, figures_of
 from pipeline.figures.gallery import draw_card, gallery
-from pipeline.figures.labels import printable
+from pipeline.figures.pictures import FilePictures
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.style import paper_style, render_png
 from pipeline.networks.attribution import ClassActivation, class_activation
@@ -44,11 +44,8 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings, VisualizeSettings
 from pipeline.stages.stage import Stage
 
-T = TypeVar("T")
-
 N_CARDS = 12
 N_COLOURED = 64  # number of images from which the colours of activation maximisation are estimated
-MAX_REASON = 200  # number of characters
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,10 @@ def run(
         If the layer does not have a channel that the settings name, or the set does not have such an image.
     """
     request, folder = reads.network, workspace.folder
+    views = FilePictures(images, request.preprocessing)
     ranked = RankedLayer(
         visualize=reads.visualize,
-        preprocessing=request.preprocessing,
+        views=views,
         layer=request.layer,
         question=f"{request.model.name}, {request.layer}, {reads.target_label}",
         score_label=score_label(request.target),
@@ -124,9 +122,9 @@ def run(
         effects=effects,
     )
     ranked.check()
-    attempts = _Attempts()
+    attempts = Attempts()
     examined = request.open()
-    inputs = ranked.inputs(ranked.chosen).to(examined.device)
+    inputs = views.inputs(ranked.chosen).to(examined.device)
     found = None
     if (target_class := request.target_class) is not None:
         found = attempts.result(
@@ -139,7 +137,7 @@ def run(
     if n_steps:
         maximized = attempts.result(
             "activation maximisation could not be computed",
-            lambda: _maximized(ranked, examined, request.seed, lambda done, _: progress(done, n_total)),
+            lambda: _maximized(ranked, views, examined, request.seed, lambda done, _: progress(done, n_total)),
         )
     data = FigureData(ranked, found, maximized)
     with paper_style():
@@ -156,46 +154,6 @@ def run(
     _write_all(folder / Figures.CARDS, _cards(ranked), "pictures of the best channels could not be drawn", attempts)
     (folder / Figures.GALLERY).write_text(json.dumps(gallery(ranked, maximized)) + "\n", encoding="utf-8")
     return Figures(folder, (*_notes(reads, found, ranked, is_maximized=n_steps > 0), *attempts.notes))
-
-
-class _Attempts:
-    """Computations that may fail without failing the stage.
-
-    Attributes
-    ----------
-    notes : list of str
-        A note for each computation that failed.
-    """
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def result(self, failure: str, compute: Callable[[], T]) -> T | None:
-        """Return the result of `compute`, or None with a note that begins with `failure` if it raises an exception.
-
-        Raises
-        ------
-        InputError
-            If the settings name a channel or an image that does not exist.
-        StorageError
-            If files cannot be read or written.
-        """
-        try:
-            return compute()
-        except (InputError, StorageError):
-            raise
-        except Exception as error:
-            self.notes.append(f"{failure} ({_reason(error)})")
-            return None
-
-
-def _reason(error: Exception) -> str:
-    """Return the type of an exception and the first line of its message, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = printable(lines[0]).rstrip(".") if lines else ""
-    if len(message) > MAX_REASON:
-        message = message[: MAX_REASON - 1] + "…"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _is_maximized(visualize: VisualizeSettings, inputs: torch.Tensor) -> bool:
@@ -237,16 +195,18 @@ def _notes(
     return tuple(notes)
 
 
-def _maximized(ranked: RankedLayer, examined: ExaminedNetwork, seed: int, progress: Progress) -> Maximized:
+def _maximized(
+    ranked: RankedLayer, views: FilePictures, examined: ExaminedNetwork, seed: int, progress: Progress
+) -> Maximized:
     """Return the inputs found by activation maximisation."""
     n_images = len(ranked.images)
     coloured = np.unique(np.linspace(0, n_images - 1, min(n_images, N_COLOURED)).round().astype(int)).tolist()
-    mean, std = (each.to(examined.device) for each in ranked.preprocessing.normalization)
+    mean, std = (each.to(examined.device) for each in views.preprocessing.normalization)
     return maximize(
         examined.network,
         examined.layer.name,
         ranked.maximized_channels,
-        ranked.preprocessing.to_pixels(ranked.inputs(coloured)).to(examined.device),
+        views.preprocessing.to_pixels(views.inputs(coloured)).to(examined.device),
         ranked.means[ranked.maximized_channels],
         lambda pixels: (pixels - mean) / std,
         steps=ranked.visualize.maximize_steps,
@@ -275,7 +235,7 @@ def _cards(ranked: RankedLayer) -> Iterator[tuple[str, Image.Image]]:
         yield f"rank_{rank:03d}_channel_{channel}.png", draw_card(picture, activation)
 
 
-def _write_all(folder: Path, pictures: Iterator[tuple[str, Image.Image]], failure: str, attempts: _Attempts) -> None:
+def _write_all(folder: Path, pictures: Iterator[tuple[str, Image.Image]], failure: str, attempts: Attempts) -> None:
     """Write all pictures to a new folder. If one of them cannot be drawn, a note says so, and none is kept."""
     n_before = len(attempts.notes)
     while (drawn := attempts.result(failure, lambda: next(pictures, None))) is not None:

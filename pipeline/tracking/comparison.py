@@ -17,7 +17,7 @@ from mlflow.entities import Metric, RunTag
 from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
 from pipeline.figures.report_page import embedded, template
 from pipeline.figures.style import paper_style, save_png
-from pipeline.numerics.agreement import Agreement, agreement
+from pipeline.numerics.agreement import MEASURES, Agreement, agreement, headings, ranks_by_channel
 from pipeline.store import storage_errors
 from pipeline.tracking.runs import LoggedRun, chosen_runs, ranked_runs, read_run
 
@@ -28,12 +28,6 @@ WHY_NOT_RANKS = (
     "Ranks are not compared between different layers, because channels of different layers do not correspond to each "
     "other. Only the distributions of the scores are compared."
 )
-MEASURES = {
-    "spearman": "Spearman",
-    "kendall": "Kendall",
-    "rank_biased_overlap": "rank-biased overlap",
-    "top_overlap": "top {top} overlap",
-}
 # Settings that name a run if they differ, in this order. Settings that follow from another one are left out.
 NAMING = (
     "model.name", "model.weights", "layer", "class_name", "n_images", "n_components", "seed", "score.kind", "rank.by",
@@ -149,16 +143,6 @@ def labelled(runs: Sequence[LoggedRun]) -> list[str]:
     return labels
 
 
-def ranks_by_channel(table: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """Return the rank of each channel. Dead channels, whose order has no meaning, have their mean rank."""
-    ordered = table.sort_values("channel")
-    ranks: np.ndarray[Any, Any] = ordered["rank"].to_numpy(dtype=float)
-    dead = ordered.dead.to_numpy(dtype=bool)
-    if dead.any():
-        ranks[dead] = ranks[dead].mean()
-    return ranks
-
-
 def _groups(runs: Sequence[LoggedRun], top: int) -> list[Group]:
     same: dict[tuple[str, str, int], list[int]] = {}
     for index, run in enumerate(runs):
@@ -193,7 +177,7 @@ def _draw(
             model, layer, _ = runs[group.runs[0]].ranked
             suffix = f"_{number + 1}" if len(groups) > 1 else ""
             values = [getattr(group.agreement, name) for name in MEASURES]
-            measures = list(zip(_headings(group.agreement.top), values, strict=True))
+            measures = list(zip(headings(group.agreement.top), values, strict=True))
             for name, figure, caption in (
                 ("agreement", draw_agreement(measures, names, f"{model}, {layer}"),
                  "Agreement of each pair of rankings. The Spearman and Kendall correlations compare all ranks, the two "
@@ -207,11 +191,6 @@ def _draw(
         save_png(draw_distributions(scores, labels), folder / "distributions.png", DPI)
         drawn.append((folder / "distributions.png", "Distribution of the scores of the varying channels of each run."))
     return drawn
-
-
-def _headings(top: int) -> list[str]:
-    """Return the headings of the measures of agreement."""
-    return [text.format(top=top) for text in MEASURES.values()]
 
 
 def _page(
@@ -259,7 +238,7 @@ def _page(
             [row["first"], row["second"], *(f"{row[name]:.3f}" for name in MEASURES)]
             for row in pairs.to_dict("records")
         ],
-        measures=_headings(pairs.top.iloc[0]) if len(pairs) else [],
+        measures=headings(pairs.top.iloc[0]) if len(pairs) else [],
         why_not_ranks=WHY_NOT_RANKS if len({run.ranked for run in runs}) > 1 else "",
         figures=[{"src": embedded(path), "caption": caption} for path, caption in figures],
         differing=[(key, [run.params.get(key, "–") for run in runs]) for key in differing],

@@ -25,6 +25,7 @@ from pipeline.artifacts import (
 from pipeline.errors import InputError
 from pipeline.figures.columns import cell_text, shown_columns
 from pipeline.figures.gallery import gallery
+from pipeline.figures.pictures import FilePictures
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.report_page import ReportContent, render_report
 from pipeline.networks.inputs import Preprocessing
@@ -136,9 +137,9 @@ def large_layer(folder: Path, model: ModelSettings, visualize: VisualizeSettings
     table = table.assign(
         dead=False, statistic="maximal", by="maximal", model="m", layer="l", class_name="c", target_class=0
     )
+    images = ImageSet(folder, tuple(records))
     return RankedLayer(
-        visualize, Preprocessing(model), "l", "question", "class score (logit)", 0, None,
-        ImageSet(folder, tuple(records)),
+        visualize, FilePictures(images, Preprocessing(model)), "l", "question", "class score (logit)", 0, None, images,
         Activations(rng.normal(size=(n_channels, n_images, 14, 14)).astype(np.float32), rng.normal(size=n_images)),
         Projections(rng.normal(size=shape), np.ones((n_channels, n_components)), none_dead),
         ChannelScores(
@@ -180,8 +181,9 @@ def test_driving_images_have_the_largest_mean_activation(compose: Compose, tmp_p
     result = run(settings, tmp_path / "run")
     images, activations = result.artifacts[ImageSet], result.artifacts[Activations]
     ranked = RankedLayer(
-        settings.visualize, Preprocessing(settings.model), "conv1", "question", "class score (logit)", 8, None, images,
-        activations, result.artifacts[Projections], result.artifacts[ChannelScores], result.ranking, result.effects,
+        settings.visualize, FilePictures(images, Preprocessing(settings.model)), "conv1", "question",
+        "class score (logit)", 8, None, images, activations,
+        result.artifacts[Projections], result.artifacts[ChannelScores], result.ranking, result.effects,
     )  # fmt: skip
     for channel, drawn in zip(ranked.channels[0], ranked.channel_maps, strict=True):
         means = activations.maps[channel].mean(axis=(1, 2))

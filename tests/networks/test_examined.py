@@ -12,7 +12,7 @@ from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import NetworkError
 from pipeline.networks.digits import digits_cnn
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.inputs import Inputs
+from pipeline.networks.inputs import Inputs, TensorInputs
 from pipeline.networks.load import load
 from pipeline.networks.targets import score_of
 from pipeline.resolve import resolve
@@ -21,19 +21,6 @@ from pipeline.stages.activate import activations_of
 from tests.helpers.settings import Compose
 
 BATCH_SIZE = 7
-
-
-class TensorInputs:
-    """Inputs in memory."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = tensor
-
-    def __len__(self) -> int:
-        return len(self._tensor)
-
-    def read(self, images: slice) -> torch.Tensor:
-        return self._tensor[images]
 
 
 def ignore(done: int, total: int) -> None:
@@ -74,7 +61,7 @@ def test_a_module_and_settings_give_the_same_bytes(
     assert (in_memory.layer, in_memory.device) == (opened.layer, opened.device)
     assert (in_memory.channels, in_memory.n_channels) == (opened.channels, opened.n_channels)
     assert in_memory.module is network.get_submodule(settings.layer)
-    expected, found = activations(opened, files), activations(in_memory, TensorInputs(pixels))
+    expected, found = activations(opened, files), activations(in_memory, TensorInputs([pixels]))
     assert found.maps.shape == (opened.n_channels, settings.n_images, *opened.layer.maps[1:])
     assert found.maps.tobytes() == expected.maps.tobytes()
     assert found.class_score.tobytes() == expected.class_score.tobytes()

@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.artifacts import Projections, Workspace
 from pipeline.config import compose_settings
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.inputs import TensorInputs
 from pipeline.numerics.pca import reduce_channels
 from pipeline.rankers import RANKERS, RankerInputs, ranking_statistic
 from pipeline.rankers.table import EVIDENCE
@@ -19,19 +20,6 @@ from pipeline.settings import ACE_STATISTICS, AceSettings, HalvesSettings
 from pipeline.stages.activate import activations_of
 
 N_IMAGES, N_CHANNELS, DEAD = 40, 5, 3
-
-
-class TensorInputs:
-    """Inputs in memory."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = tensor
-
-    def __len__(self) -> int:
-        return len(self._tensor)
-
-    def read(self, images: slice) -> torch.Tensor:
-        return self._tensor[images]
 
 
 def ignore(done: int, total: int) -> None:
@@ -48,14 +36,14 @@ def inputs() -> RankerInputs[HalvesSettings]:
     network = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(N_CHANNELS * 16, 2)).eval()
     images = torch.rand(N_IMAGES, 1, 6, 6)
     examined = ExaminedNetwork.of_module(network, "0", lambda outputs: outputs[:, 1].double(), images[:2])
-    activations = activations_of(examined, TensorInputs(images), 16, Workspace(), ignore)
+    activations = activations_of(examined, TensorInputs([images]), 16, Workspace(), ignore)
     return RankerInputs(
         settings=compose_settings(["score=pearson", "score.bootstrap=8"]).score,
         seed=0,
         activations=activations,
         projections=Projections(*reduce_channels(activations.maps, 2, ignore)),
         open_network=lambda: examined,
-        images=TensorInputs(images),
+        images=TensorInputs([images]),
         batch_size=16,
         progress=ignore,
     )

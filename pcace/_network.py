@@ -1,0 +1,186 @@
+"""The user's network: used in evaluation mode, and left as it was found, also if the ranking is interrupted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.errors import NetworkError, listed
+from pipeline.networks.layout import canonical_name
+
+Model = nn.Module | Callable[..., Any]
+"""A network; ``torch.compile`` is declared to return a callable."""
+
+_WRAPPERS = ("module", "_orig_mod")  # DataParallel and its relatives; torch.compile
+
+
+def unwrapped(model: object) -> nn.Module:
+    """Return the network inside of ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile``.
+
+    Raises
+    ------
+    NetworkError
+        If the model is not a network that runs in Python.
+    """
+    while isinstance(model, nn.Module) and _is_wrapper(model):
+        model = getattr(model, next(name for name in _WRAPPERS if name in model._modules))
+    if not isinstance(model, nn.Module):
+        raise NetworkError(f"model must be a torch.nn.Module; got {type(model).__name__}. Pass the network itself.")
+    scripted = [
+        name or "the network" for name, each in model.named_modules() if isinstance(each, torch.jit.ScriptModule)
+    ]
+    if scripted:
+        raise NetworkError(
+            f"model must run in Python, so that the outputs of its layers can be read; got TorchScript modules "
+            f"({listed(scripted, 3)}). Pass the network that was scripted or traced."
+        )
+    lazy = [name for name, parameter in model.named_parameters() if isinstance(parameter, nn.UninitializedParameter)]
+    if lazy:
+        raise NetworkError(
+            f"model must have initialised parameters; got lazy ones ({listed(lazy, 3)}). "
+            "Call the network once on a batch of images."
+        )
+    return model
+
+
+def _is_wrapper(model: nn.Module) -> bool:
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return True
+    return type(model).__name__ == "OptimizedModule" and "_orig_mod" in model._modules
+
+
+def device_of(network: nn.Module) -> torch.device | None:
+    """Return the device of the network's first parameter or buffer; None if it has neither."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        return tensor.device
+    return None
+
+
+def dtype_of(network: nn.Module) -> torch.dtype | None:
+    """Return the type of the network's first floating-point parameter; None if it has none (a quantised network)."""
+    return next((each.dtype for each in network.parameters() if each.is_floating_point()), None)
+
+
+def name_of(network: nn.Module) -> str:
+    """Return the name of the network in tables and figures: that of its architecture or of its class."""
+    config = getattr(network, "pretrained_cfg", None)  # timm
+    architecture = config.get("architecture") if isinstance(config, dict) else getattr(config, "architecture", None)
+    return str(architecture or type(network).__name__)
+
+
+def layer_name(network: nn.Module, layer: object) -> str:
+    """Return the dotted path of a layer, which is given by its name, in either spelling, or as a module.
+
+    Raises
+    ------
+    NetworkError
+        If several layers are given, or the module is not part of the network.
+    """
+    if isinstance(layer, list | tuple | set) or (isinstance(layer, str) and set(layer) & set("*?")):
+        shown = layer if isinstance(layer, str) else listed([str(each) for each in layer], 3)
+        raise NetworkError(
+            f"layer must be one layer; got several ({shown}), which are not yet supported. "
+            "Call pcace.rank once for each layer."
+        )
+    if isinstance(layer, nn.Module):
+        inner: nn.Module = unwrapped(layer)
+        names: list[str] = [name for name, module in network.named_modules() if module is inner]
+        if not names or not names[0]:
+            raise NetworkError(
+                f"layer must be a module inside of the network; got {'the network itself' if names else 'another one'} "
+                f"({type(layer).__name__}). pcace.layers lists the layers that can be ranked."
+            )
+        return names[0]
+    if not isinstance(layer, str):
+        raise NetworkError(
+            f"layer must be the name of a layer or a module; got {type(layer).__name__}. "
+            "pcace.layers lists the layers that can be ranked."
+        )
+    return _known_name(network, canonical_name(layer))
+
+
+def _known_name(network: nn.Module, name: str) -> str:
+    """Return the name in the network without wrappers of a layer that was named in the network with them."""
+    known = {module for module, _ in network.named_modules()}
+    shorter = name
+    while shorter not in known and shorter.partition(".")[0] in _WRAPPERS:
+        shorter = shorter.partition(".")[2]
+    return shorter if shorter in known else name
+
+
+@contextmanager
+def borrowed(network: nn.Module) -> Iterator[None]:
+    """Set a network to evaluation mode inside the context, and restore its state and all random generators at the end.
+
+    Its training flags and its buffers are restored, as are the global random generators of Python, NumPy and PyTorch
+    (of the CPU and of the network's GPU). Inside the context, compiled parts of the network run without compilation,
+    because hooks are not called in compiled code.
+
+    Parameters
+    ----------
+    network : Module
+        The network.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_random_states(network))
+        stack.enter_context(_buffers(network))
+        stack.enter_context(_evaluating(network))
+        stack.enter_context(_uncompiled(network))
+        yield
+
+
+@contextmanager
+def _random_states(network: nn.Module) -> Iterator[None]:
+    devices = sorted({each.device.index for each in network.parameters() if each.device.type == "cuda"} - {None})
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global generator)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+
+
+@contextmanager
+def _buffers(network: nn.Module) -> Iterator[None]:
+    saved = [(buffer, buffer.detach().clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in saved:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        if any(is_training for _, is_training in modes):
+            network.eval()
+        yield
+    finally:
+        if network.training != modes[0][1]:
+            network.train(modes[0][1])  # a network may do more than to set flags here
+        for module, is_training in modes:
+            module.training = is_training
+
+
+@contextmanager
+def _uncompiled(network: nn.Module) -> Iterator[None]:
+    def is_compiled(module: nn.Module) -> bool:
+        return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+
+    if any(is_compiled(module) for module in network.modules()):
+        stance: Any = torch.compiler.set_stance("force_eager")
+        with stance:
+            yield
+    else:
+        yield

@@ -1,0 +1,254 @@
+"""`pcace.rank`: the stages of the pipeline on a network and images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from pcace._images import Transform, collected, first_of, normalization
+from pcace._network import Model, borrowed, device_of, dtype_of, layer_name, name_of, unwrapped
+from pcace._pictures import pictures_of
+from pcace._progress import ShowProgress, shown_progress
+from pcace._ranking import Ranking
+from pcace._settings import Subject, checked_names, completed
+from pcace._target import FoundTarget, Target, found_target
+from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
+from pipeline.errors import InputError, NetworkError
+from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
+from pipeline.networks.hooks import attached
+from pipeline.networks.inputs import Inputs
+from pipeline.networks.layout import NetworkLayout, layout
+from pipeline.networks.targets import check_target, score_of
+from pipeline.numerics.pca import check_n_components
+from pipeline.rankers import RANKERS
+from pipeline.settings import MIN_IMAGES, Settings
+from pipeline.stages import load_stage
+from pipeline.stages.activate import activations_of, check_class_score
+
+STAGES = ("reduce", "score", "rank", "ablate", "evaluate")  # those after `activate` that write no files
+N_EXAMPLES = 2  # images in the forward pass that shows the layers, see `pipeline.networks.layout.layout`
+
+
+@dataclass(frozen=True)
+class LiveNetwork(NetworkRequest):
+    """A network and images in memory, in the place of the settings from which the stages would open them.
+
+    Attributes
+    ----------
+    examined : ExaminedNetwork
+        The network.
+    held : Inputs
+        The images.
+    """
+
+    examined: ExaminedNetwork
+    held: Inputs
+
+    def open(self) -> ExaminedNetwork:
+        """Return the network."""
+        return self.examined
+
+    def inputs(self, images: ImageSet) -> Inputs:  # type: ignore[override] # any inputs, not only those from files
+        """Return the images as inputs of the network."""
+        del images
+        return self.held
+
+
+def rank(
+    model: Model,
+    images: object,
+    layer: str | nn.Module,
+    target: Target = None,
+    *,
+    ranker: str | None = None,
+    n_images: int | None = None,
+    transform: Transform | None = None,
+    progress: bool = True,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Ranking:
+    """Rank the channels of a layer by how strongly they are associated with a class score.
+
+    By default, the score of a channel is its maximal correlation with the class score (PCACE): the maps of the channel
+    are reduced to principal components, and ACE is applied to these and the class score. The evidence for the scores
+    (permutation null, cross-fitted scores, confidence intervals, split-half reliability) is computed as well.
+
+    The network is left as it was found: its mode, hooks, parameters and buffers, and the global random generators are
+    the same before and after, also if the ranking is interrupted. Nothing is written to the disk.
+
+    Parameters
+    ----------
+    model : Module
+        The network, on any device and of any floating-point type. Wrappers (``DataParallel``, ``torch.compile``) are
+        removed. It returns one row of scores for each image, unless `target` is a function.
+    images : tensor, array, list, Dataset, DataLoader, dict or iterable
+        The images as the network's input: a tensor or array of shape (n_images, ...), a list of tensors or arrays, a
+        ``Dataset`` of single images, or a ``DataLoader`` or another iterable of batches. Labels beside the images are
+        ignored. With `transform`, single images may have any form, such as PIL images or paths. The images are read
+        once, and kept in memory.
+    layer : str or Module
+        The layer, by its dotted path (``"layer4.1.conv2"`` or ``"layer4[1].conv2"``) or as a module of the network.
+    target : int, str, callable or None, default=None
+        The class score: an output of the network by its index or, where the names of the classes are known, by its
+        name; or a function from the network's outputs to one number for each image. None for a network with one output.
+    ranker : str, optional
+        Method that scores the channels, a name in ``conf/score``: ``"ace"`` (PCACE), ``"pearson"``, ``"conductance"``
+        and others.
+    n_images : int, optional
+        Number of images that are read; all by default.
+    transform : callable, optional
+        From one image to the network's input for it, for example the transform of the weights.
+    progress : bool, default=True
+        Whether the progress is shown, in a terminal or a notebook.
+    settings : mapping, optional
+        Settings by their names in ``conf``, such as ``{"rank.by": "excess", "ablate": {"when": "never"}}``.
+    **options
+        More settings: ``n_components``, ``seed``, ``batch_size``, ``channels``, ``class_names``, and those of the
+        ranker, such as ``permutations`` or ``bootstrap``.
+
+    Returns
+    -------
+    Ranking
+        The channels, best first, and the reliability of their order.
+
+    Raises
+    ------
+    PipelineError
+        If an argument, the network or the images do not allow the ranking.
+
+    See Also
+    --------
+    layers : The layers that can be ranked.
+    compare : The agreement of rankings.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import pcace
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 3))
+    >>> ranking = pcace.rank(model, torch.rand(60, 1, 8, 8), layer="0", target=2, bootstrap=0, permutations=20)
+    >>> sorted(ranking.channels)
+    [0, 1, 2, 3, 4, 5]
+    """
+    network = unwrapped(model)
+    values = checked_names(ranker, {**(settings or {}), **options})
+    name = layer_name(network, layer)
+    found = found_target(target, network, images, values["model"]["class_names"])
+    with borrowed(network), shown_progress(is_shown=progress) as show:
+        inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
+        image_set = inputs.image_set()
+        _check_count(image_set)
+        device, dtype = device_of(network) or inputs.tensors[0].device, dtype_of(network)
+        held = inputs.on(device, dtype)
+        with _with_keyword(network, inputs.keyword):
+            example = first_of(inputs, N_EXAMPLES).to(device=device, dtype=dtype)
+            layers = layout(network, example, values["model"]["channels"])
+            subject = Subject(
+                name_of(network), name, *_outputs(found, layers), len(inputs), tuple(inputs.tensors[0].shape[1:])
+            )
+            resolved = completed(values, subject)
+            live = _live(resolved, network, layers, found, held, device)
+            _check(resolved, live, layers)
+            made = _computed(resolved, live, image_set, show, found.label)
+    return Ranking.of(
+        resolved, found.label, image_set, made, pictures_of(inputs.on(None, None), normalization(transform))
+    )
+
+
+def _check_count(images: ImageSet) -> None:
+    n_different = len(images) - images.n_copies
+    if n_different < MIN_IMAGES:
+        raise InputError(
+            f"images must include at least {MIN_IMAGES} that differ; got {n_different} among {len(images)}. "
+            "Add other images."
+        )
+
+
+def _outputs(target: FoundTarget, layers: NetworkLayout) -> tuple[int | None, int | None]:
+    """Return the index of the class, and the index of the output of a regression network.
+
+    Raises
+    ------
+    NetworkError
+        If the network does not have such an output.
+    """
+    if target.score is not None:
+        return None, None
+    if target.index is None:
+        if layers.n_outputs != 1:
+            raise NetworkError(
+                f"target must be given for a network with {layers.n_outputs} outputs; got None. "
+                "Give the index of a class, or a function of the outputs."
+            )
+        return None, 0
+    if target.index >= layers.n_outputs:
+        raise NetworkError(
+            f"target must be in [0, {layers.n_outputs - 1}], the outputs of the network; got {target.index}."
+        )
+    return target.index, None
+
+
+def _live(
+    settings: Settings,
+    network: nn.Module,
+    layers: NetworkLayout,
+    target: FoundTarget,
+    held: Inputs,
+    device: torch.device,
+) -> LiveNetwork:
+    score = target.score or score_of(settings.target, settings.target_class)
+    examined = ExaminedNetwork(network, layers.find(settings.layer), score, device)
+    request = NetworkRequest.of(settings)
+    return LiveNetwork(
+        **{each.name: getattr(request, each.name) for each in fields(request)}, examined=examined, held=held
+    )
+
+
+def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout) -> None:
+    """Check what depends on the network, before anything is computed."""
+    layer = live.examined.layer
+    RANKERS[settings.score.kind].check(live.examined.network, layer)
+    if settings.target_class is not None:
+        check_target(settings.target, layers.n_outputs)
+    check_n_components(settings.n_components, settings.n_images, *layer.maps[1:])
+
+
+def _computed(
+    settings: Settings, live: LiveNetwork, images: ImageSet, show: ShowProgress, target: str
+) -> dict[str, Artifact]:
+    """Return the artifacts of all stages, by their names."""
+    activations = activations_of(live.examined, live.held, live.model.batch_size, Workspace(), show("activate"))
+    check_class_score(activations.class_score, target)
+    made: dict[str, Artifact] = {"images": images, Activations.name: activations}
+    for name in STAGES:
+        stage = load_stage(name)
+        reads = stage.select(settings)
+        if is_dataclass(reads) and any(field.name == "network" for field in fields(reads)):
+            reads = replace(reads, network=live)  # type: ignore[type-var]
+        given: dict[str, Any] = {name: made[name] for name in stage.upstream}
+        if "progress" in stage.provided:
+            given["progress"] = show(name)
+        made[stage.artifact.name] = stage.run(reads, **given)
+    return made
+
+
+@contextmanager
+def _with_keyword(network: nn.Module, keyword: str | None) -> Iterator[None]:
+    """Pass the images to the network as the argument `keyword` inside the context; None: as its first argument."""
+    if keyword is None:
+        yield
+        return
+
+    def renamed(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {**kwargs, keyword: args[0]}
+
+    with attached([network.register_forward_pre_hook(renamed, with_kwargs=True)]):
+        yield

@@ -1,0 +1,63 @@
+"""The images of a ranking as pictures: from files, or from any other object with the same methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.artifacts import ImageSet
+from pipeline.figures.cam import SizedImage
+from pipeline.networks.inputs import Preprocessing
+
+Picture = NDArray[np.uint8]
+
+
+class Pictures(Protocol):
+    """The images of a ranking as pictures: (height, width) if grey, else (height, width, 3), uint8."""
+
+    def seen(self, indices: Sequence[int]) -> list[Picture]:
+        """Return some images as the network sees them: resized and cropped, before the normalisation."""
+        ...
+
+    def originals(self, indices: Sequence[int]) -> list[SizedImage]:
+        """Return some images at their original sizes."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilePictures:
+    """The pictures of images in files; see `Pictures`.
+
+    Attributes
+    ----------
+    images : ImageSet
+        The images.
+    preprocessing : Preprocessing
+        How images become the network's input.
+    """
+
+    images: ImageSet
+    preprocessing: Preprocessing
+
+    def inputs(self, indices: Sequence[int]) -> torch.Tensor:
+        """Return some images as the network's input, (n_images, channels, height, width)."""
+        return self.preprocessing.load([self.images.paths[index] for index in indices])
+
+    def seen(self, indices: Sequence[int]) -> list[Picture]:
+        """Return some images as the network sees them."""
+        return self.preprocessing.to_pictures(self.inputs(indices))
+
+    def originals(self, indices: Sequence[int]) -> list[SizedImage]:
+        """Return some images at their original sizes."""
+        found = []
+        for index in indices:
+            picture = np.asarray(self.preprocessing.open(self.images.paths[index]))
+            height, width = picture.shape[:2]
+            box = self.preprocessing.visible_box(width, height)
+            found.append(SizedImage(picture, self.images.records[index].id, box))
+        return found
