@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from pipeline.digests import digest_file
-from pipeline.errors import NetworkError
+from pipeline.errors import NetworkError, listed
 from pipeline.networks.checkpoints import RANDOM, SHIPPED, check_fit, read_checkpoint, require_checkpoint
+from pipeline.networks.forward import NetworkCodeError, evaluated, forward, reported_errors
+from pipeline.networks.inputs import input_shape
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.libraries import library
 from pipeline.networks.module_order import in_forward_order, owner
@@ -47,16 +49,15 @@ def load(model: ModelSettings, seed: int) -> nn.Module:
         randomized = set(randomized_modules(model))
         trained = {name: value for name, value in state.items() if owner(name) not in randomized}
         network.load_state_dict(trained, strict=False)  # check_fit has compared names and shapes
-    return network.eval().to(resolve_device(model))
+    network.to(resolve_device(model))
+    return network
 
 
 def check_weights(model: ModelSettings) -> None:
     """Raise `NetworkError` if `load` would, without downloading anything or allocating the network's memory."""
     if model.checkpoint is not None or model.weights == SHIPPED:
-        state = _state_dict(model)
-        with torch.device("meta"):
-            network = build(model, seed=0)
-        check_fit(network, state or {}, model.checkpoint or model.weights)
+        state = _state_dict(model) or {}
+        probe(model, lambda network, _: check_fit(network, state, model.checkpoint or model.weights))
     elif model.weights != RANDOM:
         library(model).check_weights(model)
     randomized_modules(model)
@@ -98,12 +99,20 @@ def build(model: ModelSettings, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         # Seed the CPU's generator, which initialises weights; torch.manual_seed would also queue a call for every GPU.
         torch.default_generator.manual_seed(seed)
-        network = _factory(model)(**model.arguments)
-    if not isinstance(network, nn.Module):
-        raise NetworkError(
-            f"model.factory must return a torch.nn.Module; got {type(network).__name__} ({model.factory})."
-        )
-    return network.eval()
+        with reported_errors(
+            "model.factory must build the network"
+            if model.factory
+            else f"model.name={model.name} must build a network",
+            "model.arguments: " + (listed([f"{name}={value}" for name, value in model.arguments.items()]) or "none"),
+            "Correct model.arguments or the code.",
+        ):
+            network = _factory(model)(**model.arguments)
+        if not isinstance(network, nn.Module):
+            raise NetworkError(
+                f"model.factory must return a torch.nn.Module; got {type(network).__name__} ({model.factory})."
+            )
+        _initialise_lazy(evaluated(network), model)
+    return network
 
 
 def probe(model: ModelSettings, function: Callable[[nn.Module, torch.Tensor], _ResultT]) -> _ResultT:
@@ -119,14 +128,22 @@ def probe(model: ModelSettings, function: Callable[[nn.Module, torch.Tensor], _R
         The network.
     function : callable
         From the network and the images, (`N_PROBED`, channels, height, width), to any result. It may be called twice:
-        again with a network on the CPU, if it raises ``NotImplementedError`` or ``RuntimeError`` on the meta device.
+        again with a network on the CPU, if it raises ``NotImplementedError`` or ``RuntimeError`` on the meta device, or
+        if the network's own code raises any exception there.
     """
-    shape = (N_PROBED, *model.input_size)
+    shape = (N_PROBED, *input_shape(model))
     try:
         with torch.device("meta"):
             return function(build(model, seed=0), torch.empty(shape))
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError, NetworkCodeError):
         return function(build(model, seed=0), torch.zeros(shape))
+
+
+def _initialise_lazy(network: nn.Module, model: ModelSettings) -> None:
+    """Initialise the weights of lazy modules, whose shapes are known after a forward pass."""
+    if any(nn.parameter.is_lazy(value) for value in (*network.parameters(), *network.buffers())):
+        with torch.no_grad():  # not in inference mode, in which the weights could never be used for gradients
+            forward(network, torch.zeros((N_PROBED, *input_shape(model))))
 
 
 def layout_of(model: ModelSettings) -> NetworkLayout:
