@@ -48,9 +48,9 @@ class Inputs:
         """Return the number of images."""
         return sum(len(tensor) for tensor in self.tensors)
 
-    def on(self, device: torch.device | None, dtype: torch.dtype | None) -> TensorInputs:
-        """Return the inputs for a network on this device and of this type; None: as they are."""
-        return TensorInputs(self.tensors, device, dtype)
+    def on(self, device: torch.device | None) -> TensorInputs:
+        """Return the inputs on a device; None: as they are."""
+        return TensorInputs(self.tensors, device)
 
     def image_set(self) -> ImageSet:
         """Return the images with their numbers as their ids, and which of them are copies of others."""
@@ -288,11 +288,6 @@ def _decoded(path: Path) -> Image.Image:
         return decode(path.read_bytes()).image.convert("RGB")
     except (OSError, ImageError) as error:
         raise InputError(f"images must be files that can be decoded; got {path} ({error}).") from error
-
-
-def first_of(inputs: Inputs, n_images: int) -> torch.Tensor:
-    """Return the first images as one tensor."""
-    return TensorInputs(inputs.tensors).read(slice(0, n_images))
 
 
 def normalization(transform: object) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

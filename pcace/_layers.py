@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 
-from pcace._images import collected, first_of
-from pcace._network import Model, borrowed, device_of, dtype_of, unwrapped
+from pcace._images import collected
+from pcace._network import Model, adapted, borrowed, device_of, unwrapped
 from pipeline.networks.layout import layout
 
 N_EXAMPLES = 2  # see `pipeline.networks.layout.layout`
@@ -58,14 +58,15 @@ def layers(
     """
     network = unwrapped(model)
     with borrowed(network):
-        device, dtype = device_of(network), dtype_of(network)
+        device, keyword = device_of(network), None
         if _is_shape(example):
-            images = torch.zeros((N_EXAMPLES, *example), device=device, dtype=dtype)  # type: ignore[misc]
+            images = torch.zeros((N_EXAMPLES, *example), device=device)  # type: ignore[misc]
         else:
             inputs = collected(example, network, transform=None, n_images=None, progress=lambda done, total: None)
-            images = first_of(inputs, N_EXAMPLES).to(device=device, dtype=dtype)
+            images, keyword = inputs.on(device).read(slice(0, N_EXAMPLES)), inputs.keyword
             images = images if len(images) == N_EXAMPLES else images.repeat(N_EXAMPLES, *[1] * (images.ndim - 1))
-        found = layout(network, images, channels)
+        with adapted(network, keyword, _any_score):
+            found = layout(network, images, channels)
     rows = []
     for layer in found.layers:
         n_channels, height, width = layer.maps if layer.rejection is None else (0, 0, 0)
@@ -81,9 +82,15 @@ def layers(
 
 
 def _is_shape(example: object) -> bool:
-    return isinstance(example, Sequence) and len(example) > 0 and all_integers(example)
+    return isinstance(example, Sequence) and len(example) > 0 and _all_integers(example)
 
 
-def all_integers(values: Sequence[object]) -> bool:
+def _all_integers(values: Sequence[object]) -> bool:
     """Return whether all values are whole numbers."""
     return all(isinstance(value, int) for value in values)
+
+
+def _any_score(outputs: Any) -> torch.Tensor:
+    """Return a number for each image, whatever the outputs are: only the layers matter."""
+    del outputs
+    return torch.zeros(N_EXAMPLES)

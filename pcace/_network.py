@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.forward import evaluated
+from pipeline.networks.hooks import attached
 from pipeline.networks.layout import canonical_name
 
 Model = nn.Module | Callable[..., Any]
@@ -60,11 +62,6 @@ def device_of(network: nn.Module) -> torch.device | None:
     for tensor in (*network.parameters(), *network.buffers()):
         return tensor.device
     return None
-
-
-def dtype_of(network: nn.Module) -> torch.dtype | None:
-    """Return the type of the network's first floating-point parameter; None if it has none (a quantised network)."""
-    return next((each.dtype for each in network.parameters() if each.is_floating_point()), None)
 
 
 def name_of(network: nn.Module) -> str:
@@ -164,7 +161,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in network.modules()]
     try:
         if any(is_training for _, is_training in modes):
-            network.eval()
+            evaluated(network)
         yield
     finally:
         if network.training != modes[0][1]:
@@ -183,4 +180,37 @@ def _uncompiled(network: nn.Module) -> Iterator[None]:
         with stance:
             yield
     else:
+        yield
+
+
+@contextmanager
+def adapted(network: nn.Module, keyword: str | None, score: Callable[[Any], torch.Tensor] | None) -> Iterator[None]:
+    """Change how a network is called, by hooks that are removed at the end of the context.
+
+    Parameters
+    ----------
+    network : Module
+        The network.
+    keyword : str or None
+        Name of the argument that images are passed as; None: the first argument.
+    score : callable or None
+        From the network's outputs to one number for each image, (n_images,), which becomes its only output,
+        (n_images, 1). None: the outputs stay as they are.
+    """
+
+    def pass_by_name(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]]:
+        return (), {**kwargs, str(keyword): args[0]}
+
+    def scored(_module: nn.Module, _args: tuple[Any, ...], outputs: Any) -> torch.Tensor:
+        assert score is not None
+        return score(outputs)[:, None]
+
+    handles = []
+    if keyword is not None:
+        handles.append(network.register_forward_pre_hook(pass_by_name, with_kwargs=True))
+    if score is not None:
+        handles.append(network.register_forward_hook(scored))
+    with attached(handles):
         yield

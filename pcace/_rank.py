@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from pcace._images import Transform, collected, first_of, normalization
-from pcace._network import Model, borrowed, device_of, dtype_of, layer_name, name_of, unwrapped
+from pcace._images import Transform, collected, normalization
+from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, unwrapped
 from pcace._pictures import pictures_of
 from pcace._progress import ShowProgress, shown_progress
 from pcace._ranking import Ranking
@@ -20,7 +19,6 @@ from pcace._target import FoundTarget, Target, found_target
 from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.hooks import attached
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.targets import check_target, score_of
@@ -144,21 +142,19 @@ def rank(
         inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
         image_set = inputs.image_set()
         _check_count(image_set)
-        device, dtype = device_of(network) or inputs.tensors[0].device, dtype_of(network)
-        held = inputs.on(device, dtype)
-        with _with_keyword(network, inputs.keyword):
-            example = first_of(inputs, N_EXAMPLES).to(device=device, dtype=dtype)
-            layers = layout(network, example, values["model"]["channels"])
+        device = device_of(network) or inputs.tensors[0].device
+        held = inputs.on(device)
+        with adapted(network, inputs.keyword, found.score):
+            layers = layout(network, held.read(slice(0, N_EXAMPLES)), values["model"]["channels"])
             subject = Subject(
                 name_of(network), name, *_outputs(found, layers), len(inputs), tuple(inputs.tensors[0].shape[1:])
             )
             resolved = completed(values, subject)
-            live = _live(resolved, network, layers, found, held, device)
-            _check(resolved, live, layers)
+            live = _live(resolved, network, layers, held, device)
+            is_adapted = inputs.keyword is not None or found.score is not None
+            _check(resolved, live, layers, is_adapted=is_adapted)
             made = _computed(resolved, live, image_set, show, found.label)
-    return Ranking.of(
-        resolved, found.label, image_set, made, pictures_of(inputs.on(None, None), normalization(transform))
-    )
+    return Ranking.of(resolved, found.label, image_set, made, pictures_of(inputs.on(None), normalization(transform)))
 
 
 def _check_count(images: ImageSet) -> None:
@@ -198,11 +194,10 @@ def _live(
     settings: Settings,
     network: nn.Module,
     layers: NetworkLayout,
-    target: FoundTarget,
     held: Inputs,
     device: torch.device,
 ) -> LiveNetwork:
-    score = target.score or score_of(settings.target, settings.target_class)
+    score = score_of(settings.target, settings.target_class)
     examined = ExaminedNetwork(network, layers.find(settings.layer), score, device)
     request = NetworkRequest.of(settings)
     return LiveNetwork(
@@ -210,9 +205,17 @@ def _live(
     )
 
 
-def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout) -> None:
-    """Check what depends on the network, before anything is computed."""
+def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout, *, is_adapted: bool) -> None:
+    """Check what depends on the network, before anything is computed.
+
+    `is_adapted` says whether hooks change the network's input or its output, which DeepLIFT could not see.
+    """
     layer = live.examined.layer
+    if settings.score.kind == "deeplift" and is_adapted:
+        raise NetworkError(
+            "ranker must not be deeplift for a function of the outputs, or for images that are passed by name; got "
+            "deeplift. Choose another ranker, for example conductance."
+        )
     RANKERS[settings.score.kind].check(live.examined.network, layer)
     if settings.target_class is not None:
         check_target(settings.target, layers.n_outputs)
@@ -236,19 +239,3 @@ def _computed(
             given["progress"] = show(name)
         made[stage.artifact.name] = stage.run(reads, **given)
     return made
-
-
-@contextmanager
-def _with_keyword(network: nn.Module, keyword: str | None) -> Iterator[None]:
-    """Pass the images to the network as the argument `keyword` inside the context; None: as its first argument."""
-    if keyword is None:
-        yield
-        return
-
-    def renamed(
-        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (), {**kwargs, keyword: args[0]}
-
-    with attached([network.register_forward_pre_hook(renamed, with_kwargs=True)]):
-        yield

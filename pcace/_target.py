@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.forward import reported_errors
 
 Score = Callable[[Any], torch.Tensor]
 Target = int | str | Score | None
@@ -107,7 +108,12 @@ def _checked(score: Score) -> Score:
     """Return a function of the outputs whose results are checked and converted to float64."""
 
     def checked(outputs: Any) -> torch.Tensor:
-        values = score(outputs)
+        with reported_errors(
+            "target must return one number for each image",
+            f"outputs of type {type(outputs).__name__}",
+            "Correct the function.",
+        ):
+            values = score(outputs)
         if not isinstance(values, torch.Tensor) or values.is_complex():
             found = "complex numbers" if isinstance(values, torch.Tensor) else f"type {type(values).__name__}"
             raise NetworkError(f"target must return a tensor with one real number for each image; got {found}.")

@@ -15,11 +15,21 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional
 
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward, network_input, network_scores
 from pipeline.networks.hooks import attached
-from pipeline.networks.maps import as_before, as_float, as_maps, from_maps, only_tensor, with_tensor
+from pipeline.networks.maps import (
+    PatchTokens,
+    as_before,
+    as_float,
+    as_maps,
+    from_maps,
+    only_tensor,
+    with_all_tokens,
+    with_tensor,
+)
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import trace
 
@@ -68,7 +78,8 @@ class Ablation:
 
     def __init__(self, examined: ExaminedNetwork, sample: torch.Tensor) -> None:
         self._network, self._layer, self._module = examined.network, examined.layer.name, examined.module
-        self._channels, self._score = examined.channels, examined.score
+        self._channels, self._score = with_all_tokens(examined.channels), examined.score
+        self._tokens = examined.channels if isinstance(examined.channels, PatchTokens) else None
         cut = _cut(self._network, self._layer)
         self.cut = cut if cut is not None and self._is_correct(cut, sample[:3]) else None
 
@@ -122,9 +133,13 @@ class Ablation:
         sets : bool tensor of shape (n_sets, n_channels)
             The channels that are ablated.
         fills : tensor of shape (n_images or 1, n_channels, height or 1, width or 1)
-            The values that replace the ablated channels.
+            The values that replace the ablated channels. One value replaces all tokens of a transformer; a map replaces
+            the patches, and the other tokens keep their values.
         """
         is_ablated, fills = sets[:, None, :, None, None].to(maps.dtype), fills.to(maps.dtype)
+        if self._tokens is not None and fills.shape[2:] != (1, 1):
+            fills, is_patch = _as_tokens(fills, self._tokens)
+            is_ablated = is_ablated * is_patch
         edited = maps * (1 - is_ablated)  # together with the next lines, a sixth of the time of torch.where
         if fills.shape[2:] != (1, 1):
             edited = edited.addcmul_(fills[None], is_ablated)
@@ -227,6 +242,13 @@ def _cut(network: nn.Module, layer: str) -> Cut | None:
     before.output((first[call], tuple(first[node] for node in around)))
     behind.output(fx.map_arg(end.args[0], second.__getitem__))
     return Cut(fx.GraphModule(network, before), fx.GraphModule(network, behind))
+
+
+def _as_tokens(fills: torch.Tensor, tokens: PatchTokens) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return maps of patches as maps of all tokens, (..., n_tokens, 1), and which of these tokens are patches."""
+    patches = functional.pad(fills.flatten(2), (tokens.n_others, 0))
+    is_patch = torch.arange(patches.shape[2], device=fills.device) >= tokens.n_others
+    return patches[..., None], is_patch[:, None].to(fills.dtype)
 
 
 def _tensor(output: object) -> torch.Tensor:

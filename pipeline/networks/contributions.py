@@ -3,7 +3,7 @@
 Each method is a function that returns a function from a batch of inputs, (n_images, ...), to the contributions,
 (n_images, n_channels), float64 on the CPU. Methods that integrate along a path, or that compare with a baseline, start
 from the input that is 0 after normalisation: an image of the mean colour. The contribution of a channel is the sum over
-the pixels of its map.
+the pixels of its map; in a transformer, over all tokens, those of class and registers included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
 from pipeline.networks.hooks import attached, without_inplace
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.maps import as_float, as_maps, is_quantised, only_tensor, with_tensor
+from pipeline.networks.maps import as_float, as_maps, is_quantised, only_tensor, with_all_tokens, with_tensor
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import with_separate_activations
 
@@ -175,7 +175,8 @@ def _attributed(examined: ExaminedNetwork, network: nn.Module, attribute: Attrib
     def contributed(inputs: torch.Tensor) -> torch.Tensor:
         with without_inplace(network), _tapped(module, tap), torch.enable_grad():
             found = attribute(scored, tap, inputs.detach().clone().requires_grad_())
-        return as_maps(as_float(found.detach()), examined.channels).sum(dim=(2, 3)).double().cpu()
+        maps = as_maps(as_float(found.detach()), with_all_tokens(examined.channels))
+        return maps.sum(dim=(2, 3)).double().cpu()
 
     return contributed
 

@@ -13,7 +13,7 @@ from pipeline.errors import NetworkError, listed
 from pipeline.networks.inputs import FileInputs, Preprocessing
 from pipeline.networks.layout import LayerInfo, layout
 from pipeline.networks.load import layout_of, load, resolve_device
-from pipeline.networks.maps import ChannelAxis, ChannelAxisSetting
+from pipeline.networks.maps import Arrangement, ChannelAxisSetting
 from pipeline.networks.targets import Score, score_of
 from pipeline.settings import ModelSettings, Settings, TargetSettings
 
@@ -80,9 +80,9 @@ class ExaminedNetwork:
         return self.network.get_submodule(self.layer.name)
 
     @property
-    def channels(self) -> ChannelAxis:
-        """Axis of the layer's channels."""
-        assert self.layer.channels is not None  # a layer that can be ranked has this axis
+    def channels(self) -> Arrangement:
+        """Axis of the layer's channels, or the arrangement of its tokens."""
+        assert self.layer.channels is not None  # a layer that can be ranked has it
         return self.layer.channels
 
     @property

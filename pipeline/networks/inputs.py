@@ -191,13 +191,10 @@ class TensorInputs:
         The images, in order, in one tensor or in several. Only their first axes may differ.
     device : torch.device, optional
         Device of the inputs; that of the tensors by default.
-    dtype : torch.dtype, optional
-        Type of the inputs; that of the tensors by default.
     """
 
     parts: Sequence[torch.Tensor]
     device: torch.device | None = None
-    dtype: torch.dtype | None = None
 
     @cached_property
     def edges(self) -> list[int]:
@@ -219,7 +216,7 @@ class TensorInputs:
             if first < stop and first + len(part) > start
         ]
         joined = found[0] if len(found) == 1 else torch.cat(found) if found else self.parts[0][:0]
-        return joined.to(device=self.device, dtype=self.dtype)
+        return joined.to(self.device)
 
 
 def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:

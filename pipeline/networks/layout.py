@@ -13,7 +13,15 @@ from torch import nn
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.forward import check_input, forward
 from pipeline.networks.hooks import attached
-from pipeline.networks.maps import ChannelAxis, ChannelAxisSetting, as_maps, declared_channels, only_tensor
+from pipeline.networks.maps import (
+    Arrangement,
+    ChannelAxis,
+    ChannelAxisSetting,
+    as_maps,
+    declared_channels,
+    only_tensor,
+)
+from pipeline.networks.tokens import n_mergings, n_other_tokens, patch_tokens
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class LayerInfo:
         image.
     calls : int
         Number of times it runs in one forward pass.
-    channels : {"first", "last"} or None
-        Axis of its channels: axis 1 or the last axis; None if the axis cannot be inferred.
+    channels : {"first", "last"}, PatchTokens or None
+        Axis of its channels (axis 1 or the last axis), or the arrangement of its tokens; None if it cannot be inferred.
     is_complex : bool
         Whether its output consists of complex numbers.
     """
@@ -41,7 +49,7 @@ class LayerInfo:
     type: str
     shape: tuple[int, ...] | None
     calls: int
-    channels: ChannelAxis | None
+    channels: Arrangement | None
     is_complex: bool = False
 
     @property
@@ -161,6 +169,7 @@ class _ForwardPass:
         self._modules = {name: module for name, module in network.named_modules() if name}
         self._calls: list[tuple[str, tuple[int, ...] | None]] = []
         self._complex: set[str] = set()
+        self._n_other_tokens, self._n_mergings = n_other_tokens(network), n_mergings(network)
         hooks = attached(
             module.register_forward_hook(lambda _m, _i, output, name=name: self._record(name, output))
             for name, module in self._modules.items()
@@ -183,10 +192,23 @@ class _ForwardPass:
         infos = []
         for name, calls in found.items():
             place, shape = calls[-1]
-            axis = channels if channels != "auto" else self._inferred_channels(place)
+            axis: Arrangement | None = channels if channels != "auto" else self._inferred(place)
             kind, is_complex = type(self._modules[name]).__name__, name in self._complex
             infos.append(LayerInfo(name, kind, shape, len(calls), axis, is_complex))
         return tuple(infos)
+
+    def _inferred(self, place: int) -> Arrangement | None:
+        """Return the axis of the channels of the module that ended at `place`, or the arrangement of its tokens."""
+        axis, shape = self._inferred_channels(place), self._calls[place][1]
+        if axis != "last" or shape is None or len(shape) != 2:
+            return axis
+        before = (self._calls[other] for other in reversed(range(place)))
+        grids = (
+            (size[1], size[2])
+            for name, size in before
+            if isinstance(self._modules[name], nn.Conv2d) and size is not None and len(size) == 3
+        )
+        return patch_tokens(shape[0], grids, self._n_other_tokens, self._n_mergings) or axis
 
     def _inferred_channels(self, place: int) -> ChannelAxis | None:
         """Return the axis of the channels of the module that ended at `place`.

@@ -5,12 +5,13 @@
 | (n, c, h, w): convolutions, and layers that keep their layout | unchanged |
 | (n, h, w, c): Swin's blocks, ConvNeXt's inner layers | axes exchanged |
 | (n, features): linear layers | maps of one pixel |
-| (n, tokens, c): transformers | maps of tokens x 1, including the class token |
+| (n, tokens, c): transformers | maps of the patches, without class and register tokens; tokens x 1 if unknown |
 | (n, c, length): one-dimensional convolutions | maps of length x 1 |
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,6 +19,28 @@ from torch import nn
 
 ChannelAxis = Literal["first", "last"]  # axis 1, or the last axis
 ChannelAxisSetting = Literal["auto", "first", "last"]  # "auto": inferred, see pipeline.networks.layout
+
+
+@dataclass(frozen=True)
+class PatchTokens:
+    """An output of shape (n, tokens, channels) whose tokens are the patches of an image, row by row.
+
+    Attributes
+    ----------
+    n_others : int
+        Number of tokens before the patches: class and register tokens.
+    height, width : int
+        Number of patches.
+    """
+
+    n_others: int
+    height: int
+    width: int
+
+
+Arrangement = ChannelAxis | PatchTokens
+"""Where the channels and the pixels of the maps are in a layer's output."""
+
 
 _FIRST = (
     nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LocalResponseNorm,
@@ -97,18 +120,26 @@ def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> ChannelAxis 
     return None
 
 
-def as_maps(output: torch.Tensor, channels: ChannelAxis) -> torch.Tensor:
+def with_all_tokens(channels: Arrangement) -> ChannelAxis:
+    """Return the axis of the channels, with which the maps of a transformer contain all tokens."""
+    return "last" if isinstance(channels, PatchTokens) else channels
+
+
+def as_maps(output: torch.Tensor, channels: Arrangement) -> torch.Tensor:
     """Return a layer's output as maps, (n, channels, height, width); see the table above.
 
     Parameters
     ----------
     output : tensor
         The layer's output, with two to four axes.
-    channels : {"first", "last"}
-        Axis of the channels.
+    channels : {"first", "last"} or PatchTokens
+        Axis of the channels, or the arrangement of the tokens.
     """
     if output.ndim == 2:
         return output[:, :, None, None]
+    if isinstance(channels, PatchTokens):
+        patches = output[:, channels.n_others :].movedim(-1, 1)
+        return patches.reshape(*patches.shape[:2], channels.height, channels.width)
     if channels == "last":
         output = output.movedim(-1, 1)
     return output if output.ndim == 4 else output.unsqueeze(-1)

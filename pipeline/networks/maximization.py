@@ -34,7 +34,7 @@ from pipeline.arrays import FloatArray
 from pipeline.errors import NetworkError
 from pipeline.networks.capture import capture
 from pipeline.networks.forward import forward
-from pipeline.networks.maps import ChannelAxis, as_maps
+from pipeline.networks.maps import Arrangement, as_maps
 
 MAX_SHIFT = 1 / 16  # share of the picture's side
 MAX_ROTATION = 5.0  # degrees
@@ -76,7 +76,7 @@ def maximize(
     steps: int,
     seed: int,
     progress: Callable[[int, int], None],
-    axis: ChannelAxis = "first",
+    axis: Arrangement = "first",
 ) -> Maximized:
     """Return the picture that maximises each channel's mean activation; all channels share each forward pass.
 
@@ -103,7 +103,7 @@ def maximize(
     progress : callable
         Called after each step with the number of steps done and the number of all steps.
     axis : {"first", "last"}
-        Axis of the layer's channels.
+        Axis of the layer's channels, or the arrangement of its tokens.
     """
     generator = torch.Generator().manual_seed(seed)
     spectrum, to_pixels = _parametrisation(real, len(channels), generator)

@@ -31,7 +31,13 @@ class LayerTracer(fx.Tracer):
 
 
 def trace(network: nn.Module, layer: str) -> fx.Graph | None:
-    """Return the network's graph, in which each call of `layer` is one node; None if the network cannot be traced."""
+    """Return the network's graph, in which each call of `layer` is one node; None if the network cannot be traced.
+
+    A network with hooks of its own cannot be traced, because they would not be part of the graph and could change the
+    network's input or its output.
+    """
+    if network._forward_hooks or network._forward_pre_hooks:
+        return None
     try:
         return LayerTracer(layer).trace(network)
     except Exception:  # tracing runs the network's code on proxies, which may raise any error

@@ -131,4 +131,4 @@ def check_class_score(class_score: FloatArray, of: str) -> None:
         )
 
 
-STAGE = Stage("activate", 3, "images", Activations, select, run)
+STAGE = Stage("activate", 4, "images", Activations, select, run)

@@ -102,9 +102,9 @@ EXPECTED = {
     "conv": (6, 8, 8),
     "last": (6, 8, 8),
     "act": (6, 8, 8),
-    "attention": (6, 64, 1),
-    "block": (6, 64, 1),
-    "block.mlp.1": (12, 64, 1),
+    "attention": (6, 8, 8),
+    "block": (6, 8, 8),
+    "block.mlp.1": (12, 8, 8),
     "signal": (5, 62, 1),
     "features": (7, 1, 1),
     "head": (10, 1, 1),
@@ -161,7 +161,7 @@ def test_a_layer_whose_channel_axis_cannot_be_inferred_needs_the_setting(compose
     [
         ("swin_t", "features.1.0", (96, 56, 56)),
         ("swin_t", "features.0.1", (96, 56, 56)),  # a Permute: the module after it determines the layout
-        ("vit_b_16", "encoder.layers.encoder_layer_0.self_attention", (768, 197, 1)),
+        ("vit_b_16", "encoder.layers.encoder_layer_0.self_attention", (768, 14, 14)),
         ("vit_b_16", "heads.head", (1000, 1, 1)),
         ("convnext_tiny", "features.1.0.block.3", (384, 56, 56)),
         ("convnext_tiny", "features.1.0.block.5", (96, 56, 56)),

@@ -101,12 +101,12 @@ def test_the_message_about_the_missing_package_says_how_to_install_it(monkeypatc
     ("layer", "maps"),
     [
         ("patch_embed.proj", (192, 14, 14)),
-        ("blocks.0", (192, 197, 1)),
-        ("blocks.11.mlp.fc1", (768, 197, 1)),
+        ("blocks.0", (192, 14, 14)),
+        ("blocks.11.mlp.fc1", (768, 14, 14)),
         ("head", (1000, 1, 1)),
     ],
 )
-def test_the_layers_of_a_vision_transformer_have_maps_of_tokens(layer: str, maps: tuple[int, ...]) -> None:
+def test_the_layers_of_a_vision_transformer_have_maps_of_patches(layer: str, maps: tuple[int, ...]) -> None:
     assert layout_of(model("vit_tiny_patch16_224")).find(layer).maps == maps
 
 
@@ -132,4 +132,4 @@ def test_a_timm_network_is_ranked(tmp_path: Path) -> None:
     )  # fmt: skip
     result = run_pipeline(settings, tmp_path / "run")
     assert sorted(result.ranking.table.channel) == list(range(64))
-    assert result.artifacts[Activations].maps.shape == (64, 8, 101, 1)
+    assert result.artifacts[Activations].maps.shape == (64, 8, 10, 10)

@@ -107,7 +107,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "a function that returns all outputs": (
         lambda: {"target": lambda outputs: outputs},
-        "target must return a tensor with one real number for each image, (n_images,); got shape (20, 3).",
+        "target must return a tensor with one real number for each image, (n_images,); got shape (2, 3).",
     ),
     "a function that returns a number": (
         lambda: {"target": lambda outputs: 1.0},
