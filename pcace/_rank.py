@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from pcace._pictures import pictures_of
 from pcace._progress import ShowProgress, shown_progress
 from pcace._ranking import Ranking
 from pcace._settings import Subject, checked_names, completed
+from pcace._store import Kept, kept_in
 from pcace._target import FoundTarget, Target, found_target
 from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
@@ -29,6 +32,8 @@ from pipeline.stages import load_stage
 from pipeline.stages.activate import activations_of, check_class_score
 
 STAGES = ("reduce", "score", "rank", "ablate", "evaluate")  # those after `activate` that write no files
+WITH_NETWORK = ("score", "ablate", "evaluate")
+KEPT = ("reduce", "score", "rank")  # those that may depend on nothing but the activations
 N_EXAMPLES = 2  # images in the forward pass that shows the layers, see `pipeline.networks.layout.layout`
 
 
@@ -42,13 +47,22 @@ class LiveNetwork(NetworkRequest):
         The network.
     held : Inputs
         The images.
+    opened : list of bool
+        One entry for each time that a stage has asked for the network.
     """
 
     examined: ExaminedNetwork
     held: Inputs
+    opened: list[bool]
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether a stage has asked for the network, so that its result depends on it."""
+        return bool(self.opened)
 
     def open(self) -> ExaminedNetwork:
         """Return the network."""
+        self.opened.append(True)
         return self.examined
 
     def inputs(self, images: ImageSet) -> Inputs:  # type: ignore[override] # any inputs, not only those from files
@@ -67,6 +81,8 @@ def rank(
     n_images: int | None = None,
     transform: Transform | None = None,
     progress: bool = True,
+    store: str | Path | None = None,
+    log: object = None,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Ranking:
@@ -77,7 +93,8 @@ def rank(
     (permutation null, cross-fitted scores, confidence intervals, split-half reliability) is computed as well.
 
     The network is left as it was found: its mode, hooks, parameters and buffers, and the global random generators are
-    the same before and after, also if the ranking is interrupted. Nothing is written to the disk.
+    the same before and after, also if the ranking is interrupted. Nothing is written to the disk and nothing is logged,
+    unless `store` or `log` ask for it.
 
     Parameters
     ----------
@@ -103,6 +120,11 @@ def rank(
         From one image to the network's input for it, for example the transform of the weights.
     progress : bool, default=True
         Whether the progress is shown, in a terminal or a notebook.
+    store : str or Path, optional
+        Folder of an artifact store. Principal components, scores and rankings that were computed before from the same
+        images and activations are taken from it, and large maps are kept in it instead of in memory.
+    log : mlflow.entities.Run, str or True, optional
+        An MLflow run, its id, or True for the active run: table, report, settings and a few metrics are logged to it.
     settings : mapping, optional
         Settings by their names in ``conf``, such as ``{"rank.by": "excess", "ablate": {"when": "never"}}``.
     **options
@@ -138,6 +160,7 @@ def rank(
     values = checked_names(ranker, {**(settings or {}), **options})
     name = layer_name(network, layer)
     found = found_target(target, network, images, values["model"]["class_names"])
+    run_id = None if log is None else _run_id(log)
     with borrowed(network), shown_progress(is_shown=progress) as show:
         inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
         image_set = inputs.image_set()
@@ -153,8 +176,20 @@ def rank(
             live = _live(resolved, network, layers, held, device)
             is_adapted = inputs.keyword is not None or found.score is not None
             _check(resolved, live, layers, is_adapted=is_adapted)
-            made = _computed(resolved, live, image_set, show, found.label)
-    return Ranking.of(resolved, found.label, image_set, made, pictures_of(inputs.on(None), normalization(transform)))
+            with kept_in(store) as kept:
+                made = _computed(resolved, live, image_set, show, found.label, kept)
+    pictures = pictures_of(inputs.on(None), normalization(transform))
+    ranking = Ranking.of(resolved, found.label, image_set, made, pictures)
+    if run_id is not None:
+        ranking.log(run_id)
+    return ranking
+
+
+def _run_id(log: object) -> str:
+    """Return the id of the MLflow run, before anything is computed for it."""
+    from pipeline.tracking.ranking import run_id_of
+
+    return run_id_of(log)
 
 
 def _check_count(images: ImageSet) -> None:
@@ -201,7 +236,7 @@ def _live(
     examined = ExaminedNetwork(network, layers.find(settings.layer), score, device)
     request = NetworkRequest.of(settings)
     return LiveNetwork(
-        **{each.name: getattr(request, each.name) for each in fields(request)}, examined=examined, held=held
+        **{each.name: getattr(request, each.name) for each in fields(request)}, examined=examined, held=held, opened=[]
     )
 
 
@@ -223,19 +258,34 @@ def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout, *, is_a
 
 
 def _computed(
-    settings: Settings, live: LiveNetwork, images: ImageSet, show: ShowProgress, target: str
+    settings: Settings,
+    live: LiveNetwork,
+    images: ImageSet,
+    show: ShowProgress,
+    target: str,
+    kept: Kept | None,
 ) -> dict[str, Artifact]:
     """Return the artifacts of all stages, by their names."""
-    activations = activations_of(live.examined, live.held, live.model.batch_size, Workspace(), show("activate"))
-    check_class_score(activations.class_score, target)
-    made: dict[str, Artifact] = {"images": images, Activations.name: activations}
+
+    def activate(workspace: Workspace) -> Activations:
+        found = activations_of(live.examined, live.held, live.model.batch_size, workspace, show("activate"))
+        check_class_score(found.class_score, target)
+        return found
+
+    made: dict[str, Artifact] = {"images": images}
+    made[Activations.name] = (
+        activate(Workspace()) if kept is None else kept.activations(load_stage("activate"), images, activate)
+    )
     for name in STAGES:
         stage = load_stage(name)
-        reads = stage.select(settings)
-        if is_dataclass(reads) and any(field.name == "network" for field in fields(reads)):
-            reads = replace(reads, network=live)  # type: ignore[type-var]
+        own = stage.select(settings)
+        reads = replace(own, network=live) if name in WITH_NETWORK else own
         given: dict[str, Any] = {name: made[name] for name in stage.upstream}
         if "progress" in stage.provided:
             given["progress"] = show(name)
-        made[stage.artifact.name] = stage.run(reads, **given)
+        compute = partial(stage.run, reads, **given)
+        if kept is None or name not in KEPT:
+            made[stage.artifact.name] = compute()
+        else:
+            made[stage.artifact.name] = kept.artifact(stage, own.identity(), compute, lambda: not live.is_opened)
     return made

@@ -269,6 +269,18 @@ class Ranking:
         write_whole(path, report_page(self._ranked, self._notes))
         return path
 
+    def log(self, run: object) -> None:
+        """Log the table, the report, the settings and a few metrics to an MLflow run, which is not ended.
+
+        Parameters
+        ----------
+        run : mlflow.entities.Run, str or True
+            The run, its id, or True for the active run. The files are in the folder of the run with the layer's name.
+        """
+        from pipeline.tracking.ranking import log_ranking, run_id_of
+
+        log_ranking(run_id_of(run), self.layer, self._ranking, asdict(self.settings), self.report)
+
     def save(self, folder: str | Path) -> Path:
         """Save the ranking to a folder, from which `pcace.load` reads it.
 
