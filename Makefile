@@ -5,10 +5,10 @@ BIN := .venv/bin
 # pip prints only warnings and errors; the user's PIP_* environment variables are respected.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help setup run test test-unit lint repro sweep ui bench clean
+.PHONY: help setup run test test-unit lint repro sweep ui notebooks bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed  ## install the package and its dependencies into .venv (about 5 GB, takes minutes)
 
@@ -35,6 +35,9 @@ sweep: setup  ## rank the three layers of the embedded default network, one run 
 
 ui: setup  ## open MLflow with the runs on this machine
 	@$(BIN)/python -m pipeline.ui
+
+notebooks: .venv/installed-dev  ## run the notebooks in examples/notebooks
+	@$(BIN)/python examples/notebooks/run.py
 
 bench: .venv/installed-dev  ## run the benchmarks
 	@$(BIN)/python -m benchmarks

@@ -2,8 +2,9 @@
 
 `rank` ranks the channels of one layer of a PyTorch network for given images and a class, and returns a `Ranking`.
 `layers` lists the layers that can be ranked, `compare` compares rankings of the same channels, and `load` reads a
-ranking that `Ranking.save` has written. `ACERegressor`, `maximal_correlation` and `optimal_transforms` compute the
-maximal correlation of arrays, without a network.
+ranking that `Ranking.save` has written. `digits` returns a small trained network and images for first steps.
+`ACERegressor`, `maximal_correlation` and `optimal_transforms` compute the maximal correlation of arrays, without a
+network.
 
 Importing this package is fast: PyTorch and the other libraries are imported when they are needed.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcace._compare import Comparison, compare
+    from pcace._digits import digits
     from pcace._layers import layers
     from pcace._rank import rank
     from pcace._ranking import Ranking, load
@@ -32,6 +34,7 @@ __all__ = [
     "Ranking",
     "__version__",
     "compare",
+    "digits",
     "layers",
     "load",
     "maximal_correlation",
@@ -46,6 +49,7 @@ _MODULES = {
     "Ranking": "pcace._ranking",
     "__version__": "pipeline",
     "compare": "pcace._compare",
+    "digits": "pcace._digits",
     "layers": "pcace._layers",
     "load": "pcace._ranking",
     "maximal_correlation": "pipeline.numerics",

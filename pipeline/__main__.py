@@ -14,6 +14,7 @@ import hydra
 from hydra.errors import HydraException
 
 from pipeline.command_line import command, print_error
+from pipeline.commands import dispatched
 from pipeline.config import (
     CONFIG_NAME,
     SweepStart,
@@ -99,5 +100,5 @@ def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
     return 0 if is_complete else 1
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not dispatched():
     main()

@@ -18,7 +18,7 @@ PACKAGES = (
     "ace", "captum", "matplotlib", "numba", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "scikit-learn",
     "scipy", "torch", "torchvision",
 )  # fmt: skip
-OPTIONAL_PACKAGES = ("timm",)
+OPTIONAL_PACKAGES = ("timm", "transformers")
 
 
 def git_state() -> dict[str, str]:

@@ -86,7 +86,19 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
 
 def test_the_makefile_has_its_targets() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert {"setup", "run", "test", "test-unit", "lint", "repro", "sweep", "ui", "bench", "clean"} <= targets
+    assert {
+        "setup",
+        "run",
+        "test",
+        "test-unit",
+        "lint",
+        "repro",
+        "sweep",
+        "ui",
+        "notebooks",
+        "bench",
+        "clean",
+    } <= targets
 
 
 def imported(source: str) -> set[str]:
