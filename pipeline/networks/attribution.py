@@ -63,9 +63,7 @@ class ClassActivation:
 
     def _first(self) -> ClassActivation:
         """Return the same for the first image only."""
-        first: dict[str, Any] = {
-            name: value[:1] for name, value in vars(self).items() if isinstance(value, np.ndarray)
-        }
+        first: dict[str, Any] = {name: value[:1] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         return replace(self, **first)
 
 
