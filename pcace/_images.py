@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from pcace._memory import check_room
 from pipeline.artifacts import ImageRecord, ImageSet, first_copies
 from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError, listed
@@ -93,6 +94,13 @@ def collected(
     for batch in reader.batches(images):
         kept = batch if n_images is None else batch[: n_images - n_read]
         _check(kept, found, n_read)
+        if kept.device.type == "cpu" and not isinstance(images, torch.Tensor | np.ndarray):
+            n_all = max(expected or 0, n_read + len(kept))
+            check_room(
+                (n_all - n_read) * kept[:1].numel() * kept.element_size(),
+                f"{n_all} images",
+                "Give fewer images: n_images=...",
+            )
         found.append(kept)
         n_read += len(kept)
         progress(n_read, max(expected or 0, n_read))

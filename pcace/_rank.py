@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pcace._images import Transform, collected, normalization
+from pcace._memory import check_room
 from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, unwrapped
 from pcace._pictures import pictures_of
 from pcace._progress import ShowProgress, shown_progress
@@ -174,6 +175,8 @@ def rank(
             )
             resolved = completed(values, subject)
             live = _live(resolved, network, layers, held, device)
+            if store is None:
+                _check_memory(live, len(inputs))
             is_adapted = inputs.keyword is not None or found.score is not None
             _check(resolved, live, layers, is_adapted=is_adapted)
             with kept_in(store) as kept:
@@ -190,6 +193,16 @@ def _run_id(log: object) -> str:
     from pipeline.tracking.ranking import run_id_of
 
     return run_id_of(log)
+
+
+def _check_memory(live: LiveNetwork, n_images: int) -> None:
+    """Raise `InputError` if the maps of the layer do not fit into the memory."""
+    n_channels, height, width = live.examined.layer.maps
+    check_room(
+        4 * n_channels * n_images * height * width,
+        f"the maps of {n_images} images",
+        "Give fewer images (n_images=...), a layer with smaller maps, or store=..., which keeps maps on the disk.",
+    )
 
 
 def _check_count(images: ImageSet) -> None:

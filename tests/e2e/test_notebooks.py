@@ -36,7 +36,8 @@ def test_a_notebook_runs(path: Path) -> None:
     assert path.read_bytes() == before
     assert [each for cell in cells for each in cell.outputs if each.output_type == "error"] == []
     warned = [each.text for cell in cells for each in cell.outputs if each.get("name") == "stderr"]
-    assert warned == []
+    # timm imports tqdm, which warns if the widgets of notebooks are not installed.
+    assert [text for text in warned if "TqdmWarning" not in text] == []
     pages = [each.data["text/html"] for cell in cells for each in cell.outputs if "text/html" in each.get("data", {})]
     pictures = [page for page in pages if '<img alt="' in page and 'src="data:image/png;base64,' in page]
     assert len(pictures) >= 1
