@@ -23,8 +23,8 @@ from tests.helpers.cli import Cli, command_line
 NASTY = [
     "jack-o'-lantern", 'the "best"', "crane, bird", "cat (tabby)", "C#", "a=b", "50%", "x[1]", "n${y}", "back\\slash",
     "{{7*7}}${7*7}", "\\", "it\\'s", "\\${x}", "00014", "20_05", "1e3", "0x1F", "-1", "3.50", "inf", "nan", "a:b",
-    "true", "null", " two  words ", "'quoted'", '"quoted"', "choice(a,b)", "[a,b]", "{a: b}", "$HOME", "`ls`", "a;b|c&d",
-    "~x", "!x", "ä€漢", "line\nbreak", "tab\tbed", "*", "?", "@home", "+plus", "a\\,b",
+    "true", "null", " two  words ", "'quoted'", '"quoted"', "choice(a,b)", "[a,b]", "{a: b}", "$HOME", "`ls`",
+    "a;b|c&d", "~x", "!x", "ä€漢", "line\nbreak", "tab\tbed", "*", "?", "@home", "+plus", "a\\,b",
 ]  # fmt: skip
 # What of these is read as it was typed, without quotes.
 BARE = [
