@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,19 +57,32 @@ _MODULES = {
 }
 
 
-def _check_pipeline() -> None:
-    """Raise `ImportError` if another package called ``pipeline`` hides the one that this package uses."""
-    loaded = sys.modules.get("pipeline")
-    origin = getattr(loaded, "__file__", None) if loaded else getattr(find_spec("pipeline"), "origin", None)
-    expected = Path(__file__).resolve().parent.parent / "pipeline"
-    if origin is None or Path(origin).resolve().parent != expected:
+def _import_pipeline() -> None:
+    """Import the package ``pipeline`` beside this one, also if another package of the name would be found first.
+
+    Modules of the other one that this one does not have are still found, see `pipeline`.
+
+    Raises
+    ------
+    ImportError
+        If another package of the name was imported before.
+    """
+    folder = str(Path(__file__).resolve().parent.parent)
+    if "pipeline" not in sys.modules:
+        sys.path.insert(0, folder)
+        try:
+            import_module("pipeline")
+        finally:
+            sys.path.remove(folder)
+    origin = getattr(sys.modules["pipeline"], "__file__", None)
+    if origin is None or Path(origin).resolve().parent != Path(folder) / "pipeline":
         raise ImportError(
-            f"the package pipeline must be the one that is installed with pcace; got another one ({origin}). "
-            "Rename that one, or start Python in another folder."
+            "pcace must be imported before another package that is called pipeline, as one of its own is; got "
+            f"{origin}. Import pcace first."
         )
 
 
-_check_pipeline()
+_import_pipeline()
 
 
 def __getattr__(name: str) -> Any:

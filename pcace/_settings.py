@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import compose_config, options, values_of
+from pipeline.config import compose_config, values_of
 from pipeline.errors import SettingsError, listed
+from pipeline.overrides import options
 from pipeline.settings import Settings, settings_from
 
 GROUPS = ("reduce", "score", "rank", "ablate", "visualize", "target")

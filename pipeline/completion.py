@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from pipeline.command_line import command
 from pipeline.commands import COMMANDS
-from pipeline.config import compose_config, options, values_of
+from pipeline.config import compose_config, values_of
+from pipeline.overrides import options
 
 USAGE = """Usage: pcace completion
 

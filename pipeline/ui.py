@@ -53,7 +53,7 @@ def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
     client, uri = open_store(Path(settings.paths.outputs), settings.tracking.uri)
     found = []
     with tracking_errors(uri):
-        experiment = experiment_id(client, settings.tracking.experiment)
+        experiment = experiment_id(client, settings.tracking.experiment, uri)
         runs = ranked_runs(client, experiment)
         if runs:
             run_id = runs[0].info.run_id

@@ -64,13 +64,21 @@ def test_every_public_name_has_an_example_that_runs(name: str) -> None:
     assert runner.summarize(verbose=False).failed == 0
 
 
-def test_another_package_called_pipeline_is_named(tmp_path: Path) -> None:
+def test_another_package_called_pipeline_is_not_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "__init__.py").write_text("")
-    program = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path.append({str(ROOT)!r}); import pcace"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ImportError: the package pipeline must be the one that is installed with pcace; got another one "
-        f"({tmp_path / 'pipeline' / '__init__.py'}). Rename that one, or start Python in another folder."
+    (tmp_path / "pipeline" / "models.py").write_text("name = 'mine'")
+    start = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.path.append({str(ROOT)!r})"
+    first = f"{start}\nimport pcace; pcace.layers; from pipeline.models import name; print(name, len(sys.path))"
+    second = f"{start}\nprint(len(sys.path)); import pipeline, pcace"
+    done = [
+        subprocess.run([sys.executable, "-c", each], cwd=tmp_path, capture_output=True, text=True, check=False)
+        for each in (first, second)
+    ]
+    assert done[0].returncode == 0
+    assert done[0].stdout.split() == ["mine", done[1].stdout.strip()]  # the path is as it was
+    assert done[1].returncode == 1
+    assert done[1].stderr.splitlines()[-1] == (
+        "ImportError: pcace must be imported before another package that is called pipeline, as one of its own is; got "
+        f"{tmp_path / 'pipeline' / '__init__.py'}. Import pcace first."
     )

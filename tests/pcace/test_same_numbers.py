@@ -12,12 +12,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pcace
 from pipeline.artifacts import Activations, Artifact, ChannelScores, Effects, ImageSet, Projections
+from pipeline.artifacts.base import DESCRIPTION
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
 from pipeline.runner import run
 from pipeline.settings import Settings
-from pipeline.store import DESCRIPTION
 from tests.helpers.data import data_folder
 from tests.helpers.project import ROOT
 from tests.helpers.settings import Compose

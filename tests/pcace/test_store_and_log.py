@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import pcace
+from pipeline.artifacts.base import DESCRIPTION
 from pipeline.rankers import ace
-from pipeline.store import DESCRIPTION
 
 QUICK: dict[str, Any] = {"permutations": 4, "bootstrap": 4, "folds": 2, "progress": False, "n_jobs": 1}
 
