@@ -11,7 +11,8 @@ from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.checkpoints import read_checkpoint
 from pipeline.networks.digits import accuracy, digits_cnn
-from pipeline.networks.load import check_weights, class_names, identity, load
+from pipeline.networks.identity import identity
+from pipeline.networks.load import check_weights, class_names, load
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
 

@@ -9,7 +9,8 @@ from torch import nn
 from pipeline.config import compose_settings
 from pipeline.digests import digest_file
 from pipeline.errors import NetworkError, SettingsError
-from pipeline.networks.load import check_weights, identity, load, weighted_modules
+from pipeline.networks.identity import identity
+from pipeline.networks.load import check_weights, load, weighted_modules
 from pipeline.networks.module_order import in_forward_order
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
