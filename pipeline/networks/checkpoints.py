@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -166,19 +167,28 @@ def _with_metadata(state: Mapping[str, Any], metadata: Any) -> OrderedDict[str, 
 def _renamed(network: nn.Module, state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the weights under the network's names if these differ only by the prefixes of wrapped networks."""
     expected = set(network.state_dict())
-    by_bare_name = {_bare(name): name for name in expected}
-    names = {name: by_bare_name.get(_bare(name), name) for name in state}
-    is_unique = len(by_bare_name) == len(expected) and len(set(names.values())) == len(names)
-    if not is_unique or len(expected & set(names.values())) <= len(expected & set(state)):
+    modules = {name for name, _ in network.named_modules()}
+    entries = {_bare(name): name for name in expected}
+    paths = {_bare(name): name for name, _ in network.named_modules()}  # of nested wrappers, the innermost
+
+    def renamed(name: str) -> str:
+        if _bare(name) in entries:
+            return entries[_bare(name)]
+        path, _, last = name.rpartition(".")  # perhaps a name of an earlier version of the module
+        return ".".join(filter(None, (paths[_bare(path)], last))) if _bare(path) in paths else name
+
+    def n_known(names: Iterable[str]) -> int:
+        return sum(name in expected or name.rpartition(".")[0] in modules for name in names)
+
+    names = {name: renamed(name) for name in state}
+    is_unique = len(entries) == len(expected) and len(set(names.values())) == len(names)
+    if not is_unique or n_known(names.values()) <= n_known(state):
         return state
-    renamed = OrderedDict((names[name], value) for name, value in state.items())
-    metadata = getattr(state, METADATA, None)
-    if metadata is not None:
-        by_bare_module = {_bare(name): value for name, value in metadata.items()}  # the innermost of each wrapper
-        modules = [name for name, _ in network.named_modules()]
-        found = OrderedDict((name, by_bare_module[_bare(name)]) for name in modules if _bare(name) in by_bare_module)
-        setattr(renamed, METADATA, found)
-    return renamed
+    found = OrderedDict((names[name], value) for name, value in state.items())
+    if hasattr(state, METADATA):
+        versions = {_bare(name): value for name, value in getattr(state, METADATA).items()}  # the innermost again
+        setattr(found, METADATA, {name: versions[_bare(name)] for name in modules if _bare(name) in versions})
+    return found
 
 
 def _bare(name: str) -> str:
@@ -195,7 +205,9 @@ def _unpickled(path: Path) -> Any:
     stand_ins: dict[str, type] = {}
     while True:
         try:
-            with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()]):
+            allowed = torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()])
+            with allowed, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected pickle protocol")  # an error follows if it is a problem
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             unknown, container = _UNKNOWN.search(str(error)), _CONTAINER.search(str(error))
@@ -222,7 +234,7 @@ def _stand_in(name: str, result: Callable[[], object] | None) -> type:
 
 def _reason(error: pickle.UnpicklingError) -> str:
     """Return what PyTorch says about a file that it does not read with ``weights_only=True``, without its advice."""
-    found = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
+    found = re.search(r"WeightsUnpickler error:\s*([^\n]*)", str(error))
     text = found[1] if found else next(iter(str(error).splitlines()), "it cannot be unpickled")
     return text.strip().rstrip(".")
 

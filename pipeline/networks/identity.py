@@ -36,8 +36,10 @@ def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
     if model.factory is not None:
         found = fingerprint(load_on_cpu(model, seed))
         modules = {*found.modules, model.factory.partition(":")[0]}
-        architecture = {"factory": model.factory, "arguments": arguments, **code_of(modules)}
-        return {"architecture": architecture, "weights": {"fingerprint": found.digest}}
+        return {
+            "architecture": {"factory": model.factory, "arguments": arguments, **code_of(modules)},
+            "weights": {"fingerprint": found.digest},
+        }
     used = library(model)
     path = checkpoint_path(model)
     if path is not None:
@@ -50,6 +52,10 @@ def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
         weights = used.identity(model)
     if model.randomized:
         weights = {**weights, "randomized": model.randomized, "random": seed, **used.versions()}
-    name, installed = model.library, version(model.library)
-    architecture = {"library": name, "version": installed, "name": model.name, "arguments": arguments}
+    architecture = {
+        "library": model.library,
+        "version": version(model.library).partition("+")[0],  # without the name of a build, such as +cpu
+        "name": model.name,
+        "arguments": arguments,
+    }
     return {"architecture": architecture, "weights": weights}

@@ -7,6 +7,7 @@ import takes a second in each process and other networks do not need it.
 from __future__ import annotations
 
 import difflib
+import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -70,10 +71,17 @@ def pretrained(model: ModelSettings) -> nn.Module:
     try:
         with nullcontext() if given is None else _get_state_dict(given):
             return cast("nn.Module", get_model(model.name, weights=weights, progress=False, **model.arguments))
-    except OSError as error:  # the errors of urllib are OSErrors
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:  # urllib's are OSErrors
+        file = _cached(weights) if model.checkpoint is None else Path(model.checkpoint)
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".: ")
+        if file.is_file():
+            raise NetworkError(
+                f"model.weights must be the published file of {weights}; got {file}, which cannot be loaded "
+                f"({reason}). Delete it, and run again to download it."
+            ) from error
         raise NetworkError(
             f"model.weights must be downloadable; got {weights}, which is not in the cache and could not be downloaded "
-            f"({error}). Save {weights.url} as {_cached(weights)}, or use model.weights=random."
+            f"({reason}). Save {weights.url} as {file}, or use model.weights=random."
         ) from error
 
 
@@ -131,8 +139,8 @@ def torchvision_weights(model: ModelSettings) -> WeightsEnum:
 
 def _cached(weights: WeightsEnum) -> Path:
     """Return the path at which torch keeps the file of the weights once it is downloaded."""
-    folder: str = torch.hub.get_dir()  # type: ignore[no-untyped-call]
-    return Path(folder) / "checkpoints" / weights.url.rpartition("/")[2]
+    folder: str = torch.hub.get_dir()
+    return Path(folder) / "checkpoints" / str(weights.url).rpartition("/")[2]
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from torchvision.transforms.functional import to_tensor
 from pipeline.artifacts import Activations
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
-from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.identity import identity
+from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.libraries import library
 from pipeline.networks.load import check_weights, class_names, layout_of, load
 from pipeline.runner import run as run_pipeline
