@@ -19,6 +19,7 @@ from torch import nn
 
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.fingerprint import fingerprint
+from pipeline.networks.forward import reported_errors
 from pipeline.settings import ModelSettings
 
 # Whether a factory returns the same object in every call with the same arguments, by its id and the arguments. The
@@ -63,7 +64,7 @@ def import_factory(path: str) -> Callable[..., Any]:
         factory: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             factory = getattr(factory, part)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise NetworkError(
             f"model.factory must be importable as package.module:callable; got {path} ({error}). "
             "Run from the folder that contains the package, or install it."
@@ -77,28 +78,45 @@ def import_factory(path: str) -> Callable[..., Any]:
     return found
 
 
-def call_factory(model: ModelSettings, seed: int) -> Any:
-    """Return what the factory of the user returns, on the CPU; of a shared object, a copy.
+def call_factory(model: ModelSettings, seed: int, finish: Callable[[object], None]) -> nn.Module:
+    """Return the network that the factory of the user builds, on the CPU; of a shared object, a copy.
 
     The first call for a factory and its arguments is repeated, to find out whether it returns the same object again
     (`functools.lru_cache`, a variable of the module), and whether it builds the same network.
 
+    Parameters
+    ----------
+    model : ModelSettings
+        The network.
+    seed : int
+        Seed of the random generators.
+    finish : callable
+        Called with what the factory returns, with the same random generators. It raises `NetworkError` if that is not a
+        network.
+
     Raises
     ------
     NetworkError
-        If the arguments are not those of the factory, if a second call builds another network, or if a shared object
-        cannot be copied.
+        If the factory cannot be imported, if it has other arguments or raises an exception, if a second call builds
+        another network, or if a shared object cannot be copied.
     """
     assert model.factory is not None
-    with seeded(seed):
+    named = [f"{name}={value}" for name, value in model.arguments.items()]
+    context, hint = f"model.arguments: {listed(named) or 'none'}", "Correct model.arguments or the code."
+    with seeded(seed), reported_errors("model.factory must build the network", context, hint):
         factory = import_factory(model.factory)
     check_arguments(factory, model.arguments, f"model.factory={model.factory}")
-    key = id(factory), json.dumps(model.arguments, sort_keys=True, default=str)
-    with seeded(seed), torch.device("cpu"):
-        network = factory(**model.arguments)
-    if key not in _IS_SHARED:
+
+    def call() -> nn.Module:
         with seeded(seed), torch.device("cpu"):
-            again = factory(**model.arguments)
+            with reported_errors("model.factory must build the network", context, hint):
+                network: nn.Module = factory(**model.arguments)
+            finish(network)
+        return network
+
+    network, key = call(), (id(factory), json.dumps(model.arguments, sort_keys=True, default=str))
+    if key not in _IS_SHARED:
+        again = call()
         if again is not network:
             _check_equal(network, again, model.factory)
         _IS_SHARED[key] = factory, again is network
@@ -142,10 +160,8 @@ def check_arguments(
         )
 
 
-def _check_equal(network: Any, again: Any, factory: str) -> None:
+def _check_equal(network: nn.Module, again: nn.Module, factory: str) -> None:
     """Raise `NetworkError` if two networks differ that one factory has built with the same seed."""
-    if not isinstance(network, nn.Module) or not isinstance(again, nn.Module):
-        return
     first, second = (fingerprint(each).entries for each in (network, again))
     if first != second:
         different = [name for name in {**first, **second} if first.get(name) != second.get(name)]
@@ -155,7 +171,7 @@ def _check_equal(network: Any, again: Any, factory: str) -> None:
         )
 
 
-def _copied(network: Any, factory: str) -> Any:
+def _copied(network: nn.Module, factory: str) -> nn.Module:
     try:
         return copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:

@@ -19,6 +19,8 @@ from torch import nn
 from pipeline.errors import NetworkError, PipelineError, listed
 from pipeline.networks.checkpoints import RANDOM, SHIPPED, load_weights, read_checkpoint
 from pipeline.networks.factories import call_factory, check_arguments, seeded
+from pipeline.networks.forward import NetworkCodeError, described, evaluated, forward
+from pipeline.networks.inputs import input_shape
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.libraries import library
 from pipeline.networks.module_order import in_forward_order, owner
@@ -49,8 +51,8 @@ def load_on_cpu(model: ModelSettings, seed: int) -> nn.Module:
     """Return the network with its weights, in evaluation mode, on the CPU; see `load`."""
     randomized = set(randomized_modules(model))
     if _is_published(model):
-        network = _pretrained(model)
-        network.eval()
+        with _library_errors(model):
+            network = evaluated(library(model).pretrained(model))
         if randomized:
             _restore(network, build(replace(model, weights=RANDOM, checkpoint=None), seed).state_dict(), randomized)
         return network
@@ -124,16 +126,20 @@ def build(model: ModelSettings, seed: int) -> nn.Module:
     NetworkError
         If there is no such model, or `model.factory` does not return a module.
     """
+
+    def finish(network: object) -> None:
+        if not isinstance(network, nn.Module):
+            raise NetworkError(
+                f"model.factory must return a torch.nn.Module; got {type(network).__name__} ({model.factory})."
+            )
+        _initialise_lazy(evaluated(network), model)
+
     if model.factory is not None:
-        network = call_factory(model, seed)
-    else:
-        with seeded(seed), _library_errors(model):
+        return call_factory(model, seed, finish)
+    with seeded(seed):
+        with _library_errors(model):
             network = library(model).factory(model)(**model.arguments)
-    if not isinstance(network, nn.Module):
-        raise NetworkError(
-            f"model.factory must return a torch.nn.Module; got {type(network).__name__} ({model.factory})."
-        )
-    network.eval()
+        finish(network)
     return network
 
 
@@ -150,15 +156,23 @@ def probe(model: ModelSettings, function: Callable[[nn.Module, torch.Tensor], _R
         The network.
     function : callable
         From the network and the images, (`N_PROBED`, channels, height, width), to any result. It may be called twice:
-        again with a network on the CPU, if it raises ``NotImplementedError`` or ``RuntimeError`` on the meta device.
+        again with a network on the CPU, if it raises ``NotImplementedError`` or ``RuntimeError`` on the meta device, or
+        if the network's own code raises any exception there.
     """
-    shape = (N_PROBED, *model.input_size)
+    shape = (N_PROBED, *input_shape(model))
     built = None if model.factory is None else build(model, seed=0)
     try:
         with torch.device("meta"):
             return function(build(model, seed=0) if built is None else built.to("meta"), torch.empty(shape))
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError, NetworkCodeError):
         return function(build(model, seed=0), torch.zeros(shape))
+
+
+def _initialise_lazy(network: nn.Module, model: ModelSettings) -> None:
+    """Initialise the weights of lazy modules, whose shapes are known after a forward pass."""
+    if any(nn.parameter.is_lazy(value) for value in (*network.parameters(), *network.buffers())):
+        with torch.no_grad():  # not in inference mode, in which the weights could never be used for gradients
+            forward(network, torch.zeros((N_PROBED, *input_shape(model))))
 
 
 def layout_of(model: ModelSettings) -> NetworkLayout:
@@ -192,12 +206,12 @@ def randomized_modules(model: ModelSettings) -> list[str]:
 
 @contextmanager
 def _library_errors(model: ModelSettings) -> Iterator[None]:
-    """In this context, arguments that a model of a library does not have, or may not have, are a `NetworkError`."""
+    """In this context, errors of a library that builds a model with `model.arguments` become a `NetworkError`."""
     try:
         yield
     except PipelineError:
         raise
-    except (TypeError, ValueError, AssertionError) as error:
+    except Exception as error:
         if not model.arguments:
             raise
         with torch.device("meta"):
@@ -205,7 +219,7 @@ def _library_errors(model: ModelSettings) -> Iterator[None]:
         check_arguments(type(plain), model.arguments, f"{model.library}'s {model.name}", all_required=False)
         raise NetworkError(
             f"model.arguments must suit the network; got {listed([f'{k}={v}' for k, v in model.arguments.items()])} "
-            f"({model.library}'s {model.name}: {str(error).rstrip('.') or type(error).__name__}). Correct them."
+            f"({model.library}'s {model.name}, {described(error)}). Correct or remove them."
         ) from error
 
 
@@ -230,8 +244,3 @@ def checkpoint_path(model: ModelSettings) -> Path | None:
 
 def _is_published(model: ModelSettings) -> bool:
     return model.factory is None and model.weights != SHIPPED and library(model).is_published(model)
-
-
-def _pretrained(model: ModelSettings) -> nn.Module:
-    with _library_errors(model):
-        return library(model).pretrained(model)

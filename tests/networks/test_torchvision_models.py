@@ -180,8 +180,8 @@ def test_the_last_modules_of_published_weights_are_randomized(cache: Path) -> No
         ),
         (
             ["+model.arguments.num_classes=10"],
-            "model.arguments must suit the network; got num_classes=10 (torchvision's squeezenet1_1: The parameter "
-            "'num_classes' expected value 1000 but got 10 instead). Correct them.",
+            "model.arguments must suit the network; got num_classes=10 (torchvision's squeezenet1_1, ValueError: The "
+            "parameter 'num_classes' expected value 1000 but got 10 instead). Correct or remove them.",
         ),
         (
             ["+model.arguments.pretrained=true"],
