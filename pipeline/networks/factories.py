@@ -164,7 +164,7 @@ def _check_equal(network: nn.Module, again: nn.Module, factory: str) -> None:
     """Raise `NetworkError` if two networks differ that one factory has built with the same seed."""
     first, second = (fingerprint(each).entries for each in (network, again))
     if first != second:
-        different = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+        different = [name.strip() for name in {**first, **second} if first.get(name) != second.get(name)]
         raise NetworkError(
             f"model.factory must build the same network in every call; got different values of {listed(different, 3)} "
             f"({factory}, called twice with one seed). Seed its random numbers, or set model.checkpoint."

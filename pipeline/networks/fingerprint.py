@@ -76,8 +76,8 @@ def portable(value: Any) -> Any:
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """Return the attributes of a module that are neither its parts nor common to all modules."""
-    if isinstance(module, nn.DataParallel):
-        return {}  # they describe the machine
+    if isinstance(module, nn.DataParallel) or type(module).__module__.startswith("torch._dynamo"):
+        return {}  # those of DataParallel describe the machine, and those of torch.compile the process
     return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
 
 

@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-OWN_PACKAGE = "pipeline"  # its code is part of the versions of the stages, so that its imports are not followed
+# Their code is part of the versions of the stages, so that imports in them are not followed.
+OWN_PACKAGES = frozenset({"pcace", "pipeline"})
 # Packages whose versions do not identify a network: every network is made of torch's modules.
 COMMON = frozenset({"torch"})
 Origin = Literal["python", "installed", "own", "user"]
@@ -73,7 +74,7 @@ def code_of(modules: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _origin(top: str, spec: ModuleSpec) -> Origin:
     """Return where a module comes from, given its top-level package."""
-    if top == OWN_PACKAGE:
+    if top in OWN_PACKAGES:
         return "own"
     places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
     if not places:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -280,3 +280,32 @@ def test_weights_of_modules_that_are_not_registered_are_part_of_the_fingerprint(
     with torch.no_grad():
         network.hidden[0].bias.add_(1)
     assert fingerprint(network).digest != before
+
+
+def wrapped(kind: str, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    conv = nn.Conv2d(3, 4, 3)
+    if kind == "weight_norm":
+        nn.utils.parametrizations.weight_norm(conv)
+    elif kind == "spectral_norm":
+        nn.utils.spectral_norm(conv)
+    network = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    match kind:
+        case "compile":
+            return cast("nn.Module", torch.compile(network))
+        case "DataParallel":
+            return nn.DataParallel(network)
+        case "fx":
+            return torch.fx.symbolic_trace(network)
+        case "bfloat16":
+            return network.bfloat16()
+        case _:
+            return network
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # in torch.compile
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "compile", "DataParallel", "fx", "bfloat16"])
+def test_networks_of_every_kind_have_one_fingerprint_for_the_same_weights(kind: str) -> None:
+    one, again, other = (fingerprint(wrapped(kind, seed)) for seed in (0, 0, 1))
+    assert one == again
+    assert one.digest != other.digest
