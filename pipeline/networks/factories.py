@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import importlib
 import inspect
 import json
@@ -147,7 +148,9 @@ def check_arguments(
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
     unknown = [] if takes_any else [name for name in arguments if name not in named]
     missing = [name for name, each in named.items() if each.default is each.empty and name not in arguments]
-    has = f"its arguments are {listed(list(named))}" if named else "it has no arguments"
+    near = {match for name in unknown for match in difflib.get_close_matches(name, named)}
+    names = sorted(named, key=lambda name: name not in near)  # the nearest ones first
+    has = f"its arguments are {listed(names)}" if named else "it has no arguments"
     if unknown:
         raise NetworkError(
             f"model.arguments must be arguments of the network; got {listed(unknown)} ({context}; {has}). "

@@ -176,7 +176,7 @@ def test_the_last_modules_of_published_weights_are_randomized(cache: Path) -> No
         (
             ["+model.arguments.num_clases=10"],
             "model.arguments must be arguments of the network; got num_clases (torchvision's squeezenet1_1; its "
-            "arguments are version, num_classes, dropout). Correct or remove them.",
+            "arguments are num_classes, version, dropout). Correct or remove them.",
         ),
         (
             ["+model.arguments.num_classes=10"],
