@@ -14,8 +14,8 @@ from pipeline.config import compose_settings
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
 Lists the layers whose channels can be ranked: name, type, number of channels, size of the maps (height x width) for
-the size that the transform gives images, and shape of the layer's output for n images. The outputs of a linear layer are maps of one
-pixel, those of a transformer are maps of tokens x 1. No weights are loaded or downloaded.
+images of the size that the transform makes, and shape of the layer's output for n images. The outputs of a linear layer
+are maps of one pixel, those of a transformer are maps of tokens x 1. No weights are loaded or downloaded.
 
     python -m pipeline.layers model=vgg16
     python -m pipeline.layers model=torchvision model.name=convnext_tiny
