@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from pipeline.networks.fingerprint import fingerprint
 from pipeline.networks.forward import reported_errors
 from pipeline.settings import ModelSettings
 
-# Whether a factory returns the same object in every call with the same arguments, by its id and the arguments. The
-# factory itself is kept, so that no other object is given its id.
-_IS_SHARED: dict[tuple[int, str], tuple[object, bool]] = {}
+# Whether a factory returns the same object in every call with the same arguments, by the id of its module, its name and
+# the arguments. The module is kept, so that no other one is given its id.
+_IS_SHARED: dict[tuple[int, str, str], tuple[ModuleType, bool]] = {}
 
 
 @contextmanager
@@ -115,12 +116,13 @@ def call_factory(model: ModelSettings, seed: int, finish: Callable[[object], Non
             finish(network)
         return network
 
-    network, key = call(), (id(factory), json.dumps(model.arguments, sort_keys=True, default=str))
+    module = sys.modules[model.factory.partition(":")[0]]
+    network, key = call(), (id(module), model.factory, json.dumps(model.arguments, sort_keys=True, default=str))
     if key not in _IS_SHARED:
         again = call()
         if again is not network:
             _check_equal(network, again, model.factory)
-        _IS_SHARED[key] = factory, again is network
+        _IS_SHARED[key] = module, again is network
     return _copied(network, model.factory) if _IS_SHARED[key][1] else network
 
 
@@ -170,7 +172,7 @@ def _check_equal(network: nn.Module, again: nn.Module, factory: str) -> None:
         different = [name.strip() for name in {**first, **second} if first.get(name) != second.get(name)]
         raise NetworkError(
             f"model.factory must build the same network in every call; got different values of {listed(different, 3)} "
-            f"({factory}, called twice with one seed). Seed its random numbers, or set model.checkpoint."
+            f"({factory}, called twice with one seed). Seed its random numbers, and keep times out of its attributes."
         )
 
 

@@ -36,7 +36,8 @@ class Fingerprint:
     Attributes
     ----------
     entries : mapping of str to str
-        Digest of each part: ``conv1 (Conv2d)`` for a module with its plain attributes, ``conv1.weight`` for a tensor.
+        Digest of each part: ``conv1 (Conv2d)`` for a module, ``conv1.stride`` for an attribute, ``conv1.weight`` for a
+        tensor.
     modules : frozenset of str
         Dotted names of the Python modules that its classes and functions come from.
     """
@@ -105,10 +106,9 @@ class _Description:
             hooks = [list(getattr(module, each, {}).values()) for each in _HOOKS]
             # The code of a graph or a script is generated, and in no file.
             code = module.code if isinstance(module, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
-            yield (
-                f"{name} ({type(module).__name__})",
-                [self._named(type(module)), self.of(_attributes(module)), self.of(hooks), code],
-            )
+            yield f"{name} ({type(module).__name__})", [self._named(type(module)), self.of(hooks), code]
+            for attribute, value in _attributes(module).items():
+                yield ".".join(filter(None, (name, attribute))), self.of(value)
         yield from ((name, self.of(value)) for name, value in _tensors(network))
 
     def of(self, value: Any) -> Any:

@@ -202,20 +202,22 @@ def test_a_network_of_an_installed_package_is_identified_by_the_version_of_the_p
 
 def test_a_factory_that_draws_other_weights_in_every_call_is_refused(modules: UserModules, tmp_path: Path) -> None:
     code = (
-        "import numpy as np, random, torch\nfrom torch import nn\n\ndef seeded():\n"
+        "import numpy as np, random, time, torch\nfrom torch import nn\n\ndef seeded():\n"
         "    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
         "    network[0].weight.data += torch.tensor(np.random.rand() + random.random())\n    return network\n\n"
         "def unseeded():\n    network = seeded()\n"
-        "    network[0].bias.data += torch.tensor(np.random.default_rng().random())\n    return network\n"
+        "    network[0].bias.data += torch.tensor(np.random.default_rng().random())\n    return network\n\n"
+        "def dated():\n    network = seeded()\n    network[1].created = time.perf_counter()\n    return network\n"
     )
     modules.write(tmp_path, {"net.py": code})
     assert found(factory="net:seeded") == found(factory="net:seeded") != found(factory="net:seeded", seed=1)
-    with pytest.raises(NetworkError) as caught:
-        found(factory="net:unseeded")
-    assert str(caught.value) == (
-        "model.factory must build the same network in every call; got different values of 0.bias (net:unseeded, called "
-        "twice with one seed). Seed its random numbers, or set model.checkpoint."
-    )
+    for name, different in (("unseeded", "0.bias"), ("dated", "1.created")):
+        with pytest.raises(NetworkError) as caught:
+            found(factory=f"net:{name}")
+        assert str(caught.value) == (
+            f"model.factory must build the same network in every call; got different values of {different} "
+            f"(net:{name}, called twice with one seed). Seed its random numbers, and keep times out of its attributes."
+        )
 
 
 def test_arguments_that_name_files_are_represented_by_their_content(
