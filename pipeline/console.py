@@ -86,7 +86,11 @@ class ConsoleObserver(Observer):
         if isinstance(kept, float):
             components = f"components for {kept:.0%} of the variance"
         score, model = settings.score, settings.model
-        how = f"{components}, statistic {score.statistic}" if isinstance(score, AceSettings) else f"score {score.kind}"
+        how = (
+            f"{components}, statistic {score.own_statistic}"
+            if isinstance(score, AceSettings)
+            else f"score {score.kind}"
+        )
         network = model.name
         if model.randomized:
             network += f", {model.randomized} module{'s' if model.randomized > 1 else ''} randomised"

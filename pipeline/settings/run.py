@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -125,8 +125,15 @@ _ADAPTER = TypeAdapter(Settings)
 UNIONS = ("data", "target", "score")  # groups whose settings depend on the member that is chosen
 
 
-def settings_from(values: Mapping[str, Any]) -> Settings:
+def settings_from(values: Mapping[str, Any], further_faults: Sequence[str] = ()) -> Settings:
     """Turn a plain mapping, as composed from YAML, into `Settings`.
+
+    Parameters
+    ----------
+    values : mapping
+        The settings by their names.
+    further_faults : sequence of str
+        Faults that were found in the files, to be reported together with those found here.
 
     Raises
     ------
@@ -141,8 +148,10 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         faults = faults_of(error, values, UNIONS)
     else:
         faults = _contradictions(settings)
-        if not faults:
+        if not faults and not further_faults:
             return settings
+    named = {fault.split()[0] for fault in faults}  # one line for each setting
+    faults += [fault for fault in further_faults if fault.split()[0] not in named]
     raise SettingsError("\n".join(faults))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -37,7 +37,7 @@ class AceSettings(HalvesSettings):
     smoother: Literal["spline", "supersmoother"]
     smoothness: tuple[Curvature, Curvature, Shrinkage] | None
     solver: Literal["compiled", "ace"]
-    statistic: AceStatistic
+    statistic: AceStatistic | None
     bass: Annotated[float, Field(ge=0, le=10)]
     spans: tuple[Share, Share, Share]
     delrsq: Annotated[float, Field(gt=0, lt=1)]
@@ -47,6 +47,13 @@ class AceSettings(HalvesSettings):
     permutations: NonNegative
     folds: NonNegative
     repeats: Positive
+
+    SUPERSMOOTHER_ONLY: ClassVar = ("bass", "spans", "delrsq", "nterm", "maxit")  # settings that splines do not use
+
+    @property
+    def own_statistic(self) -> AceStatistic:
+        """The statistic that channels are ranked by unless `rank.by` asks for another score."""
+        return self.statistic or ("penalised" if self.smoother == "spline" else "maximal")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -103,7 +110,10 @@ def _wrong_smoother(score: AceSettings, by: str | None) -> list[str]:
     if score.smoother == "spline":
         if score.solver == "compiled":
             return []
-        return ["score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."]
+        return [
+            "score.solver must be compiled with score.smoother=spline; got ace. "
+            "Add score.smoother=supersmoother score.bass=0."
+        ]
     faults = []
     if score.smoothness is not None:
         faults.append(
@@ -113,7 +123,7 @@ def _wrong_smoother(score: AceSettings, by: str | None) -> list[str]:
     for name, value in (("score.statistic", score.statistic), ("rank.by", by)):
         if value == "penalised":
             faults.append(
-                f"{name} must be {'null, ' * (name == 'rank.by')}maximal or first with score.smoother=supersmoother; "
+                f"{name} must be null, maximal or first with score.smoother=supersmoother; "
                 "got penalised. Add score.smoother=spline."
             )
     return faults

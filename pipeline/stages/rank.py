@@ -51,7 +51,7 @@ class RankReads:
 def select(settings: Settings) -> RankReads:
     """Return the settings of this stage; `settings` must be resolved."""
     score = settings.score
-    statistic = score.statistic if isinstance(score, AceSettings) else score.kind
+    statistic = score.own_statistic if isinstance(score, AceSettings) else score.kind
     by = settings.rank.by or statistic
     return RankReads(
         by=by,

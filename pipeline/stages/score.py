@@ -17,7 +17,7 @@ from pipeline.stages.stage import Stage
 
 @dataclass(frozen=True)
 class ScoreReads:
-    """Settings of the stage: the ranker and the network. ACE computes both statistics, so `statistic` is not read."""
+    """Settings of the stage: the ranker and the network. ACE computes all statistics, so `statistic` is not read."""
 
     score: ScoreSettings
     network: NetworkRequest
@@ -30,8 +30,12 @@ class ScoreReads:
         """
         determining = asdict(self.score)
         if isinstance(self.score, AceSettings):
-            del determining["n_jobs"], determining["statistic"]
-            determining["spans"] = list(self.score.spans)
+            unused = AceSettings.SUPERSMOOTHER_ONLY if self.score.smoother == "spline" else ("smoothness",)
+            for name in ("n_jobs", "statistic", *unused):
+                del determining[name]
+            determining = {
+                name: list(value) if isinstance(value, tuple) else value for name, value in determining.items()
+            }
         return {**determining, "seed": self.network.seed}
 
 
@@ -78,4 +82,4 @@ def run(
     )
 
 
-STAGE = Stage("score", 5, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 6, "channels", ChannelScores, select, run)

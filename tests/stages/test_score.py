@@ -39,17 +39,17 @@ def test_a_layer_with_dead_channels_only_is_rejected(compose: Compose) -> None:
 
 
 def test_the_result_depends_neither_on_the_number_of_threads_nor_on_the_statistic_to_rank_by(compose: Compose) -> None:
-    reads = score.select(resolve(compose()))
-    assert isinstance(reads.score, AceSettings)
-    ignored: list[dict[str, Any]] = [{"n_jobs": 7}, {"statistic": "first"}]
-    determining: list[dict[str, Any]] = [
-        {"bass": 1.0}, {"spans": (0.05, 0.2, 0.6)}, {"permutations": 3}, {"smoother": "spline"},
-        {"smoothness": (0.3, 0.2, 0.1)},
-    ]  # fmt: skip
-    for change in ignored:
-        assert replace(reads, score=replace(reads.score, **change)).identity() == reads.identity()
-    for change in determining:
-        assert replace(reads, score=replace(reads.score, **change)).identity() != reads.identity()
+    supersmoother: dict[str, Any] = {"bass": 1.0, "spans": (0.05, 0.2, 0.6), "delrsq": 0.1, "nterm": 2, "maxit": 2}
+    splines: dict[str, Any] = {"smoothness": (0.3, 0.2, 0.1)}
+    for smoother, own, of_the_other in (
+        ("spline", splines, supersmoother), ("supersmoother", supersmoother, splines),
+    ):  # fmt: skip
+        reads = score.select(resolve(compose(f"score.smoother={smoother}")))
+        assert isinstance(reads.score, AceSettings)
+        for name, value in {"n_jobs": 7, "statistic": "first", **of_the_other}.items():
+            assert replace(reads, score=replace(reads.score, **{name: value})).identity() == reads.identity(), name
+        for name, value in {"permutations": 3, "folds": 3, **own}.items():
+            assert replace(reads, score=replace(reads.score, **{name: value})).identity() != reads.identity(), name
 
 
 def scored_by_ace(settings: AceSettings, values: np.ndarray, response: np.ndarray) -> ChannelScores:
