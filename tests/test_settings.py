@@ -22,7 +22,7 @@ def faults(*overrides: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-COUNT_OR_SHARE = "be a whole number of at least 1, or a share of the variance in (0, 1)"
+COUNT_OR_SHARE = "be a whole number of at least 1, a share of the variance in (0, 1), or auto"
 
 
 def test_defaults_are_the_embedded_question() -> None:
@@ -33,7 +33,7 @@ def test_defaults_are_the_embedded_question() -> None:
 
 def test_all_faults_are_reported_together() -> None:
     assert faults("n_imgs=3", "n_components=0", "seed=-1", "score.statistic=best", "visualize.dpi=high") == [
-        "n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
+        "n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.",
         "seed must be at least 0; got -1.",
         "score.statistic must be 'maximal', 'first' or 'penalised'; got \"best\".",
         'visualize.dpi must be a whole number; got "high".',
@@ -107,6 +107,19 @@ def test_the_package_takes_no_bass_of_its_own() -> None:
     score = compose_settings(["score.smoother=supersmoother", "score.solver=ace", "score.bass=0"]).score
     assert isinstance(score, AceSettings)
     assert score.bass == 0
+
+
+def test_the_number_of_components_is_chosen_by_splines_only() -> None:
+    assert compose_settings(["n_components=auto"]).n_components == "auto"
+    assert faults("n_components=auto", "score=pearson") == [
+        "n_components must be a number with score=pearson; got auto. Only score=ace can choose it."
+    ]
+    together = (
+        "n_components must be a number unless score.smoother is spline and score.smoothness null; got auto. "
+        "The number is chosen together with the smoothness."
+    )
+    assert faults("n_components=auto", "score.smoother=supersmoother") == [together]
+    assert faults("n_components=auto", "score.smoothness=[0.3,0.2,0.1]") == [together]
 
 
 def test_settings_of_the_other_smoother_are_refused() -> None:

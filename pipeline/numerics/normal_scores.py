@@ -1,8 +1,8 @@
 """Variables with heavy tails are transformed towards normal scores before splines are fitted to them.
 
-The maximal correlation does not depend on the scale of a variable, but a penalty on curvature does. In a variable such as
-exp(x) with normal x, most images are crowded into a small part of the range, and a spline that is smooth over the range
-cannot follow what happens there. On the scale of normal scores it can.
+The maximal correlation does not depend on the scale of a variable, but a penalty on curvature does. In a variable such
+as exp(x) with normal x, most images are crowded into a small part of the range, and a spline that is smooth over the
+range cannot follow what happens there. On the scale of normal scores it can.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ N_KNOTS = 13  # about half a standard deviation apart with a few hundred images
 def without_heavy_tails(x: FloatArray) -> FloatArray:
     """Return the variables, those with heavy tails transformed towards normal scores.
 
-    The transformation is increasing. It takes equally spaced quantiles of the normal distribution from the same quantiles
-    of the variable, and is linear between them.
+    The transformation is increasing. It maps quantiles of the variable to those of the normal distribution, which are
+    equally spaced, and is linear between them.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def without_heavy_tails(x: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray of shape (..., n_images)
-        `x` itself where the kurtosis is at most 5. Otherwise, with mean 0, the weighted mean of the standardised variable
-        and its normal scores, with weights that change from 1 and 0 at a kurtosis of 5 to 0 and 1 at 10.
+        `x` itself where the kurtosis is at most 5. Otherwise, with mean 0, the weighted mean of the standardised
+        variable and its normal scores, with weights that change from 1 and 0 at a kurtosis of 5 to 0 and 1 at 10.
     """
     low, high = x.min(axis=-1, keepdims=True), x.max(axis=-1, keepdims=True)
     # Halved first, because the difference of two huge values may overflow.

@@ -20,7 +20,7 @@ from pipeline.settings.model import (
     model_contradictions,
     target_contradictions,
 )
-from pipeline.settings.score import MIN_IMAGES, ScoreSettings, score_contradictions
+from pipeline.settings.score import MIN_IMAGES, ScoreSettings, automatic_components, score_contradictions
 from pipeline.settings.types import STRICT, ComponentCount, LayerName, Name, NonNegative, Positive, Text
 
 
@@ -162,7 +162,9 @@ def _contradictions(settings: Settings) -> list[str]:
         *score_contradictions(settings.score, settings.rank.by, settings.n_images),
         *target_contradictions(settings.target, settings.target_class),
     ]
-    if settings.n_components > settings.n_images:
+    if settings.n_components == "auto":
+        faults += automatic_components(settings.score)
+    elif settings.n_components > settings.n_images:
         faults.append(
             f"n_components must be at most n_images; got {settings.n_components} with {settings.n_images} images. "
             "Lower it or add images."

@@ -105,6 +105,18 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
     return faults
 
 
+def automatic_components(score: ScoreSettings) -> list[str]:
+    """Return the fault if the number of components cannot be chosen, which the ranker does with the smoothness."""
+    if not isinstance(score, AceSettings):
+        return [f"n_components must be a number with score={score.kind}; got auto. Only score=ace can choose it."]
+    if score.smoother != "spline" or score.smoothness is not None:
+        return [
+            "n_components must be a number unless score.smoother is spline and score.smoothness null; got auto. "
+            "The number is chosen together with the smoothness."
+        ]
+    return []
+
+
 def _wrong_smoother(score: AceSettings, by: str | None) -> list[str]:
     """Return a fault for each setting that belongs to the other smoother."""
     if score.smoother == "spline":

@@ -21,12 +21,13 @@ class ScoreReads:
 
     score: ScoreSettings
     network: NetworkRequest
+    choose_components: bool
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the result, in plain JSON types.
 
-        The upstream keys contain the network, the layer and the target. The number of threads does not change the
-        result.
+        The upstream keys contain the network, the layer, the target and the number of components. The number of threads
+        does not change the result.
         """
         determining = asdict(self.score)
         if isinstance(self.score, AceSettings):
@@ -41,7 +42,7 @@ class ScoreReads:
 
 def select(settings: Settings) -> ScoreReads:
     """Return the settings of this stage; `settings` must be resolved."""
-    return ScoreReads(settings.score, NetworkRequest.of(settings))
+    return ScoreReads(settings.score, NetworkRequest.of(settings), settings.n_components == "auto")
 
 
 def run(
@@ -77,6 +78,7 @@ def run(
             images=request.inputs(images),
             batch_size=request.model.batch_size,
             progress=progress,
+            choose_components=reads.choose_components,
             copies=Groups.by_label(images.first_copies) if images.n_copies else None,
         )
     )

@@ -224,7 +224,7 @@ def test_each_of_several_faults_is_one_line(cli: Cli) -> None:
     code, out, err = cli("n_imgs=3", "n_components=0", "score.statistic=best")
     assert (code, out) == (1, [])
     assert err == [
-        "error: n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
+        "error: n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.",
         "error: score.statistic must be 'maximal', 'first' or 'penalised'; got \"best\".",
         "error: n_imgs must be a known setting; got 3. Did you mean n_images?",
     ]

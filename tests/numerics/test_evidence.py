@@ -156,8 +156,8 @@ def test_with_splines_intervals_cover_the_true_correlation(n_images: int, n_comp
 
 # Monotone functions of the response. They do not change the maximal correlation, but theta has to undo them.
 CURVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "uniform": norm.cdf, "skewed": lambda y: np.exp(y / 2), "heavy tails": np.exp, "heavier tails": lambda y: np.exp(2 * y),
-    "cubic": lambda y: y**3,
+    "uniform": norm.cdf, "skewed": lambda y: np.exp(y / 2), "heavy tails": np.exp,
+    "heavier tails": lambda y: np.exp(2 * y), "cubic": lambda y: y**3,
 }  # fmt: skip
 
 
@@ -166,7 +166,7 @@ CURVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def test_with_splines_intervals_cover_the_correlation_of_curved_associations(
     transformed: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    """88 to 95 % of the intervals, with the smoothness chosen; the lowest is that of the uniform response at r = .85."""
+    """88 to 95 % of the intervals, with the smoothness chosen; the lowest is the uniform response at r = .85."""
     for r in (0.3, 0.6, 0.85):
         for name, share in coverage(300, 3, r, lambda x, y: ace_estimator("spline", x, y), transformed).items():
             assert 0.87 <= share <= 0.99, (name, r, share)
