@@ -267,7 +267,8 @@ def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout, *, is_a
     RANKERS[settings.score.kind].check(live.examined.network, layer)
     if settings.target_class is not None:
         check_target(settings.target, layers.n_outputs)
-    check_n_components(settings.n_components, settings.n_images, *layer.maps[1:])
+    if settings.n_components != "auto":
+        check_n_components(settings.n_components, settings.n_images, *layer.maps[1:])
 
 
 def _computed(

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import compose_config, values_of
+from pipeline.config import checked_settings, compose_config, values_of
 from pipeline.errors import SettingsError, listed
 from pipeline.overrides import options
-from pipeline.settings import Settings, settings_from
+from pipeline.settings import Settings
 
 GROUPS = ("reduce", "score", "rank", "ablate", "visualize", "target")
 OF_MODEL = ("batch_size", "channels", "class_names")
@@ -131,7 +131,7 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
         "transform": {"kind": "none", "size": shape[-1], "mean": [0.0] * shape[0], "std": [1.0] * shape[0]},
     }
     target = values["target"] if is_class else {"kind": "regression", "output": subject.output or 0}
-    return settings_from(
+    return checked_settings(
         {
             **values,
             "layer": subject.layer,

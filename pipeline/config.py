@@ -11,7 +11,7 @@ import json
 import os
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -29,7 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.errors import SettingsError
 from pipeline.overrides import HYDRA_TEXTS, as_entered, checked_overrides, for_shell, quoted, value_of
 from pipeline.resources import conf_dir
-from pipeline.settings import ModelSettings, Settings, TrackingSettings, settings_from
+from pipeline.settings import AceSettings, ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
@@ -126,7 +126,7 @@ def settings_from_config(config: DictConfig) -> Settings:
     SettingsError
         If a setting is unknown, missing or not possible; one line for each fault.
     """
-    return settings_from(values_of(config))
+    return checked_settings(values_of(config))
 
 
 def values_of(config: DictConfig) -> dict[str, Any]:
@@ -164,6 +164,31 @@ def _unresolved(config: DictConfig, error: OmegaConfBaseException) -> str:
         f"{name} must refer to settings that exist; got {given} ({reason}). "
         f"For this text as the value: {for_shell(name, given)}."
     )
+
+
+def checked_settings(values: Mapping[str, Any]) -> Settings:
+    """Return the settings for plain values as they are composed from ``conf/``.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is unknown, missing or not possible, or is changed and not used; one line for each fault.
+    """
+    return settings_from(values, _unused_settings(values.get("score")))
+
+
+def _unused_settings(score: Any) -> list[str]:
+    """Return one line for each setting of the supersmoother that was changed although splines are used."""
+    if not isinstance(score, Mapping) or score.get("kind") != "ace" or score.get("smoother") != "spline":
+        return []
+    defaults = OmegaConf.to_container(OmegaConf.load(conf_dir() / "score" / "ace.yaml"))
+    assert isinstance(defaults, dict)
+    return [
+        f"score.{name} must be left at {json.dumps(defaults[name])} with score.smoother=spline, which does not use it; "
+        f"got {json.dumps(score[name])}. Add score.smoother=supersmoother."
+        for name in AceSettings.SUPERSMOOTHER_ONLY
+        if name in score and score[name] != defaults[name]
+    ]
 
 
 def sweep_id() -> str | None:

@@ -58,7 +58,7 @@ def forward(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with reported_errors(
         "the network must process the images",
         f"input of shape {tuple(images.shape)}",
-        "Correct the network, or check model.input_size.",
+        "Correct the network, or check model.input_size and model.transform.",
     ):
         outputs = network(network_input(network, images))
     return network_scores(outputs, len(images))
@@ -114,8 +114,14 @@ def network_scores(outputs: object, n_images: int) -> torch.Tensor:
     return scores if scores.dtype in (torch.float32, torch.float64) else scores.float()
 
 
-def check_input(network: nn.Module) -> None:
-    """Raise `NetworkError` if a network cannot be called with a batch of images as its only argument."""
+def check_code(network: nn.Module) -> None:
+    """Raise `NetworkError` if a network cannot be called with a batch of images only, or is no Python code."""
+    scripted = next((module for module in network.modules() if isinstance(module, torch.jit.ScriptModule)), None)
+    if scripted is not None:  # the layers inside it cannot be observed
+        raise NetworkError(
+            f"the network must consist of modules in Python; got TorchScript ({type(scripted).__name__}). "
+            "Build the network from its code, and load the weights of its state dict with model.checkpoint."
+        )
     try:
         signature = inspect.signature(network.forward)
     except (TypeError, ValueError):  # for example, compiled code

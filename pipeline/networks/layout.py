@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.forward import check_input, forward
+from pipeline.networks.forward import check_code, forward
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import (
     Arrangement,
@@ -115,7 +115,7 @@ class NetworkLayout:
             names = [layer.name for layer in self.rankable()]
             near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[-3:]
             raise NetworkError(
-                f"layer must be one of the network's layers; got '{name}'. Nearest: {listed(near)}. "
+                f"layer must be one of the network's layers; got '{name}'. Nearest: {listed(near) or 'none'}. "
                 "`python -m pipeline.layers` lists all."
             )
         if layer.rejection is not None:
@@ -153,10 +153,10 @@ def layout(network: nn.Module, example: torch.Tensor, channels: ChannelAxisSetti
     Raises
     ------
     NetworkError
-        If the network has other required inputs than the images, raises an exception, or does not return one row of
-        real scores for each image.
+        If the network is TorchScript, has other required inputs than the images, raises an exception, or does not
+        return one row of real scores for each image.
     """
-    check_input(network)
+    check_code(network)
     recorded = _ForwardPass(network, example)
     return NetworkLayout(recorded.layers(channels), recorded.n_outputs)
 

@@ -249,7 +249,8 @@ def test_an_exception_of_the_network_is_reported_with_its_place() -> None:
         layout(built(Raises), IMAGES)
     assert str(caught.value) == (
         "the network must process the images; got ValueError: images of 32 pixels or more are needed "
-        f"({__file__}:{line}, input of shape (6, 3, 16, 16)). Correct the network, or check model.input_size."
+        f"({__file__}:{line}, input of shape (6, 3, 16, 16)). "
+        "Correct the network, or check model.input_size and model.transform."
     )
     assert isinstance(caught.value.__cause__, ValueError)
 
@@ -266,7 +267,7 @@ def test_an_exception_inside_pytorch_is_reported_with_the_line_that_led_to_it() 
         layout(modules_only, IMAGES)
     assert str(caught.value) == (
         "the network must process the images; got RuntimeError: mat1 and mat2 shapes cannot be multiplied (6x768 and "
-        "9x2) (input of shape (6, 3, 16, 16)). Correct the network, or check model.input_size."
+        "9x2) (input of shape (6, 3, 16, 16)). Correct the network, or check model.input_size and model.transform."
     )
 
 

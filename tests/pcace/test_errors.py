@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     ),
     "two wrong values": (
         lambda: {"n_components": 0, "bootstrap": 3.5},
-        "n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.\n"
+        "n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.\n"
         "score.bootstrap must be a whole number; got 3.5.",
     ),
     "an odd number of halves": (

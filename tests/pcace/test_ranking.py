@@ -123,7 +123,7 @@ def test_the_transforms_are_those_of_the_channel(ranking: pcace.Ranking) -> None
     axes = ranking.plot_transforms(3)
     points = axes[0].collections[0].get_offsets()
     np.testing.assert_allclose(np.asarray(points)[:, 1], ranking.scores.fit.phi[3, :, 0])
-    assert len(axes) == ranking.settings.n_components + 1
+    assert len(axes) == ranking.scores.fit.phi.shape[2] + 1
 
 
 def test_channels_and_images_that_do_not_exist_are_named(ranking: pcace.Ranking) -> None:
