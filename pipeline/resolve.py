@@ -117,7 +117,7 @@ def check_network(settings: Settings) -> None:
     found = layout_of(settings.model)
     layer = found.find(settings.layer)
     _, height, width = layer.maps
-    probe(settings.model, lambda network, _: RANKERS[settings.score.kind].check(network, layer))
+    probe(settings.model, lambda network, example: RANKERS[settings.score.kind].check(network, layer, example))
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:
         raise InputError(

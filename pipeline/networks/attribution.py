@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
+from pipeline.networks.gradients import reaches
 from pipeline.networks.hooks import attached, without_inplace
 
 Method = Literal["CAM", "Grad-CAM"]
@@ -37,10 +38,12 @@ class ClassActivation:
     predicted : ndarray of shape (n_images,)
         Index of the most probable class, int64.
     method : {"CAM", "Grad-CAM"} or None
-        How the maps were computed; None if the network has no maps of more than one pixel.
+        How the maps were computed; None if there are none.
     target_maps, predicted_maps : ndarray of shape (n_images, map_height, map_width) or None
         Contribution of each position to the logit of the target class and of the predicted class: unbounded, and
         negative at positions that lower the logit.
+    missing : str
+        The reason why there are no maps, if there are none.
     """
 
     probabilities: FloatArray
@@ -48,6 +51,7 @@ class ClassActivation:
     method: Method | None
     target_maps: FloatArray | None
     predicted_maps: FloatArray | None
+    missing: str = "its maps have one pixel"
 
 
 @dataclass(frozen=True)
@@ -77,17 +81,27 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     target = torch.full_like(predicted, target_class)
     head = _pooled_head(recorded)
     method: Method | None = None
-    found: list[FloatArray | None] = [None, None]
+    found: tuple[FloatArray | None, FloatArray | None] = (None, None)
+    missing = ClassActivation.missing
     if head is not None:
         method = "CAM"
         weight, features = head
-        found = [torch.einsum("nc,nchw->nhw", weight[each], features).cpu().numpy() for each in (target, predicted)]
+        of_target, of_predicted = (
+            torch.einsum("nc,nchw->nhw", weight[each], features).cpu().numpy() for each in (target, predicted)
+        )
+        found = (of_target, of_predicted)
     elif recorded.maps:
-        method = "Grad-CAM"
         modules = [module for module, _ in recorded.maps]
         layer = next((module for module in reversed(modules) if isinstance(module, nn.Conv2d)), modules[-1])
-        found = [grad_cam(network, layer, inputs, each) for each in (target, predicted)]
-    return ClassActivation(probabilities, predicted.cpu().numpy(), method, *found)
+        if not reaches(network, layer, inputs):
+            missing = "the gradient of the class score does not reach its last convolution"
+        else:
+            of_target, of_predicted = (grad_cam(network, layer, inputs, each) for each in (target, predicted))
+            if of_target.any() or of_predicted.any():
+                method, found = "Grad-CAM", (of_target, of_predicted)
+            else:
+                missing = "the gradient of the class score is 0 at its last convolution"
+    return ClassActivation(probabilities, predicted.cpu().numpy(), method, *found, missing)
 
 
 def grad_cam(network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: torch.Tensor) -> FloatArray:

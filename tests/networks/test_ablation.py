@@ -124,7 +124,7 @@ def test_both_ways_give_the_scores_of_one_whole_pass_for_each_set_of_channels(
         monkeypatch.setattr(ablation, "VALUES_AT_ONCE", 3 * maps.numel())  # in several passes
         again = ours.at(inputs).scores(ablated, fills)
         with monkeypatch.context() as patch:
-            patch.setattr(ablation, "_cut", lambda network, layer: None)
+            patch.setattr(ablation, "cut_at", lambda network, layer: None)
             whole = (
                 Ablation(examined(network, layer, channels, inputs, score), inputs).at(inputs).scores(ablated, fills)
             )
