@@ -44,7 +44,7 @@ _LINEAR_MODULES = (
 # the sum of the contributions shows whether they are.
 _NAMES_WITHOUT_RULE = (
     "max", "min", "amax", "amin", "maximum", "minimum", "median", "quantile", "sort", "topk", "argmax", "argmin",
-    "prod", "cumprod", "norm", "var", "std", "var_mean", "std_mean", "logsumexp", "softmin", "normalize",
+    "prod", "cumprod", "norm", "var", "std", "var_mean", "std_mean", "logsumexp", "softmin", "normalize", "detach",
     "local_response_norm", "lp_pool1d", "lp_pool2d", "fractional_max_pool2d", "cosine_similarity", "round", "floor",
     "ceil", "sign", "cdist", "bilinear", "multi_head_attention_forward", "rms_norm", "instance_norm",
 )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.artifacts import ChannelScores
 from pipeline.errors import NetworkError
-from pipeline.networks.contributions import Contributed, Contributions
+from pipeline.networks.contributed import Contributed, Contributions
 from pipeline.networks.inputs import batches, bounded_batch_size
 from pipeline.numerics.evidence import halves, one_by_one
 from pipeline.progress import ticker

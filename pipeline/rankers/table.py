@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from pipeline.networks import contributions
+from pipeline.networks.conductance import conductance
 from pipeline.networks.weights import check_weights_of_channels, weight_norms
 from pipeline.numerics import association
 from pipeline.rankers.ace import score_by_ace
@@ -76,7 +77,7 @@ def _gradient_x_activation(inputs: RankerInputs[RankerSettings]) -> Scorer:
 
 
 def _conductance(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.conductance(inputs.open_network(), inputs.settings.n_steps))
+    return mean_magnitude(inputs, conductance(inputs.open_network(), inputs.settings.n_steps))
 
 
 def _integrated_gradients(inputs: RankerInputs[PathRankerSettings]) -> Scorer:

@@ -13,7 +13,8 @@ from torch.nn import functional
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.errors import NetworkError
 from pipeline.networks import contributions
-from pipeline.networks.contributions import Contributed, Contributions
+from pipeline.networks.conductance import conductance
+from pipeline.networks.contributed import Contributed, Contributions
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.layout import LayerInfo
 from pipeline.rankers import RANKERS
@@ -76,7 +77,7 @@ def contributed(
     given = examined(network, layer)
     by_kind: dict[str, Callable[[], Contributions]] = {
         "gradient_x_activation": lambda: contributions.gradient_x_activation(given),
-        "conductance": lambda: contributions.conductance(given, n_steps),
+        "conductance": lambda: conductance(given, n_steps),
         "integrated_gradients": lambda: contributions.integrated_gradients(given, n_steps),
         "deeplift": lambda: contributions.deeplift(given),
         "ablation": lambda: contributions.ablation(given, inputs[:3]),
@@ -208,7 +209,19 @@ def test_the_error_of_completeness_decreases_with_more_steps_also_if_the_network
     assert errors[0] > errors[1] > errors[2]
 
 
-@pytest.mark.parametrize("kind", ["gradient_x_activation", "conductance", "integrated_gradients", "deeplift"])
+@pytest.mark.parametrize("as_modules", [True, False])
+def test_conductance_converges_to_that_of_captum(as_modules: bool) -> None:
+    from captum.attr import LayerConductance
+
+    network, inputs = seeded(Chain(as_modules)), images()
+    attributions = LayerConductance(network, network.conv).attribute(
+        inputs.requires_grad_(), target=2, n_steps=1000, internal_batch_size=100
+    )
+    by_captum = attributions.detach().sum(dim=(2, 3)).double()
+    torch.testing.assert_close(found("conductance", network, conv(), images(), 200), by_captum, rtol=0.02, atol=5e-3)
+
+
+@pytest.mark.parametrize("kind", ["gradient_x_activation", "conductance", "integrated_gradients"])
 def test_layers_without_a_gradient_are_rejected(kind: str) -> None:
     check, layer = RANKERS[kind].check, LayerInfo("conv", "Conv2d", (6, 7, 7), 1, "first")
     with pytest.raises(
@@ -219,6 +232,13 @@ def test_layers_without_a_gradient_are_rejected(kind: str) -> None:
     ):
         check(Frozen(), layer, images(2))
     check(Frozen(is_frozen=False), layer, images(2))
+
+
+def test_deeplift_does_not_use_the_gradients_of_the_network() -> None:
+    layer = LayerInfo("conv", "Conv2d", (6, 7, 7), 1, "first")
+    one, other = (found("deeplift", seeded(Frozen(is_frozen=frozen)), layer, images()) for frozen in (True, False))
+    assert float(one.abs().min()) > 0
+    torch.testing.assert_close(one, other)
 
 
 def test_deeplift_rejects_a_network_that_cannot_be_traced() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pipeline.errors import NetworkError
 from pipeline.networks import contributions, rescale
-from pipeline.networks.contributions import Contributed
+from pipeline.networks.contributed import Contributed
 from pipeline.networks.deeplift import _FUNCTIONS, _MODULES
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.targets import Score, score_of
@@ -200,6 +200,7 @@ def test_the_names_of_elementwise_functions_are_functions_of_torch() -> None:
         (nn.Softmax2d(), "Softmax2d"),
         (functional.normalize, "normalize"),
         (lambda maps: maps / maps.norm(dim=1, keepdim=True), "norm"),
+        (lambda maps: maps + maps.detach(), "detach"),
         (lambda maps: torch.maximum(maps, maps.flip(1)), "maximum"),
     ],
 )
