@@ -1,4 +1,4 @@
-"""Layers with thousands of channels: the memory of the stages that compute grows in proportion to the number of channels."""
+"""Layers with thousands of channels: the memory of the stages that compute grows in proportion to their number."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def peaks(compose: Compose, folder: Path, n_channels: int) -> dict[str, int]:
     """Return the largest number of bytes that Python and NumPy allocate in each stage that computes."""
     settings = resolve(compose(
         "model.factory=tests.stages.test_many_channels:Wide", f"+model.arguments.n_channels={n_channels}",
-        "model.weights=random", "layer=conv1", "ablate.when=always", "ablate.n_draws=2", "score.permutations=2", "score.bootstrap=2",
-        "score.folds=2",
+        "model.weights=random", "layer=conv1", "ablate.when=always", "ablate.n_draws=2",
+        "score.permutations=2", "score.bootstrap=2", "score.folds=2",
     ))  # fmt: skip
     made: dict[str, Artifact] = {}
     found = {}
