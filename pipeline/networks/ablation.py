@@ -77,7 +77,7 @@ class Ablation:
     @torch.inference_mode()
     def _in_parts(self, cut: Cut, inputs: torch.Tensor) -> AblatedBatch:
         """Return the scores of a batch by passes through the second part of a cut network."""
-        output, around = cut.before(inputs)
+        output, around = cut.before.forward(inputs)
         return AblatedBatch(
             self._score, partial(self._run_behind, cut, output, around), len(inputs), _tensor(output).numel()
         )
@@ -87,7 +87,9 @@ class Ablation:
     ) -> torch.Tensor:
         maps = as_maps(_tensor(output), self._channels)
         edited = self._edited(output, maps[None], sets, fills)
-        outputs: torch.Tensor = cut.behind(edited, *(_repeated(value, len(maps), len(sets)) for value in around))
+        outputs: torch.Tensor = cut.behind.forward(
+            edited, *(_repeated(value, len(maps), len(sets)) for value in around)
+        )
         return outputs
 
     def _run_whole(self, inputs: torch.Tensor, sets: torch.Tensor, fills: torch.Tensor) -> torch.Tensor:

@@ -64,11 +64,11 @@ def _gradients_behind(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return the values between the parts of a cut network, and the gradients of the score with respect to them."""
     with torch.no_grad():
-        output, around = cut.before(point)
+        output, around = cut.before.forward(point)
     values, rebuild = tensors_of((output, *around), len(point))
     leaves = [leaf_of(value) for value in values]
     with without_inplace(examined.network), torch.enable_grad():
-        scores = examined.score(cut.behind(*rebuild([leaf.clone() for leaf in leaves])))
+        scores = examined.score(cut.behind.forward(*rebuild([leaf.clone() for leaf in leaves])))
     return values, _gradients(scores, leaves)
 
 
@@ -97,8 +97,8 @@ def _gradients(scores: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.T
 def _is_same(examined: ExaminedNetwork, cut: Cut, inputs: torch.Tensor) -> bool:
     """Return whether a cut network gives the scores of the whole one, also for a batch of another size."""
     try:
-        output, around = cut.before(inputs.repeat(2, *[1] * (inputs.ndim - 1)))
-        found = examined.score(cut.behind(output, *around))[: len(inputs)]
+        output, around = cut.before.forward(inputs.repeat(2, *[1] * (inputs.ndim - 1)))
+        found = examined.score(cut.behind.forward(output, *around))[: len(inputs)]
     except (RuntimeError, TypeError, ValueError):
         return False
     return torch.allclose(found, examined.score(examined.network(inputs)), rtol=1e-4, atol=1e-4)

@@ -119,7 +119,7 @@ def deeplift(examined: ExaminedNetwork) -> Contributions:
     def contributed(inputs: torch.Tensor) -> Contributed:
         with without_inplace(examined.network):
             with torch.no_grad():
-                output, around = cut.before(torch.cat([inputs, torch.zeros_like(inputs)]))
+                output, around = cut.before.forward(torch.cat([inputs, torch.zeros_like(inputs)]))
             try:
                 layer, *others = rescaled.contributions(cut.behind, examined.score, (output, *around), len(inputs))
             except (NotImplementedError, TypeError) as error:

@@ -155,6 +155,10 @@ def test_permuting_the_channels_permutes_the_ranking(values: list[float], random
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
+        (
+            0.0,
+            "The contributions sum to the change of the class score; they differ by less than 0.01 % of that change.",
+        ),
         (0.00312, "The contributions sum to the change of the class score; they differ by 0.31 % of that change."),
         (
             0.123,
