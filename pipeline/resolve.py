@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 
-from pipeline.errors import InputError, SettingsError, listed
+from pipeline.errors import InputError, NetworkError, SettingsError, listed
 from pipeline.networks.checkpoints import RANDOM
+from pipeline.networks.forward import forward
+from pipeline.networks.inputs import MIN_BATCH_SIZE
 from pipeline.networks.layout import canonical_name
 from pipeline.networks.load import check_weights, class_names, layout_of, probe
 from pipeline.networks.targets import check_target
@@ -127,10 +129,28 @@ def check_network(settings: Settings) -> None:
     layer = found.find(settings.layer)
     _, height, width = layer.maps
     check_ranker(settings)
+    _check_batch_size(settings.model)
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:
         raise InputError(
             f"target_class must be in [0, {found.n_outputs - 1}]; got {settings.target_class} "
             f"(model '{settings.model.name}'). Give the index of one of the network's outputs."
         )
-    check_n_components(settings.n_components, settings.n_images, height, width)
+    if settings.n_components != "auto":
+        check_n_components(settings.n_components, settings.n_images, height, width)
+
+
+def _check_batch_size(model: ModelSettings) -> None:
+    """Raise `NetworkError` if a batch may have a single image, and the network cannot process it.
+
+    With batches of at least 3 images, no batch has one image; see `pipeline.networks.inputs.batch_slices`.
+    """
+    if model.batch_size >= MIN_BATCH_SIZE:
+        return
+    try:
+        probe(model, lambda network, images: forward(network, images[:1]))
+    except NetworkError as error:
+        raise NetworkError(
+            f"model.batch_size must be at least {MIN_BATCH_SIZE} for a network that cannot process a single image; got "
+            f"{model.batch_size} ({str(error).rstrip('.')}). Increase it."
+        ) from error

@@ -79,7 +79,7 @@ def _transforms(data: FigureData) -> Figure:
     assert fit is not None
     channel = ranked.channels[0][0]
     return draw_transforms(
-        ranked.projections.values[channel],
+        ranked.projections.values[channel, :, : fit.phi.shape[2]],
         fit.phi[channel],
         ranked.activations.class_score,
         fit.theta[channel],
@@ -106,7 +106,7 @@ def _cam(data: FigureData) -> Figure:
     ranked, found = data.ranked, data.activation
     assert found is not None
     assert ranked.target_class is not None
-    outputs = ranked.outputs or tuple(f"class {index}" for index in range(found.probabilities.shape[1]))
+    outputs = ranked.outputs or tuple(f"class {index}" for index in range(found.outputs.shape[1]))
     return draw_cam(ranked.originals(ranked.chosen), found, outputs, ranked.target_class, ranked.question)
 
 

@@ -14,15 +14,18 @@ Selvaraju et al. (2017), "Grad-CAM: visual explanations from deep networks", arX
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
+from pipeline.networks.forward import NetworkCodeError, Scores, described, forward
 from pipeline.networks.gradients import reaches
 from pipeline.networks.hooks import attached, without_inplace
+from pipeline.networks.maps import as_float
 
 Method = Literal["CAM", "Grad-CAM"]
 
@@ -33,25 +36,36 @@ class ClassActivation:
 
     Attributes
     ----------
-    probabilities : ndarray of shape (n_images, n_classes)
-        Softmax of the logits, in [0, 1].
+    outputs : ndarray of shape (n_images, n_classes)
+        The network's outputs.
+    probabilities : ndarray of shape (n_images, n_classes) or None
+        Softmax of the outputs, in [0, 1], or the outputs themselves if they already are probabilities. None if the
+        network has only one output, whose softmax would be 1 for every image.
     predicted : ndarray of shape (n_images,)
         Index of the most probable class, int64.
     method : {"CAM", "Grad-CAM"} or None
         How the maps were computed; None if there are none.
     target_maps, predicted_maps : ndarray of shape (n_images, map_height, map_width) or None
         Contribution of each position to the logit of the target class and of the predicted class: unbounded, and
-        negative at positions that lower the logit.
-    missing : str
-        The reason why there are no maps, if there are none.
+        negative at positions that lower the logit. There are no maps of the predicted class if the network has only
+        one output.
+    failure : str or None
+        Why Grad-CAM could not be computed: for example, the network has no gradients. None if it was not needed, or if
+        the network has no maps of more than one pixel.
     """
 
-    probabilities: FloatArray
+    outputs: FloatArray
+    probabilities: FloatArray | None
     predicted: Int64Array
     method: Method | None
     target_maps: FloatArray | None
     predicted_maps: FloatArray | None
-    missing: str = "its maps have one pixel"
+    failure: str | None = None
+
+    def _first(self) -> ClassActivation:
+        """Return the same for the first image only."""
+        first: dict[str, Any] = {name: value[:1] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **first)
 
 
 @dataclass(frozen=True)
@@ -69,39 +83,65 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     Parameters
     ----------
     network : Module
-        In evaluation mode. It returns logits, (n_images, n_classes).
+        In evaluation mode.
     inputs : tensor of shape (n_images, n_input_channels, height, width)
         On the network's device.
     target_class : int
         Index of the target class.
     """
+    if len(inputs) == 1:  # some networks cannot process a single image
+        return class_activation(network, inputs.repeat(2, 1, 1, 1), target_class)._first()
     recorded = _record(network, inputs)
-    probabilities = recorded.logits.softmax(dim=1).cpu().numpy()
     predicted = recorded.logits.argmax(dim=1)
-    target = torch.full_like(predicted, target_class)
+    classes = [torch.full_like(predicted, target_class), predicted][: recorded.logits.shape[1]]
     head = _pooled_head(recorded)
     method: Method | None = None
-    found: tuple[FloatArray | None, FloatArray | None] = (None, None)
-    missing = ClassActivation.missing
+    failure: str | None = None
+    found: list[FloatArray] = []
     if head is not None:
         method = "CAM"
-        weight, features = head
-        of_target, of_predicted = (
-            torch.einsum("nc,nchw->nhw", weight[each], features).cpu().numpy() for each in (target, predicted)
-        )
-        found = (of_target, of_predicted)
+        weight, features = (as_float(each) for each in head)
+        found = [torch.einsum("nc,nchw->nhw", weight[each], features).cpu().numpy() for each in classes]
     elif recorded.maps:
         modules = [module for module, _ in recorded.maps]
         layer = next((module for module in reversed(modules) if isinstance(module, nn.Conv2d)), modules[-1])
-        if not reaches(network, layer, inputs):
-            missing = "the gradient of the class score does not reach its last convolution"
-        else:
-            of_target, of_predicted = (grad_cam(network, layer, inputs, each) for each in (target, predicted))
-            if of_target.any() or of_predicted.any():
-                method, found = "Grad-CAM", (of_target, of_predicted)
-            else:
-                missing = "the gradient of the class score is 0 at its last convolution"
-    return ClassActivation(probabilities, predicted.cpu().numpy(), method, *found, missing)
+        found, failure = _grad_cams(network, layer, inputs, classes)
+        method = None if failure else "Grad-CAM"
+    target_maps, predicted_maps, *_ = (*found, None, None)
+    return ClassActivation(
+        recorded.logits.cpu().numpy(),
+        _probabilities(recorded.logits),
+        predicted.cpu().numpy(),
+        method,
+        target_maps,
+        predicted_maps,
+        failure,
+    )
+
+
+def _grad_cams(
+    network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: Sequence[torch.Tensor]
+) -> tuple[list[FloatArray], str | None]:
+    """Return Grad-CAM for each tensor of classes; or no maps, and why they could not be computed."""
+    if not reaches(network, layer, inputs):
+        return [], "no gradient of the class score reaches the last convolution"
+    try:
+        found = [grad_cam(network, layer, inputs, each) for each in classes]
+    except (RuntimeError, NetworkCodeError) as error:  # of autograd: quantised modules
+        return [], described(error)
+    if not any(each.any() for each in found):
+        return [], "the gradient of the class score is 0 at the last convolution"
+    return found, None
+
+
+def _probabilities(outputs: torch.Tensor) -> FloatArray | None:
+    """Return the probabilities of the classes, see `ClassActivation`."""
+    if outputs.shape[1] == 1:
+        return None
+    totals = outputs.sum(dim=1)
+    are_probabilities = bool((outputs >= 0).all()) and torch.allclose(totals, torch.ones_like(totals), atol=1e-3)
+    found: FloatArray = (outputs if are_probabilities else outputs.softmax(dim=1)).cpu().numpy()
+    return found
 
 
 def grad_cam(network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: torch.Tensor) -> FloatArray:
@@ -121,9 +161,9 @@ def grad_cam(network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes
     from captum.attr import LayerGradCam  # imported here because it takes a second
 
     with without_inplace(network), torch.enable_grad():
-        attributions = LayerGradCam(network, layer).attribute(inputs, target=classes)
+        attributions = LayerGradCam(Scores(network), layer).attribute(inputs, target=classes)
     assert isinstance(attributions, torch.Tensor)
-    found: FloatArray = attributions.detach()[:, 0].cpu().numpy()
+    found: FloatArray = as_float(attributions.detach()[:, 0]).cpu().numpy()
     return found
 
 
@@ -136,11 +176,11 @@ def _record(network: nn.Module, inputs: torch.Tensor) -> _ForwardPass:
         if isinstance(module, nn.Linear) and isinstance(output, torch.Tensor):
             linear.append((module, arguments[0].clone(), output.clone()))
         elif isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-            maps.append((module, output.clone()))
+            maps.append((module, output.dequantize() if output.is_quantized else output.clone()))
 
     hooks = attached(module.register_forward_hook(record) for module in network.modules())
     with hooks, torch.inference_mode():
-        logits = network(inputs)
+        logits = forward(network, inputs)
     return _ForwardPass(logits, maps, linear)
 
 
@@ -149,7 +189,8 @@ def _pooled_head(recorded: _ForwardPass) -> tuple[torch.Tensor, torch.Tensor] | 
     if not recorded.linear:
         return None
     linear, pooled, output = recorded.linear[-1]
-    if not torch.equal(output, recorded.logits):
+    logits = recorded.logits
+    if output.numel() != logits.numel() or not torch.equal(as_float(output).reshape(logits.shape), logits):
         return None
     features = _pooled_from([output for _, output in recorded.maps], pooled)
     return None if features is None else (linear.weight.detach(), features)

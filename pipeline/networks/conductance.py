@@ -7,8 +7,10 @@ from functools import partial
 
 import torch
 
+from pipeline.errors import NetworkError
 from pipeline.networks.contributed import Contributed, Contributions, Sums, by_channel, compared, leaf_of, sum_of_all
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.forward import forward, network_input, network_scores
 from pipeline.networks.gradients import replaced
 from pipeline.networks.hooks import without_inplace
 from pipeline.networks.tracing import Cut, cut_at, tensors_of
@@ -22,7 +24,7 @@ def conductance(examined: ExaminedNetwork, n_steps: int) -> Contributions:
 
     It is integrated by the trapezoidal rule; Captum's sum has two to three times its error (docs/decisions/0083). The
     contributions of the channels and of all values that bypass the layer sum to the change of the score. If torch.fx
-    cannot trace the network, these values are not known. One image of each batch is then compared with the
+    cannot trace the network, these values are not known. Two images of each batch are then compared with the
     contributions of the channels with twice as many steps.
 
     Parameters
@@ -39,9 +41,9 @@ def conductance(examined: ExaminedNetwork, n_steps: int) -> Contributions:
             layer, *others = _along_path(partial(_gradients_behind, examined, cut), inputs, n_steps)
             return Contributed(by_channel(layer, examined), compared(examined, sum_of_all([layer, *others]), inputs))
         at = partial(_gradients_at_layer, examined)
-        (layer,), (finer,) = _along_path(at, inputs, n_steps), _along_path(at, inputs[:1], 2 * n_steps)
-        total, change = sum_of_all([layer[:1]]), sum_of_all([finer])
-        rounding = compared(examined, total, inputs[:1]).rounding
+        (layer,), (finer,) = _along_path(at, inputs, n_steps), _along_path(at, inputs[:2], 2 * n_steps)
+        total, change = sum_of_all([layer[:2]]), sum_of_all([finer])
+        rounding = compared(examined, total, inputs[:2]).rounding
         return Contributed(by_channel(layer, examined), Sums(total, change, rounding))
 
     return contributed
@@ -64,11 +66,12 @@ def _gradients_behind(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return the values between the parts of a cut network, and the gradients of the score with respect to them."""
     with torch.no_grad():
-        output, around = cut.before.forward(point)
+        output, around = cut.before.forward(network_input(examined.network, point))
     values, rebuild = tensors_of((output, *around), len(point))
     leaves = [leaf_of(value) for value in values]
     with without_inplace(examined.network), torch.enable_grad():
-        scores = examined.score(cut.behind.forward(*rebuild([leaf.clone() for leaf in leaves])))
+        outputs = cut.behind.forward(*rebuild([leaf.clone() for leaf in leaves]))
+        scores = examined.score(network_scores(outputs, len(point)))
     return values, _gradients(scores, leaves)
 
 
@@ -83,7 +86,7 @@ def _gradients_at_layer(
         return leaves[-1].clone()
 
     with without_inplace(examined.network), replaced(examined.module, through), torch.enable_grad():
-        scores = examined.score(examined.network(point))
+        scores = examined.score(forward(examined.network, point))
     return [leaf.detach() for leaf in leaves], _gradients(scores, leaves)
 
 
@@ -97,8 +100,9 @@ def _gradients(scores: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.T
 def _is_same(examined: ExaminedNetwork, cut: Cut, inputs: torch.Tensor) -> bool:
     """Return whether a cut network gives the scores of the whole one, also for a batch of another size."""
     try:
-        output, around = cut.before.forward(inputs.repeat(2, *[1] * (inputs.ndim - 1)))
-        found = examined.score(cut.behind.forward(output, *around))[: len(inputs)]
-    except (RuntimeError, TypeError, ValueError):
+        output, around = cut.before.forward(network_input(examined.network, inputs.repeat(2, *[1] * (inputs.ndim - 1))))
+        outputs = network_scores(cut.behind.forward(output, *around), 2 * len(inputs))
+        found = examined.score(outputs)[: len(inputs)]
+    except (NetworkError, RuntimeError, TypeError, ValueError):
         return False
-    return torch.allclose(found, examined.score(examined.network(inputs)), rtol=1e-4, atol=1e-4)
+    return torch.allclose(found, examined.score(forward(examined.network, inputs)), rtol=1e-4, atol=1e-4)

@@ -17,6 +17,8 @@ from torch import nn
 
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.capture import capture
+from pipeline.networks.forward import forward
+from pipeline.networks.maps import is_quantised
 
 N_SAMPLE = 3  # number of images that are compared
 N_REPEATED = 8  # number of passes of a network that draws random numbers
@@ -24,6 +26,7 @@ N_REPEATED = 8  # number of passes of a network that draws random numbers
 # Largest difference as a share of the largest value, on the CPU and on CUDA, whose TF32 has 10 bits. Batches of another
 # size are computed by other kernels.
 REPEATED, BATCHED = {"cpu": 1e-5, "cuda": 1e-3}, {"cpu": 1e-4, "cuda": 1e-2}
+QUANTISED = 1e-2  # 8 bits; dynamic quantisation takes its levels from the whole batch
 ROUNDING = 32  # the largest difference for float16 and bfloat16, in units of their relative rounding error
 
 Outputs = tuple[torch.Tensor, torch.Tensor]  # of the layer and of the network
@@ -109,8 +112,8 @@ def _difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> f
 
 def _run(network: nn.Module, layer: str, inputs: torch.Tensor) -> Outputs:
     with capture(network, layer) as captured:
-        outputs = network(inputs)
-        return captured.take(), outputs.clone()
+        outputs = forward(network, inputs)
+        return captured.take(), outputs
 
 
 def _alone(network: nn.Module, layer: str, sample: torch.Tensor, image: int) -> Outputs:
@@ -132,7 +135,8 @@ def _alone(network: nn.Module, layer: str, sample: torch.Tensor, image: int) -> 
 def _tolerance(network: nn.Module, outputs: Sequence[torch.Tensor], shares: dict[str, float]) -> float:
     types = {each.dtype for each in (*network.parameters(), *outputs) if each.is_floating_point()}
     rounding = max((torch.finfo(dtype).eps for dtype in types), default=0.0)
-    return max(shares.get(outputs[0].device.type, shares["cuda"]), ROUNDING * rounding)
+    quantised = QUANTISED if any(is_quantised(module) for module in network.modules()) else 0.0
+    return max(shares.get(outputs[0].device.type, shares["cuda"]), ROUNDING * rounding, quantised)
 
 
 def _random_modules(network: nn.Module) -> list[str]:

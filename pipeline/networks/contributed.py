@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.maps import as_maps
+from pipeline.networks.forward import forward
+from pipeline.networks.maps import as_float, as_maps
 
 ROUNDING = 1e-5  # of class scores, as a share of their size: they are computed in float32
 
@@ -59,7 +60,7 @@ Contributions = Callable[[torch.Tensor], Contributed]
 
 def by_channel(attributions: torch.Tensor, examined: ExaminedNetwork) -> torch.Tensor:
     """Return the sum of the attributions over the pixels of each channel, (n_images, n_channels)."""
-    return as_maps(attributions.detach(), examined.channels).sum(dim=(2, 3)).double().cpu()
+    return as_maps(as_float(attributions.detach()), examined.channels).sum(dim=(2, 3)).double().cpu()
 
 
 def sum_of_all(attributions: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -75,7 +76,7 @@ def leaf_of(inputs: torch.Tensor) -> torch.Tensor:
 @torch.inference_mode()
 def compared(examined: ExaminedNetwork, total: torch.Tensor, inputs: torch.Tensor) -> Sums:
     """Compare sums of contributions with the difference of the scores from those of the baseline."""
-    given, baseline = (examined.score(examined.network(each)) for each in (inputs, torch.zeros_like(inputs)))
+    given, baseline = (examined.score(forward(examined.network, each)) for each in (inputs, torch.zeros_like(inputs)))
     return sums_of(total, given, baseline)
 
 

@@ -23,9 +23,11 @@ from pipeline.networks.ablation import Ablation
 from pipeline.networks.capture import capture
 from pipeline.networks.contributed import Contributed, Contributions, by_channel, compared, leaf_of, sum_of_all, sums_of
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.forward import forward, network_input
 from pipeline.networks.gradients import reaches, replaced
 from pipeline.networks.hooks import without_inplace
 from pipeline.networks.layout import LayerInfo
+from pipeline.networks.maps import is_quantised
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import Cut, cut_at
 
@@ -93,12 +95,12 @@ def integrated_gradients(examined: ExaminedNetwork, n_steps: int) -> Contributio
     def contributed(inputs: torch.Tensor) -> Contributed:
         channels = by_channel(_attributed(examined, attribute, inputs), examined)
         with torch.inference_mode(), capture(examined.network, examined.layer.name) as captured:
-            whole = examined.score(examined.network(inputs))
+            whole = examined.score(forward(examined.network, inputs))
             captured.take()
-            examined.network(torch.zeros_like(inputs))
+            forward(examined.network, torch.zeros_like(inputs))
             baseline = captured.take()
         with torch.inference_mode(), replaced(examined.module, lambda _: baseline):
-            without = examined.score(examined.network(inputs))
+            without = examined.score(forward(examined.network, inputs))
         return Contributed(channels, sums_of(channels.sum(dim=1), whole, without))
 
     return contributed
@@ -118,8 +120,9 @@ def deeplift(examined: ExaminedNetwork) -> Contributions:
 
     def contributed(inputs: torch.Tensor) -> Contributed:
         with without_inplace(examined.network):
+            doubled = torch.cat([inputs, torch.zeros_like(inputs)])
             with torch.no_grad():
-                output, around = cut.before.forward(torch.cat([inputs, torch.zeros_like(inputs)]))
+                output, around = cut.before.forward(network_input(examined.network, doubled))
             try:
                 layer, *others = rescaled.contributions(cut.behind, examined.score, (output, *around), len(inputs))
             except (NotImplementedError, TypeError) as error:
@@ -131,6 +134,7 @@ def deeplift(examined: ExaminedNetwork) -> Contributions:
 
 def check_rules(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
     """Raise `NetworkError` if DeepLIFT cannot be computed, see `deeplift`. It needs no gradients of the network."""
+    _check_not_quantised(network, layer)
     _cut_with_rules(network, layer.name)
 
 
@@ -146,12 +150,23 @@ def check_gradients(network: nn.Module, layer: LayerInfo, example: torch.Tensor)
     example : tensor of shape (n_images, ...)
         Some inputs; their values do not matter.
     """
+    _check_not_quantised(network, layer)
     if not reaches(network, network.get_submodule(layer.name), example):
         raise NetworkError(
             f"gradients must pass from the network's outputs to the layer; got none (layer '{layer.name}'). Remove "
             "torch.no_grad and detach from the network, or choose a ranker that needs no gradients, for example "
             "score=ablation."
         )
+
+
+def _check_not_quantised(network: nn.Module, layer: LayerInfo) -> None:
+    """Raise `NetworkError` if the network has quantised modules, which have no gradients."""
+    for name, module in network.named_modules():
+        if is_quantised(module):
+            raise NetworkError(
+                f"the network must have gradients for this ranker; got the quantised module '{name}' (layer "
+                f"'{layer.name}'). Choose another ranker, for example score=ablation or score=ace."
+            )
 
 
 class _Scored(nn.Module):
@@ -162,7 +177,7 @@ class _Scored(nn.Module):
         self.network, self.score = network, score
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.score(self.network(images))
+        return self.score(forward(self.network, images))
 
 
 def _attributed(examined: ExaminedNetwork, attribute: Attribute, inputs: torch.Tensor) -> torch.Tensor:

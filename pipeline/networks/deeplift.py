@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from pipeline.networks import rescale
+from pipeline.networks.forward import network_scores
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import tensors_of
 
@@ -188,6 +189,7 @@ def contributions(behind: fx.GraphModule, score: Score, values: tuple[Any, ...],
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     with torch.enable_grad():
         outputs = _Propagation(behind).run(*rebuild(leaves))
+        outputs = network_scores(outputs, 2 * n_images)
         multiplier = _multiplier_of_score(score, outputs)
         gradients = torch.autograd.grad((outputs * multiplier).sum(), leaves, allow_unused=True)
     found = []

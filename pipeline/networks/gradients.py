@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from pipeline.errors import NetworkError
+from pipeline.networks.forward import forward
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import only_tensor, with_tensor
 
@@ -33,14 +35,14 @@ def reaches(network: nn.Module, module: nn.Module, inputs: torch.Tensor) -> bool
         return reached[-1].clone()  # operations in place behind the layer may change a copy, but not a leaf
 
     with torch.no_grad():
-        network(inputs)  # an error here has nothing to do with gradients
+        forward(network, inputs)  # an error here has nothing to do with gradients
     try:
         with torch.enable_grad(), replaced(module, through):
-            outputs = network(inputs)
+            outputs = forward(network, inputs)
         if not outputs.requires_grad:
             return False
         return any(each is not None for each in torch.autograd.grad(outputs.sum(), reached, allow_unused=True))
-    except RuntimeError:  # for example, about tensors of torch.inference_mode
+    except (NetworkError, RuntimeError):  # for example, about tensors of torch.inference_mode
         return False
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, assert_never, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ SMALL_INPUT = 32
 
 # Largest number of values of a layer's output for a batch that is ablated or attributed to, 64 MiB in float32.
 VALUES_IN_BATCH = 2**24
+MIN_BATCH_SIZE = 3  # smallest batch size with which every batch has at least 2 images, see `batch_slices`
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,25 @@ class Preprocessing:
         return left, top, left + side, top + side
 
 
+def input_shape(model: ModelSettings) -> tuple[int, int, int]:
+    """Return the number of channels, height and width of the network's input.
+
+    The transform determines height and width, except with ``kind=none``: then they are those of the images, which
+    ``model.input_size`` states.
+    """
+    n_channels, height, width = model.input_size
+    match model.transform.kind:
+        case "none":
+            return n_channels, height, width
+        case "resize":
+            return n_channels, model.transform.size, model.transform.size
+        case "weights":
+            (side,) = library(model).preset(model).crop_size
+            return n_channels, side, side
+        case _:
+            assert_never(model.transform.kind)
+
+
 class Inputs(Protocol):
     """A sequence of images as inputs of a network, read in batches."""
 
@@ -196,7 +216,7 @@ def bounded_batch_size(batch_size: int, n_values: int) -> int:
     n_values : int
         Number of values of the layer's output for one image. Several tensors of this size are in memory for each image.
     """
-    return max(1, min(batch_size, VALUES_IN_BATCH // n_values))
+    return min(batch_size, max(MIN_BATCH_SIZE, VALUES_IN_BATCH // n_values))
 
 
 def batch_slices(n_images: int, batch_size: int) -> list[slice]:

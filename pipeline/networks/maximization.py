@@ -33,6 +33,7 @@ from torch.nn import functional
 from pipeline.arrays import FloatArray
 from pipeline.errors import NetworkError
 from pipeline.networks.capture import capture
+from pipeline.networks.forward import forward
 from pipeline.networks.maps import ChannelAxis, as_maps
 
 MAX_SHIFT = 1 / 16  # share of the picture's side
@@ -124,7 +125,7 @@ def maximize(
     is_driven = torch.zeros(len(channels), dtype=torch.bool, device=real.device)
 
     def means(pixels: torch.Tensor) -> torch.Tensor:
-        network(normalize(pixels))
+        forward(network, normalize(pixels))
         return as_maps(captured.take(), axis)[rows, list(channels)].mean(dim=(1, 2))
 
     def driven(gradient: torch.Tensor) -> None:
@@ -139,7 +140,10 @@ def maximize(
             moved.register_hook(driven)  # type: ignore[no-untyped-call]  # the penalties do not depend on the moved picture
             gain = means(moved) / unit
             if not gain.requires_grad:
-                raise NetworkError(f"no gradient of layer '{layer}' reaches the network's input")
+                raise NetworkError(
+                    f"layer must depend on the input by gradients; got none (layer '{layer}': quantised modules, or a "
+                    "layer under torch.no_grad)."
+                )
             loss = (TOTAL_VARIATION * _total_variation(pixels) + L2 * _energy(pixels) - gain).sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

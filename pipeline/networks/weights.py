@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from pipeline.arrays import Float64Array
 from pipeline.errors import NetworkError
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.forward import forward
 from pipeline.networks.hooks import attached
 from pipeline.networks.layout import LayerInfo
 
@@ -80,7 +81,7 @@ def _weights_by_channel(network: nn.Module, layer: LayerInfo, inputs: torch.Tens
         recorder.is_on = False
 
     with attached([module.register_forward_pre_hook(begin), module.register_forward_hook(end)]), recorder:
-        network(inputs)
+        forward(network, inputs)
     is_composite = any(name != "parametrizations" for name, _ in module.named_children())
     scale = getattr(module, "weight", None)
     if len(recorder.found) == 1 and len(recorder.found[0]) == n_channels and not is_composite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -150,8 +151,9 @@ def test_predictions_show_the_five_best_with_and_without_maps() -> None:
     names = ["zero", "one", "two", "three", "four", "five", "six"]
     maps = RNG.normal(size=(3, 4, 4))
     predicted = np.array([1, 1, 1])
-    with_maps = draw_cam(SEEN, ClassActivation(probabilities, predicted, "CAM", maps, maps * 2), names, 2, "question")
-    without = draw_cam(SEEN, ClassActivation(probabilities, predicted, None, None, None), names, 2, "question")
+    found = ClassActivation(np.log(probabilities), probabilities, predicted, "CAM", maps, maps * 2)
+    with_maps = draw_cam(SEEN, found, names, 2, "question")
+    without = draw_cam(SEEN, replace(found, method=None, target_maps=None, predicted_maps=None), names, 2, "question")
     panels = {"target class", "predicted class", "contribution to the class score"}
     wanted = {"one", "two", "three", "four", "five", "40.0%", *panels}
     assert wanted <= texts(with_maps)
@@ -160,6 +162,21 @@ def test_predictions_show_the_five_best_with_and_without_maps() -> None:
     assert title(with_maps) == "Class activation maps (CAM): question"
     assert title(without) == "Most probable classes: question"
     assert {image.get_clim() for image in maps_shown(with_maps, "inferno")} == {(0.0, 2 * maps.max())}
+
+
+def test_a_network_with_one_output_has_neither_a_probability_nor_a_predicted_class() -> None:
+    outputs, maps = np.array([[-1.5], [0.25], [2.0]]), RNG.normal(size=(3, 4, 4))
+    found = ClassActivation(outputs, None, np.zeros(3, dtype=np.int64), "CAM", maps, None)
+    with_maps = draw_cam(SEEN, found, ["cat"], 0, "question")
+    assert {"target class", "cat", "output", "−1.5", "0.25", "2"} <= texts(with_maps)
+    assert not any("%" in each or each in ("predicted class", "probability") for each in texts(with_maps))
+    bars = [axes.patches[0].get_extents() for axes in with_maps.axes if len(axes.patches) == 1 and axes.lines]
+    widths = np.array([bar.width for bar in bars])
+    np.testing.assert_allclose(widths / widths[0], np.abs(outputs[:, 0]) / 1.5)
+    without = draw_cam(SEEN, replace(found, method=None, target_maps=None), ["cat"], 0, "question")
+    assert title(without) == "Output: question"
+    assert not faults(with_maps)
+    assert not faults(without)
 
 
 def test_an_overlay_has_the_size_of_the_image_and_covers_the_part_that_the_network_sees() -> None:
@@ -262,6 +279,27 @@ def test_jobs_that_differ_in_other_settings_than_numbers_are_named(tmp_path: Pat
     save_png(figure, tmp_path / "agreement.png", dpi=50)
 
 
+def smoothness_choice(values: np.ndarray, *, is_associated: bool = True) -> dict[str, Any]:
+    return {
+        "predictors": (0.0, 0.3, 0.9), "response": (0.0, 0.1, 0.3, 0.9), "shrinkage": (0.0, 0.15),
+        "mean_correlation": values.tolist(), "is_associated": is_associated,
+        "smoothness": {"predictors": 0.25, "response": 0.2, "shrinkage": 0.1},
+        "components": (3,), "components_correlation": [0.3], "n_components": 3,
+    }  # fmt: skip
+
+
+def test_the_number_of_components_is_drawn_where_it_was_chosen() -> None:
+    choice = smoothness_choice(RNG.uniform(0.1, 0.3, size=(2, 3, 4)))
+    choice |= {"components": (1, 2, 5), "components_correlation": [0.1, 0.3, 0.2], "n_components": 2}
+    with paper_style():
+        figure = draw_smoothness(choice, "network, layer, class 5")
+        assert faults(figure) == []
+    (axes,) = [axes for axes in figure.axes if axes.get_title() == "2 components chosen"]
+    curve, mark = [np.asarray(line.get_xydata()).tolist() for line in axes.lines]
+    assert curve == [[1.0, 0.1], [2.0, 0.3], [5.0, 0.2]]
+    assert mark == [[2.0, 0.3]]
+
+
 @pytest.mark.parametrize(
     ("is_associated", "rule"),
     [(True, "as a weighted mean"), (False, "for lack of an association, the typical smoothness")],
@@ -269,11 +307,7 @@ def test_jobs_that_differ_in_other_settings_than_numbers_are_named(tmp_path: Pat
 def test_the_grid_of_the_smoothness_shows_the_best_setting_and_the_chosen_one(is_associated: bool, rule: str) -> None:
     values = RNG.uniform(0.1, 0.3, size=(2, 3, 4))
     values[1, 2, 3] = 0.4
-    choice = {
-        "predictors": (0.0, 0.3, 0.9), "response": (0.0, 0.1, 0.3, 0.9), "shrinkage": (0.0, 0.15),
-        "mean_correlation": values.tolist(), "is_associated": is_associated,
-        "smoothness": {"predictors": 0.25, "response": 0.2, "shrinkage": 0.1},
-    }  # fmt: skip
+    choice = smoothness_choice(values, is_associated=is_associated)
     with paper_style():
         figure = draw_smoothness(choice, "network, layer, class 5")
         assert faults(figure) == []
