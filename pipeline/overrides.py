@@ -91,7 +91,12 @@ def quoted(text: str) -> str:
 
 def for_shell(name: str, text: str) -> str:
     """Return an argument of a command line, quoted for the shell, that sets a setting to exactly this text."""
-    return shlex.quote(f"{name}={quoted(text)}")
+    plain = f"{name}={text}"
+    try:
+        is_read_as_text = value_of(_read_as_text(plain, is_sweep=False)) == (name, text)
+    except (HydraException, OmegaConfBaseException):
+        is_read_as_text = False
+    return shlex.quote(plain if is_read_as_text else f"{name}={quoted(text)}")
 
 
 def value_of(override: str) -> tuple[str, Any]:

@@ -62,6 +62,13 @@ def test_a_name_is_taken_as_it_was_typed(name: str) -> None:
     assert compose_settings([f"layer={name}"] if not set(name) & set("*?[") else ["layer=x"]).layer in (name, "x")
 
 
+def test_quotes_are_shown_only_where_they_are_needed() -> None:
+    assert for_shell("paths.outputs", "/home/me/outputs") == "paths.outputs=/home/me/outputs"
+    assert for_shell("paths.outputs", "/data (1)/20_05") == "'paths.outputs=/data (1)/20_05'"
+    assert for_shell("data.root", "a,b") == """'data.root='"'"'a,b'"'"''"""
+    assert for_shell("class_name", "null") == """'class_name='"'"'null'"'"''"""
+
+
 def test_a_layer_may_be_a_number() -> None:
     assert compose_settings(["layer=2"]).layer == "2"
     assert checked_overrides(["layer=0,2,4"], is_sweep=True) == ["layer='0','2','4'"]
