@@ -11,7 +11,7 @@ import json
 import os
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -29,7 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.errors import SettingsError
 from pipeline.overrides import HYDRA_TEXTS, as_entered, checked_overrides, for_shell, quoted, value_of
 from pipeline.resources import conf_dir
-from pipeline.settings import ModelSettings, Settings, TrackingSettings, settings_from
+from pipeline.settings import AceSettings, ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
@@ -138,7 +138,21 @@ def settings_from_config(config: DictConfig) -> Settings:
             parent = parent[part]
         del parent[name]
     assert isinstance(values, dict)
-    return settings_from({str(name): value for name, value in values.items()})
+    return settings_from({str(name): value for name, value in values.items()}, _unused_settings(values.get("score")))
+
+
+def _unused_settings(score: Any) -> list[str]:
+    """Return one line for each setting of the supersmoother that was changed although splines are used."""
+    if not isinstance(score, Mapping) or score.get("kind") != "ace" or score.get("smoother") != "spline":
+        return []
+    defaults = OmegaConf.to_container(OmegaConf.load(conf_dir() / "score" / "ace.yaml"))
+    assert isinstance(defaults, dict)
+    return [
+        f"score.{name} must be left at {json.dumps(defaults[name])} with score.smoother=spline, which does not use it; "
+        f"got {json.dumps(score[name])}. Add score.smoother=supersmoother."
+        for name in AceSettings.SUPERSMOOTHER_ONLY
+        if name in score and score[name] != defaults[name]
+    ]
 
 
 def _unresolved(config: DictConfig, error: OmegaConfBaseException) -> str:

@@ -124,4 +124,5 @@ def check_network(settings: Settings) -> None:
             f"target_class must be in [0, {found.n_outputs - 1}]; got {settings.target_class} "
             f"(model '{settings.model.name}'). Give the index of one of the network's outputs."
         )
-    check_n_components(settings.n_components, settings.n_images, height, width)
+    if settings.n_components != "auto":
+        check_n_components(settings.n_components, settings.n_images, height, width)

@@ -97,11 +97,13 @@ def test_channels_can_be_ranked_by_evidence_with_dead_channels_last(by: str, ord
 @pytest.mark.parametrize(
     ("overrides", "by", "statistic"),
     [
-        ([], "maximal", "maximal"),
+        ([], "penalised", "penalised"),
+        (["score.smoother=supersmoother"], "maximal", "maximal"),
+        (["score.statistic=maximal"], "maximal", "maximal"),
         (["rank.by=first"], "first", "first"),
-        (["score.smoother=spline", "rank.by=penalised"], "penalised", "penalised"),
+        (["score.statistic=first", "rank.by=penalised"], "penalised", "penalised"),
         (["score.statistic=first", "rank.by=excess"], "excess", "first"),
-        (["score.smoother=spline", "score.statistic=penalised", "rank.by=q_value"], "q_value", "penalised"),
+        (["rank.by=q_value"], "q_value", "penalised"),
         (["score=pearson"], "pearson", "pearson"),
     ],
 )
