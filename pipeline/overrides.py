@@ -68,7 +68,9 @@ def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> li
             continue
         if override.is_sweep_override() and not is_sweep:
             name, _, values = text.partition("=")
-            literal = f" For this text as one value: {for_shell(name, values)}." if _is_text(name.lstrip("+")) else ""
+            literal = ""
+            if _is_text(name.lstrip("+")):
+                literal = f" Type {for_shell(name, values)} for this text as one value."
             faults.append(
                 f"{name} must be one value; got {values}. For several, run a sweep: --multirun {shlex.quote(text)}."
                 f"{literal}"
@@ -176,7 +178,7 @@ def _advice(text: str) -> str:
     name, equals, value = text.partition("=")
     plain = name.lstrip("+")
     if equals and (_is_text(plain) or plain.startswith("model.arguments.")):
-        return f"For this text as the value: {for_shell(name, value)}."
+        return f"Type {for_shell(name, value)} for this text."
     return "`python -m pipeline --help` shows the settings."
 
 
