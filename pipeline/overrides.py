@@ -110,9 +110,18 @@ def value_of(override: str) -> tuple[str, Any]:
 
 
 def as_entered(override: str) -> str:
-    """Return an override without the ``++`` that `checked_overrides` adds to the settings of a union's members."""
+    """Return an override without the ``++`` and the quotes that `checked_overrides` adds."""
     plain = override.removeprefix("++")
-    return plain if plain.startswith(tuple(f"{name}." for name in UNIONS)) else override
+    plain = plain if plain.startswith(tuple(f"{name}." for name in UNIONS)) else override
+    name, _, value = plain.partition("=")
+    if value.startswith("'"):
+        try:
+            unquoted = f"{name}={value_of(plain)[1]}"
+        except (HydraException, OmegaConfBaseException):  # several values, or a reference
+            return plain
+        if _read_as_text(unquoted, is_sweep=False) == plain:
+            return unquoted
+    return plain
 
 
 def options(group: str) -> list[str]:

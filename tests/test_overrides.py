@@ -15,7 +15,7 @@ from pipeline import __main__ as pcace
 from pipeline import config
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
-from pipeline.overrides import checked_overrides, for_shell, quoted, value_of
+from pipeline.overrides import as_entered, checked_overrides, for_shell, quoted, value_of
 from pipeline.settings import FolderSettings, Settings
 from tests.helpers.cli import Cli, command_line
 
@@ -74,6 +74,17 @@ def test_quotes_are_shown_only_where_they_are_needed() -> None:
     assert for_shell("paths.outputs", "/data (1)/20_05") == "'paths.outputs=/data (1)/20_05'"
     assert for_shell("data.root", "a,b") == """'data.root='"'"'a,b'"'"''"""
     assert for_shell("class_name", "null") == """'class_name='"'"'null'"'"''"""
+
+
+@pytest.mark.parametrize("name", [*BARE, "conv1"])
+def test_a_name_is_shown_as_it_was_typed(name: str) -> None:
+    for typed in (f"class_name={name}", f"data.root={name}"):
+        assert [as_entered(each) for each in checked_overrides([typed])] == [typed]
+
+
+def test_quotes_that_a_name_needs_are_shown() -> None:
+    for typed in ("class_name='a,b'", "class_name='null'", r"class_name='n\${y}'", "class_name='${model.name}'"):
+        assert as_entered(typed) == typed
 
 
 def test_a_layer_may_be_a_number() -> None:
