@@ -14,12 +14,12 @@ from pipeline.config import compose_settings
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
 Lists the layers whose channels can be ranked: name, type, number of channels, size of the maps (height x width) for
-the model's input size, and shape of the layer's output for n images. The outputs of a linear layer are maps of one
-pixel, those of a transformer are maps of tokens x 1. No weights are loaded or downloaded.
+images of the size that the transform makes, and shape of the layer's output for n images. The outputs of a linear layer
+are maps of one pixel, those of a transformer are maps of tokens x 1. No weights are loaded or downloaded.
 
     python -m pipeline.layers model=vgg16
     python -m pipeline.layers model=torchvision model.name=convnext_tiny
-    python -m pipeline.layers model=resnet18 'model.input_size=[3,448,448]'"""
+    python -m pipeline.layers model=resnet18 model.transform.kind=resize model.transform.size=448"""
 
 HEADINGS = (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right"), ("output", "left"))
 
@@ -35,6 +35,7 @@ def main() -> None:
     # copied even if, for example, the folder of its images does not exist on this machine.
     relevant = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
     settings = compose_settings([*relevant, "data=digits", "target=class"])
+    from pipeline.networks.inputs import input_shape
     from pipeline.networks.load import layout_of
 
     found = layout_of(settings.model)
@@ -49,7 +50,7 @@ def main() -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True, width=1000)  # names are never truncated
     console.print(table)
     n_left = len(found.layers) - len(rankable)
-    size = " x ".join(str(size) for size in settings.model.input_size[1:])
+    size = " x ".join(str(size) for size in input_shape(settings.model)[1:])
     console.print(
         f"\n{len(rankable)} layers of {settings.model.name} for images of {size} pixels; "
         f"{n_left} others return something other than maps, or run more than once per forward pass."

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 
-from pipeline.errors import InputError, SettingsError, listed
+from pipeline.errors import InputError, NetworkError, SettingsError, listed
 from pipeline.networks.checkpoints import RANDOM
+from pipeline.networks.forward import forward
 from pipeline.networks.layout import canonical_name
 from pipeline.networks.load import check_weights, class_names, layout_of, probe
 from pipeline.networks.targets import check_target
@@ -14,6 +15,8 @@ from pipeline.numerics.pca import check_n_components
 from pipeline.rankers import RANKERS
 from pipeline.settings import ModelSettings, RegressionTarget, Settings
 from pipeline.sources import source_for
+
+MIN_BATCH_SIZE = 3  # smallest batch size with which every batch has at least 2 images
 
 
 def resolve(settings: Settings) -> Settings:
@@ -118,6 +121,7 @@ def check_network(settings: Settings) -> None:
     layer = found.find(settings.layer)
     _, height, width = layer.maps
     probe(settings.model, lambda network, _: RANKERS[settings.score.kind].check(network, layer))
+    _check_batch_size(settings.model)
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:
         raise InputError(
@@ -126,3 +130,19 @@ def check_network(settings: Settings) -> None:
         )
     if settings.n_components != "auto":
         check_n_components(settings.n_components, settings.n_images, height, width)
+
+
+def _check_batch_size(model: ModelSettings) -> None:
+    """Raise `NetworkError` if a batch may have a single image, and the network cannot process it.
+
+    With batches of at least 3 images, no batch has one image; see `pipeline.networks.inputs.batch_slices`.
+    """
+    if model.batch_size >= MIN_BATCH_SIZE:
+        return
+    try:
+        probe(model, lambda network, images: forward(network, images[:1]))
+    except NetworkError as error:
+        raise NetworkError(
+            f"model.batch_size must be at least {MIN_BATCH_SIZE} for a network that cannot process a single image; got "
+            f"{model.batch_size} ({str(error).rstrip('.')}). Increase it."
+        ) from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.arrays import FloatArray
-from pipeline.figures.labels import fitted, set_title, wrapped
+from pipeline.figures.labels import fitted, set_title, signed, wrapped
 from pipeline.figures.style import (
     BLUE,
     GREY,
@@ -64,6 +64,8 @@ def draw_cam(
 ) -> Figure:
     """Draw one row per image: the image, the maps of the target and the predicted class, and the five best classes.
 
+    For a network with one output, the output is drawn instead of probabilities, and there is no predicted class.
+
     Parameters
     ----------
     images : sequence of SizedImage
@@ -97,12 +99,16 @@ def draw_cam(
             axes.set_xlabel(fitted(class_names[shown_class], CLASS_NAME, NAME_SIZE), fontsize=NAME_SIZE, labelpad=2)
             if row == 0:
                 axes.set_title(("target class", "predicted class")[column - 1])
-        axes = figure.add_subplot(grid[row, -1])
-        _draw_predictions(axes, found.probabilities[row], class_names, target_class, is_last=row == n_rows - 1)
+        axes, is_last = figure.add_subplot(grid[row, -1]), row == n_rows - 1
+        if found.probabilities is None:
+            _draw_output(axes, found.outputs[:, 0], row, class_names[0], is_last=is_last)
+        else:
+            _draw_predictions(axes, found.probabilities[row], class_names, target_class, is_last=is_last)
     if both:
-        bar = add_scale(figure, figure.add_subplot(grid[:, 3]), OVERLAY_COLOURS, 0.0, high, upright=True)
+        bar = add_scale(figure, figure.add_subplot(grid[:, 1 + len(both)]), OVERLAY_COLOURS, 0.0, high, upright=True)
         bar.set_label(wrapped(UNITS[str(found.method)], CELL * n_rows, NAME_SIZE), fontsize=NAME_SIZE)
-    heading = f"Class activation maps ({found.method})" if found.method else "Most probable classes"
+    without_maps = "Output" if found.probabilities is None else "Most probable classes"
+    heading = f"Class activation maps ({found.method})" if found.method else without_maps
     set_title(figure, heading, question)
     return figure
 
@@ -206,3 +212,18 @@ def _draw_predictions(
         )
     if is_last:
         axes.set_xlabel("probability", fontsize=8)
+
+
+def _draw_output(axes: Axes, outputs: FloatArray, row: int, name: str, *, is_last: bool) -> None:
+    """Draw the output of one image as a bar, on an axis for the outputs of all images, (n_images,)."""
+    value, low, high = float(outputs[row]), min(0.0, float(outputs.min())), max(0.0, float(outputs.max()))
+    axes.barh([0], [value], color=BLUE, height=0.2)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks([0], [fitted(name, BAR_NAME, NAME_SIZE)], fontsize=NAME_SIZE)
+    axes.set_ylim(-0.5, 0.5)
+    margin = 0.05 * max(high - low, 1e-12)
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_title(signed(value, ".3g"), fontsize=NAME_SIZE, pad=2)
+    axes.tick_params(axis="x", labelsize=7, labelbottom=is_last)
+    if is_last:
+        axes.set_xlabel("output", fontsize=8)

@@ -106,7 +106,7 @@ def _cam(data: FigureData) -> Figure:
     ranked, found = data.ranked, data.activation
     assert found is not None
     assert ranked.target_class is not None
-    outputs = ranked.outputs or tuple(f"class {index}" for index in range(found.probabilities.shape[1]))
+    outputs = ranked.outputs or tuple(f"class {index}" for index in range(found.outputs.shape[1]))
     return draw_cam(ranked.originals(ranked.chosen), found, outputs, ranked.target_class, ranked.question)
 
 

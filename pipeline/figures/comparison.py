@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.arrays import FloatArray
-from pipeline.figures.labels import fitted, set_footer, set_title, signed, text_width, wrapped
+from pipeline.figures.labels import fitted, in_legend, set_footer, set_title, signed, text_width, wrapped
 from pipeline.figures.style import GREY, SERIES, new_figure
 
 NAME = 2.2  # inches, for the name of a run
@@ -168,7 +168,7 @@ def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str]) -> F
         colour = SERIES[index % len(SERIES)]
         style = ("-", "--", ":")[index // len(SERIES) % 3]
         name = fitted(f"{label} ({len(values)})", NAME, NAME_SIZE, "middle")
-        curves.plot(share, ordered, style, color=colour, linewidth=1.6, label=name)
+        curves.plot(share, ordered, style, color=colour, linewidth=1.6, label=in_legend(name))
         quarter, median, three_quarters = np.quantile(ordered, [0.25, 0.5, 0.75])
         boxes.plot(
             [quarter, three_quarters], [index, index], color=colour, linewidth=9, alpha=0.3, solid_capstyle="butt"

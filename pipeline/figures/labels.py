@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Literal
 
 import matplotlib as mpl
+from anyascii import anyascii
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+
+from pipeline.figures.fonts import families, is_drawable
 
 ELLIPSIS = "…"
 MARGIN = 0.1  # inches between a title and the edge of the figure
@@ -19,13 +23,36 @@ Cut = Literal["start", "middle", "end"]
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, with characters that cannot be drawn (control characters) replaced by U+FFFD."""
-    return "".join(" " if each.isspace() else each if each.isprintable() else "\ufffd" for each in text)
+    """Return the text on one line, with everything that cannot be drawn replaced.
+
+    Control characters are replaced by U+FFFD. Characters that no font has a glyph for are written in Latin letters
+    (``猫`` as ``Mao``), or as their number if they have no such transliteration (``U+E000``).
+    """
+    # Composed first: file systems store some letters as two characters, which fonts have no common glyph for.
+    return "".join(_drawn(each) for each in unicodedata.normalize("NFC", text))
+
+
+def _drawn(character: str) -> str:
+    if character.isspace():
+        return " "
+    if not character.isprintable():
+        return "\ufffd"
+    if is_drawable(character):
+        return character
+    is_mark = unicodedata.category(character).startswith("M")
+    return anyascii(character) or ("" if is_mark else f"U+{ord(character):04X}")
+
+
+def in_legend(label: str) -> str:
+    """Return a label that matplotlib shows in a legend: it leaves out those that begin with an underscore."""
+    return f" {label}" if label.startswith("_") else label
 
 
 def text_width(text: str, size: float) -> float:
     """Return the width in inches of one line of text in a font of `size` points."""
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)
+    width, _, _ = text_to_path.get_text_width_height_descent(
+        text, FontProperties(family=list(families()), size=size), False
+    )
     return float(width) / POINTS
 
 

@@ -19,6 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from pipeline.arrays import FloatArray
+from pipeline.figures.fonts import families
 from pipeline.figures.labels import signed
 
 # The palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), which is safe for people with colour blindness.
@@ -42,8 +43,6 @@ _RC: Any = {
     "axes.linewidth": 0.8,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    # The font that matplotlib contains, so that two machines draw the same pixels.
-    "font.family": "DejaVu Sans",
     # Names of images, classes and layers come from users: a dollar sign in them must not start a formula.
     "text.parse_math": False,
 }
@@ -52,7 +51,7 @@ _RC: Any = {
 @contextmanager
 def paper_style() -> Iterator[None]:
     """Draw in this style inside the context, without changing matplotlib's global settings."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context({**_RC, "font.family": list(families())}):
         yield
 
 

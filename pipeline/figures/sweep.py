@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.figures.columns import is_correlation
-from pipeline.figures.labels import fitted, set_title, text_width
+from pipeline.figures.labels import fitted, in_legend, set_title, text_width
 from pipeline.figures.style import GREY, SERIES, new_figure, paper_style
 
 N_NAMED = 20  # number of jobs that are named, at most; the colours are in the order of the jobs
@@ -78,7 +78,14 @@ def draw_with_first(lines: Sequence[Line], setting: str, labels: Mapping[float, 
             name = fitted(f"{line.name} ({line.n_channels} channels)", NAME, NAME_SIZE, "middle")
             axes.plot(jobs.place, jobs.with_first, "o", color=colour, markersize=4, alpha=0.6)
             # Jobs that are not ordered by a setting are not connected by a line.
-            axes.plot(means.with_first, "o" if labels else "-", markersize=4, color=colour, linewidth=1.3, label=name)
+            axes.plot(
+                means.with_first,
+                "o" if labels else "-",
+                markersize=4,
+                color=colour,
+                linewidth=1.3,
+                label=in_legend(name),
+            )
             axes.plot(means.reliability, "_" if labels else ":", markersize=9, color=colour, linewidth=1.2)
         if any(value is not None for line in lines for value in line.reliability):
             axes.plot(
@@ -133,7 +140,7 @@ def draw_sweep(rankings: Mapping[str, pd.DataFrame]) -> Figure:
             label = fitted(f"{name} ({len(table)} channels)", NAME, NAME_SIZE, "middle") if index < N_NAMED else None
             score = table.score if have_one_unit else table.score / max(float(table.score.abs().max()), 1e-300)
             lowest = min(lowest, float(score.min()))
-            axes.plot(share, score, color=colour, linewidth=1.3, label=label)
+            axes.plot(share, score, color=colour, linewidth=1.3, label=in_legend(label) if label else None)
         axes.set_xlabel("relative rank (0: best channel, 1: last channel)")
         axes.set_ylabel("score" if have_one_unit else "score / largest absolute score")
         axes.set_xlim(0, 1)

@@ -17,8 +17,9 @@ import torch
 from torch import fx, nn
 
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.forward import forward, network_input, network_scores
 from pipeline.networks.hooks import attached
-from pipeline.networks.maps import as_maps, from_maps, only_tensor, with_tensor
+from pipeline.networks.maps import as_before, as_float, as_maps, from_maps, only_tensor, with_tensor
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import trace
 
@@ -85,7 +86,7 @@ class Ablation:
     @torch.inference_mode()
     def _in_parts(self, cut: Cut, inputs: torch.Tensor) -> AblatedBatch:
         """Return the scores of a batch by passes through the second part of a cut network."""
-        output, around = cut.before(inputs)
+        output, around = cut.before(network_input(self._network, inputs))
         return AblatedBatch(
             self._score, partial(self._run_behind, cut, output, around), len(inputs), _tensor(output).numel()
         )
@@ -93,20 +94,19 @@ class Ablation:
     def _run_behind(
         self, cut: Cut, output: object, around: tuple[Any, ...], sets: torch.Tensor, fills: torch.Tensor
     ) -> torch.Tensor:
-        maps = as_maps(_tensor(output), self._channels)
+        maps = as_maps(as_float(_tensor(output)), self._channels)
         edited = self._edited(output, maps[None], sets, fills)
-        outputs: torch.Tensor = cut.behind(edited, *(_repeated(value, len(maps), len(sets)) for value in around))
-        return outputs
+        outputs = cut.behind(edited, *(_repeated(value, len(maps), len(sets)) for value in around))
+        return network_scores(outputs, len(sets) * len(maps))
 
     def _run_whole(self, inputs: torch.Tensor, sets: torch.Tensor, fills: torch.Tensor) -> torch.Tensor:
         def edit(_module: nn.Module, _inputs: object, output: object) -> object:
-            maps = as_maps(_tensor(output), self._channels)
+            maps = as_maps(as_float(_tensor(output)), self._channels)
             maps = maps.reshape(len(sets), len(inputs), *maps.shape[1:])
             return self._edited(output, maps, sets, fills)
 
         with attached([self._module.register_forward_hook(edit)]):
-            outputs: torch.Tensor = self._network(_repeated(inputs, len(inputs), len(sets)))
-        return outputs
+            return forward(self._network, _repeated(inputs, len(inputs), len(sets)))
 
     def _edited(self, output: object, maps: torch.Tensor, sets: torch.Tensor, fills: torch.Tensor) -> object:
         """Return the layer's output with the channels of each set replaced.
@@ -118,25 +118,27 @@ class Ablation:
         output : tensor, or tuple that contains it
             What the layer returned.
         maps : tensor of shape (n_sets or 1, n_images, n_channels, height, width)
-            The layer's maps.
+            The layer's maps, float32 or float64.
         sets : bool tensor of shape (n_sets, n_channels)
             The channels that are ablated.
         fills : tensor of shape (n_images or 1, n_channels, height or 1, width or 1)
             The values that replace the ablated channels.
         """
-        is_ablated = sets[:, None, :, None, None].to(maps.dtype)
+        is_ablated, fills = sets[:, None, :, None, None].to(maps.dtype), fills.to(maps.dtype)
         edited = maps * (1 - is_ablated)  # together with the next lines, a sixth of the time of torch.where
         if fills.shape[2:] != (1, 1):
             edited = edited.addcmul_(fills[None], is_ablated)
         elif fills.any():
             edited = edited.add_(fills[None] * is_ablated)
-        return with_tensor(output, from_maps(edited.flatten(0, 1), self._channels, _tensor(output).ndim))
+        tensor = _tensor(output)
+        return with_tensor(output, as_before(from_maps(edited.flatten(0, 1), self._channels, tensor.ndim), tensor))
 
     @torch.inference_mode()
     def _is_correct(self, cut: Cut, sample: torch.Tensor) -> bool:
         """Return whether both ways give the same scores, with no channel ablated and with all channels ablated."""
         try:
-            n_channels = as_maps(_tensor(cut.before(sample)[0]), self._channels).shape[1]
+            output, _ = cut.before(network_input(self._network, sample))
+            n_channels = as_maps(_tensor(output), self._channels).shape[1]
             ablated = torch.tensor([[False], [True]], device=sample.device).expand(2, n_channels)
             fills = torch.zeros((1, n_channels, 1, 1), device=sample.device)
             in_parts = self._in_parts(cut, sample).scores(ablated, fills)

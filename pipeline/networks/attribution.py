@@ -14,14 +14,17 @@ Selvaraju et al. (2017), "Grad-CAM: visual explanations from deep networks", arX
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
+from pipeline.networks.forward import NetworkCodeError, Scores, described, forward
 from pipeline.networks.hooks import attached, without_inplace
+from pipeline.networks.maps import as_float
 
 Method = Literal["CAM", "Grad-CAM"]
 
@@ -32,22 +35,36 @@ class ClassActivation:
 
     Attributes
     ----------
-    probabilities : ndarray of shape (n_images, n_classes)
-        Softmax of the logits, in [0, 1].
+    outputs : ndarray of shape (n_images, n_classes)
+        The network's outputs.
+    probabilities : ndarray of shape (n_images, n_classes) or None
+        Softmax of the outputs, in [0, 1], or the outputs themselves if they already are probabilities. None if the
+        network has only one output, whose softmax would be 1 for every image.
     predicted : ndarray of shape (n_images,)
         Index of the most probable class, int64.
     method : {"CAM", "Grad-CAM"} or None
-        How the maps were computed; None if the network has no maps of more than one pixel.
+        How the maps were computed; None if there are none.
     target_maps, predicted_maps : ndarray of shape (n_images, map_height, map_width) or None
         Contribution of each position to the logit of the target class and of the predicted class: unbounded, and
-        negative at positions that lower the logit.
+        negative at positions that lower the logit. There are no maps of the predicted class if the network has only
+        one output.
+    failure : str or None
+        Why Grad-CAM could not be computed: for example, the network has no gradients. None if it was not needed, or if
+        the network has no maps of more than one pixel.
     """
 
-    probabilities: FloatArray
+    outputs: FloatArray
+    probabilities: FloatArray | None
     predicted: Int64Array
     method: Method | None
     target_maps: FloatArray | None
     predicted_maps: FloatArray | None
+    failure: str | None = None
+
+    def _first(self) -> ClassActivation:
+        """Return the same for the first image only."""
+        first: dict[str, Any] = {name: value[:1] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **first)
 
 
 @dataclass(frozen=True)
@@ -65,29 +82,53 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     Parameters
     ----------
     network : Module
-        In evaluation mode. It returns logits, (n_images, n_classes).
+        In evaluation mode.
     inputs : tensor of shape (n_images, n_input_channels, height, width)
         On the network's device.
     target_class : int
         Index of the target class.
     """
+    if len(inputs) == 1:  # some networks cannot process a single image
+        return class_activation(network, inputs.repeat(2, 1, 1, 1), target_class)._first()
     recorded = _record(network, inputs)
-    probabilities = recorded.logits.softmax(dim=1).cpu().numpy()
     predicted = recorded.logits.argmax(dim=1)
-    target = torch.full_like(predicted, target_class)
+    classes = [torch.full_like(predicted, target_class), predicted][: recorded.logits.shape[1]]
     head = _pooled_head(recorded)
     method: Method | None = None
-    found: list[FloatArray | None] = [None, None]
+    failure: str | None = None
+    found: list[FloatArray] = []
     if head is not None:
         method = "CAM"
-        weight, features = head
-        found = [torch.einsum("nc,nchw->nhw", weight[each], features).cpu().numpy() for each in (target, predicted)]
+        weight, features = (as_float(each) for each in head)
+        found = [torch.einsum("nc,nchw->nhw", weight[each], features).cpu().numpy() for each in classes]
     elif recorded.maps:
-        method = "Grad-CAM"
         modules = [module for module, _ in recorded.maps]
         layer = next((module for module in reversed(modules) if isinstance(module, nn.Conv2d)), modules[-1])
-        found = [grad_cam(network, layer, inputs, each) for each in (target, predicted)]
-    return ClassActivation(probabilities, predicted.cpu().numpy(), method, *found)
+        try:
+            found = [grad_cam(network, layer, inputs, each) for each in classes]
+            method = "Grad-CAM"
+        except (RuntimeError, NetworkCodeError) as error:  # of autograd: quantised modules, layers under no_grad
+            failure = described(error)
+    target_maps, predicted_maps, *_ = (*found, None, None)
+    return ClassActivation(
+        recorded.logits.cpu().numpy(),
+        _probabilities(recorded.logits),
+        predicted.cpu().numpy(),
+        method,
+        target_maps,
+        predicted_maps,
+        failure,
+    )
+
+
+def _probabilities(outputs: torch.Tensor) -> FloatArray | None:
+    """Return the probabilities of the classes, see `ClassActivation`."""
+    if outputs.shape[1] == 1:
+        return None
+    totals = outputs.sum(dim=1)
+    are_probabilities = bool((outputs >= 0).all()) and torch.allclose(totals, torch.ones_like(totals), atol=1e-3)
+    found: FloatArray = (outputs if are_probabilities else outputs.softmax(dim=1)).cpu().numpy()
+    return found
 
 
 def grad_cam(network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: torch.Tensor) -> FloatArray:
@@ -107,9 +148,9 @@ def grad_cam(network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes
     from captum.attr import LayerGradCam  # imported here because it takes a second
 
     with without_inplace(network), torch.enable_grad():
-        attributions = LayerGradCam(network, layer).attribute(inputs, target=classes)
+        attributions = LayerGradCam(Scores(network), layer).attribute(inputs, target=classes)
     assert isinstance(attributions, torch.Tensor)
-    found: FloatArray = attributions.detach()[:, 0].cpu().numpy()
+    found: FloatArray = as_float(attributions.detach()[:, 0]).cpu().numpy()
     return found
 
 
@@ -122,11 +163,11 @@ def _record(network: nn.Module, inputs: torch.Tensor) -> _ForwardPass:
         if isinstance(module, nn.Linear) and isinstance(output, torch.Tensor):
             linear.append((module, arguments[0].clone(), output.clone()))
         elif isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-            maps.append((module, output.clone()))
+            maps.append((module, output.dequantize() if output.is_quantized else output.clone()))
 
     hooks = attached(module.register_forward_hook(record) for module in network.modules())
     with hooks, torch.inference_mode():
-        logits = network(inputs)
+        logits = forward(network, inputs)
     return _ForwardPass(logits, maps, linear)
 
 
@@ -135,7 +176,8 @@ def _pooled_head(recorded: _ForwardPass) -> tuple[torch.Tensor, torch.Tensor] | 
     if not recorded.linear:
         return None
     linear, pooled, output = recorded.linear[-1]
-    if not torch.equal(output, recorded.logits):
+    logits = recorded.logits
+    if output.numel() != logits.numel() or not torch.equal(as_float(output).reshape(logits.shape), logits):
         return None
     features = _pooled_from([output for _, output in recorded.maps], pooled)
     return None if features is None else (linear.weight.detach(), features)

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.errors import NetworkError
 from pipeline.networks.hooks import attached
-from pipeline.networks.maps import only_tensor
+from pipeline.networks.maps import as_float, only_tensor
 
 
 class Captured:
@@ -26,7 +26,7 @@ class Captured:
         Returns
         -------
         tensor
-            The layer's output, in the layer's own shape.
+            The layer's output, in the layer's own shape, as float32 or float64.
 
         Raises
         ------
@@ -77,7 +77,7 @@ def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iter
                 f"layer must return one tensor; got {type(output).__name__} (layer '{layer}'). "
                 "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
             )
-        captured._outputs.append((tensor if keep_graph else tensor.detach()).clone())
+        captured._outputs.append(as_float(tensor if keep_graph else tensor.detach()).clone())
 
     with attached([network.get_submodule(layer).register_forward_hook(record)]):
         yield captured

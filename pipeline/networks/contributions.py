@@ -19,9 +19,10 @@ from pipeline.arrays import Float64Array
 from pipeline.errors import NetworkError
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.forward import forward
 from pipeline.networks.hooks import attached, without_inplace
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.maps import as_maps, only_tensor, with_tensor
+from pipeline.networks.maps import as_float, as_maps, is_quantised, only_tensor, with_tensor
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import with_separate_activations
 
@@ -139,8 +140,19 @@ def check_weights_of_channels(network: nn.Module, layer: LayerInfo) -> None:
     _own_weights(network.get_submodule(layer.name), layer.maps[0])
 
 
+def check_gradients(network: nn.Module, layer: LayerInfo) -> None:
+    """Raise `NetworkError` if the network has quantised modules, which have no gradients."""
+    for name, module in network.named_modules():
+        if is_quantised(module):
+            raise NetworkError(
+                f"the network must have gradients for this ranker; got the quantised module '{name}' (layer "
+                f"'{layer.name}'). Choose another ranker, for example score=ablation or score=ace."
+            )
+
+
 def check_traceable(network: nn.Module, layer: LayerInfo) -> None:
-    """Raise `NetworkError` if torch.fx cannot trace the network."""
+    """Raise `NetworkError` if the network has no gradients, or if torch.fx cannot trace it."""
+    check_gradients(network, layer)
     _separated(network, layer)
 
 
@@ -152,7 +164,7 @@ class _Scored(nn.Module):
         self.network, self.score = network, score
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.score(self.network(images))
+        return self.score(forward(self.network, images))
 
 
 def _attributed(examined: ExaminedNetwork, network: nn.Module, attribute: Attribute) -> Contributions:
@@ -163,7 +175,7 @@ def _attributed(examined: ExaminedNetwork, network: nn.Module, attribute: Attrib
     def contributed(inputs: torch.Tensor) -> torch.Tensor:
         with without_inplace(network), _tapped(module, tap), torch.enable_grad():
             found = attribute(scored, tap, inputs.detach().clone().requires_grad_())
-        return as_maps(found.detach(), examined.channels).sum(dim=(2, 3)).double().cpu()
+        return as_maps(as_float(found.detach()), examined.channels).sum(dim=(2, 3)).double().cpu()
 
     return contributed
 

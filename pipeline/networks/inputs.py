@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, assert_never, cast
 
 import numpy as np
 import torch
@@ -121,6 +121,25 @@ class Preprocessing:
         side = min(width, height) * published.crop_size[0] / published.resize_size[0]
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
+
+
+def input_shape(model: ModelSettings) -> tuple[int, int, int]:
+    """Return the number of channels, height and width of the network's input.
+
+    The transform determines height and width, except with ``kind=none``: then they are those of the images, which
+    ``model.input_size`` states.
+    """
+    n_channels, height, width = model.input_size
+    match model.transform.kind:
+        case "none":
+            return n_channels, height, width
+        case "resize":
+            return n_channels, model.transform.size, model.transform.size
+        case "weights":
+            (side,) = library(model).preset(model).crop_size
+            return n_channels, side, side
+        case _:
+            assert_never(model.transform.kind)
 
 
 class Inputs(Protocol):

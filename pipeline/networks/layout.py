@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.forward import check_code, forward
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import ChannelAxis, ChannelAxisSetting, as_maps, declared_channels, only_tensor
 
@@ -32,6 +33,8 @@ class LayerInfo:
         Number of times it runs in one forward pass.
     channels : {"first", "last"} or None
         Axis of its channels: axis 1 or the last axis; None if the axis cannot be inferred.
+    is_complex : bool
+        Whether its output consists of complex numbers.
     """
 
     name: str
@@ -39,6 +42,7 @@ class LayerInfo:
     shape: tuple[int, ...] | None
     calls: int
     channels: ChannelAxis | None
+    is_complex: bool = False
 
     @property
     def rejection(self) -> str | None:
@@ -50,6 +54,8 @@ class LayerInfo:
         shape = f"shape ({', '.join(map(str, ('n', *self.shape)))})"
         if not 1 <= len(self.shape) <= 3 or 0 in self.shape:
             return shape
+        if self.is_complex:
+            return f"complex numbers of {shape}"
         if self.channels is None:
             return f"{shape}, in which the axis of the channels cannot be inferred"
         return None
@@ -101,7 +107,7 @@ class NetworkLayout:
             names = [layer.name for layer in self.rankable()]
             near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[-3:]
             raise NetworkError(
-                f"layer must be one of the network's layers; got '{name}'. Nearest: {listed(near)}. "
+                f"layer must be one of the network's layers; got '{name}'. Nearest: {listed(near) or 'none'}. "
                 "`python -m pipeline.layers` lists all."
             )
         if layer.rejection is not None:
@@ -139,8 +145,10 @@ def layout(network: nn.Module, example: torch.Tensor, channels: ChannelAxisSetti
     Raises
     ------
     NetworkError
-        If the network does not return one row of scores for each image.
+        If the network is TorchScript, has other required inputs than the images, raises an exception, or does not
+        return one row of real scores for each image.
     """
+    check_code(network)
     recorded = _ForwardPass(network, example)
     return NetworkLayout(recorded.layers(channels), recorded.n_outputs)
 
@@ -152,24 +160,20 @@ class _ForwardPass:
         self._n_images = len(images)
         self._modules = {name: module for name, module in network.named_modules() if name}
         self._calls: list[tuple[str, tuple[int, ...] | None]] = []
+        self._complex: set[str] = set()
         hooks = attached(
             module.register_forward_hook(lambda _m, _i, output, name=name: self._record(name, output))
             for name, module in self._modules.items()
         )
         with hooks, torch.inference_mode():
-            output = network(images)
-        if not isinstance(output, torch.Tensor) or output.ndim not in (1, 2) or len(output) != len(images):
-            found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-            raise NetworkError(
-                f"the network must return one row of scores per image, (n, n_outputs) or (n,); got {found} "
-                f"({len(images)} images). Wrap it in a module that returns the scores."
-            )
-        self.n_outputs = output.shape[1] if output.ndim == 2 else 1
+            self.n_outputs = forward(network, images).shape[1]
 
     def _record(self, name: str, output: object) -> None:
         tensor = only_tensor(output)
         has_rows = tensor is not None and tensor.ndim >= 2 and len(tensor) == self._n_images
         self._calls.append((name, tuple(tensor.shape[1:]) if tensor is not None and has_rows else None))
+        if tensor is not None and tensor.is_complex():
+            self._complex.add(name)
 
     def layers(self, channels: ChannelAxisSetting) -> tuple[LayerInfo, ...]:
         """Return all modules that ran, in the order in which they first ended."""
@@ -180,7 +184,8 @@ class _ForwardPass:
         for name, calls in found.items():
             place, shape = calls[-1]
             axis = channels if channels != "auto" else self._inferred_channels(place)
-            infos.append(LayerInfo(name, type(self._modules[name]).__name__, shape, len(calls), axis))
+            kind, is_complex = type(self._modules[name]).__name__, name in self._complex
+            infos.append(LayerInfo(name, kind, shape, len(calls), axis, is_complex))
         return tuple(infos)
 
     def _inferred_channels(self, place: int) -> ChannelAxis | None:

@@ -26,17 +26,47 @@ _FIRST = (
     nn.ReflectionPad2d, nn.ReplicationPad2d,
 )  # fmt: skip
 _LAST = (nn.Linear, nn.MultiheadAttention)
+# Parts of the names of the packages of quantised modules, which are not subclasses of the modules above.
+_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.")
 
 
 def only_tensor(output: object) -> torch.Tensor | None:
     """Return the tensor in a layer's output, or None if there is not exactly one.
 
     The output is the tensor itself, or a tuple or list of the tensor and None: attention layers return their output and
-    their attention weights, which are None unless requested.
+    their attention weights, which are None unless requested. A sparse or nested tensor is not such a tensor.
     """
     parts = output if isinstance(output, tuple | list) else (output,)
     tensors = [part for part in parts if part is not None]
-    return tensors[0] if len(tensors) == 1 and isinstance(tensors[0], torch.Tensor) else None
+    if len(tensors) != 1 or not isinstance(tensors[0], torch.Tensor):
+        return None
+    (tensor,) = tensors
+    return tensor if tensor.layout is torch.strided and not tensor.is_nested else None
+
+
+def as_float(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of real numbers as float32, or unchanged if it is float64.
+
+    NumPy has no bfloat16, and quantised tensors have hardly any arithmetic.
+    """
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def as_before(tensor: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of floats in the number format of another one: the inverse of `as_float`.
+
+    Quantised numbers are rounded to the levels of the original.
+    """
+    if original.is_quantized:
+        return torch.quantize_per_tensor(tensor, original.q_scale(), original.q_zero_point(), original.dtype)
+    return tensor.to(original.dtype)
+
+
+def is_quantised(module: nn.Module) -> bool:
+    """Return whether a module computes with quantised weights."""
+    return type(module).__module__.startswith(_QUANTISED)
 
 
 def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> ChannelAxis | None:
@@ -53,6 +83,9 @@ def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> ChannelAxis 
         return "first"
     if isinstance(module, _LAST):
         return "last"
+    if is_quantised(module):
+        name = type(module).__name__
+        return "last" if "Linear" in name else "first" if "Conv" in name or "BatchNorm" in name else None
     if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
         # torchvision's LayerNorm2d, a subclass, normalises axis 1. If the sizes differ, they show the axis; if they are
         # equal, the name does.

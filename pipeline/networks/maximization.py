@@ -31,7 +31,9 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.arrays import FloatArray
+from pipeline.errors import NetworkError
 from pipeline.networks.capture import capture
+from pipeline.networks.forward import forward
 from pipeline.networks.maps import ChannelAxis, as_maps
 
 MAX_SHIFT = 1 / 16  # share of the picture's side
@@ -112,13 +114,18 @@ def maximize(
     unit = torch.as_tensor(real_means.std(axis=1), dtype=torch.float32).clamp_min(1e-6).to(real.device)
 
     def means(pixels: torch.Tensor) -> torch.Tensor:
-        network(normalize(pixels))
+        forward(network, normalize(pixels))
         return as_maps(captured.take(), axis)[rows, list(channels)].mean(dim=(1, 2))
 
     with capture(network, layer, keep_graph=True) as captured, _few_threads(max(real.shape[-2:])):
         for step in range(steps):
             pixels = to_pixels(spectrum)
             gain = means(_moved(pixels, generator)) / unit
+            if not gain.requires_grad:
+                raise NetworkError(
+                    f"layer must depend on the input by gradients; got none (layer '{layer}': quantised modules, or a "
+                    "layer under torch.no_grad)."
+                )
             loss = (TOTAL_VARIATION * _total_variation(pixels) + L2 * _energy(pixels) - gain).sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

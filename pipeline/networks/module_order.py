@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from pipeline.networks.forward import forward
 from pipeline.networks.hooks import attached
 
 
@@ -45,7 +46,7 @@ def in_forward_order(network: nn.Module, images: torch.Tensor) -> list[str]:
         for name, module in network.named_modules()
     )
     with hooks, torch.inference_mode():
-        network(images)
+        forward(network, images)
 
     def start(name: str) -> int:
         while name not in starts:

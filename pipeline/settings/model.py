@@ -78,8 +78,13 @@ def model_contradictions(model: ModelSettings) -> list[str]:
     """Return one line for each fault that only shows when several settings of the model are read together."""
     faults = []
     transform, n_channels = model.transform, model.input_size[0]
+    if n_channels not in (1, 3):
+        faults.append(
+            f"model.input_size must begin with 1 (grey images) or 3 (colour images); got {list(model.input_size)}. "
+            "Wrap a network with other inputs in a module that takes grey or colour images."
+        )
     for name, values in (("mean", transform.mean), ("std", transform.std)):
-        if transform.kind != "weights" and len(values) != n_channels:
+        if n_channels in (1, 3) and transform.kind != "weights" and len(values) != n_channels:
             faults.append(
                 f"model.transform.{name} must have one value per input channel ({n_channels}); got {list(values)}."
             )

@@ -13,8 +13,10 @@ from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.capture import capture
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
+from pipeline.networks.forward import forward
+from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
-from pipeline.networks.load import identity, resolve_device
+from pipeline.networks.load import resolve_device
 from pipeline.networks.maps import as_maps
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
@@ -96,7 +98,7 @@ def activations_of(
     maps = None
     with torch.inference_mode(), capture(examined.network, layer) as captured:
         for batch, images in batches(inputs, batch_size):
-            outputs = examined.network(images)
+            outputs = forward(examined.network, images)
             output = captured.take()
             if len(output) != len(images):
                 raise NetworkError(

@@ -219,9 +219,12 @@ def _notes(
     if reads.network.target_class is None:
         notes.append("no predictions and no class activation maps: a regression network has no classes")
     elif found is not None and found.method != "CAM":
-        instead = (
-            "Grad-CAM is drawn instead" if found.method else "Grad-CAM is not drawn, because its maps have one pixel"
-        )
+        if found.method:
+            instead = "Grad-CAM is drawn instead"
+        elif found.failure:
+            instead = f"Grad-CAM could not be computed ({found.failure})"
+        else:
+            instead = "Grad-CAM is not drawn, because its maps have one pixel"
         head = f"{reads.network.model.name} does not end in global average pooling and one linear layer"
         notes.append(f"no CAM: {head}; {instead}")
     if not ranked.has_places:
@@ -258,11 +261,13 @@ def _maximized(ranked: RankedLayer, examined: ExaminedNetwork, seed: int, progre
 
 def _overlays(ranked: RankedLayer, found: ClassActivation) -> Iterator[tuple[str, Image.Image]]:
     """Yield the file names and pictures of the class activation maps over the images at their original sizes."""
-    if found.target_maps is None or found.predicted_maps is None:
+    both = (("target", found.target_maps), ("predicted", found.predicted_maps))
+    drawn = [(name, maps) for name, maps in both if maps is not None]
+    if not drawn:
         return
-    high = max(float(found.target_maps.max()), float(found.predicted_maps.max()))
+    high = max(float(maps.max()) for _, maps in drawn)
     for place, (index, image) in enumerate(zip(ranked.chosen, ranked.originals(ranked.chosen), strict=True)):
-        for name, maps in (("target", found.target_maps), ("predicted", found.predicted_maps)):
+        for name, maps in drawn:
             yield f"{index:05d}_{name}.png", overlay_image(image, maps[place], high)
 
 
@@ -286,4 +291,4 @@ def _write_all(folder: Path, pictures: Iterator[tuple[str, Image.Image]], failur
         shutil.rmtree(folder, ignore_errors=True)
 
 
-STAGE = Stage("visualize", 7, "steps", Figures, select, run)
+STAGE = Stage("visualize", 8, "steps", Figures, select, run)

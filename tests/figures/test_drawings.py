@@ -151,8 +151,9 @@ def test_predictions_show_the_five_best_with_and_without_maps() -> None:
     names = ["zero", "one", "two", "three", "four", "five", "six"]
     maps = RNG.normal(size=(3, 4, 4))
     predicted = np.array([1, 1, 1])
-    with_maps = draw_cam(SEEN, ClassActivation(probabilities, predicted, "CAM", maps, maps * 2), names, 2, "question")
-    without = draw_cam(SEEN, ClassActivation(probabilities, predicted, None, None, None), names, 2, "question")
+    found = ClassActivation(np.log(probabilities), probabilities, predicted, "CAM", maps, maps * 2)
+    with_maps = draw_cam(SEEN, found, names, 2, "question")
+    without = draw_cam(SEEN, replace(found, method=None, target_maps=None, predicted_maps=None), names, 2, "question")
     panels = {"target class", "predicted class", "contribution to the class score"}
     wanted = {"one", "two", "three", "four", "five", "40.0%", *panels}
     assert wanted <= texts(with_maps)
@@ -161,6 +162,21 @@ def test_predictions_show_the_five_best_with_and_without_maps() -> None:
     assert title(with_maps) == "Class activation maps (CAM): question"
     assert title(without) == "Most probable classes: question"
     assert {image.get_clim() for image in maps_shown(with_maps, "inferno")} == {(0.0, 2 * maps.max())}
+
+
+def test_a_network_with_one_output_has_neither_a_probability_nor_a_predicted_class() -> None:
+    outputs, maps = np.array([[-1.5], [0.25], [2.0]]), RNG.normal(size=(3, 4, 4))
+    found = ClassActivation(outputs, None, np.zeros(3, dtype=np.int64), "CAM", maps, None)
+    with_maps = draw_cam(SEEN, found, ["cat"], 0, "question")
+    assert {"target class", "cat", "output", "−1.5", "0.25", "2"} <= texts(with_maps)
+    assert not any("%" in each or each in ("predicted class", "probability") for each in texts(with_maps))
+    bars = [axes.patches[0].get_extents() for axes in with_maps.axes if len(axes.patches) == 1 and axes.lines]
+    widths = np.array([bar.width for bar in bars])
+    np.testing.assert_allclose(widths / widths[0], np.abs(outputs[:, 0]) / 1.5)
+    without = draw_cam(SEEN, replace(found, method=None, target_maps=None), ["cat"], 0, "question")
+    assert title(without) == "Output: question"
+    assert not faults(with_maps)
+    assert not faults(without)
 
 
 def test_an_overlay_has_the_size_of_the_image_and_covers_the_part_that_the_network_sees() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.artifacts import Figures
-from pipeline.figures import style
+from pipeline.figures import fonts, style
 from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
 from pipeline.figures.labels import ELLIPSIS, Cut, fitted, printable, set_footer, set_title, text_width, wrapped
 from pipeline.figures.style import new_figure, paper_style
@@ -60,6 +62,96 @@ def test_a_wrapped_text_keeps_its_words_in_order(text: str, width: float, max_li
     assert all(text_width(line, 9) <= width for line in lines)
     if not any(ELLIPSIS in line for line in lines):
         assert " ".join(lines).split() == printable(text).split()
+
+
+@pytest.fixture
+def only_dejavu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine on which no font is installed besides those of matplotlib."""
+    monkeypatch.setattr(fonts, "_installed", lambda: iter(()))
+    clear_caches()
+    yield
+    monkeypatch.undo()
+    clear_caches()
+
+
+def clear_caches() -> None:
+    fonts.families.cache_clear()
+    fonts.is_drawable.cache_clear()
+
+
+@pytest.mark.usefixtures("only_dejavu")
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("猫", "Mao"),
+        ("犬/こねこ_$5.jpg", "Quan/koneko_$5.jpg"),
+        ("고양이", "GoYangI"),
+        ("बिल्ली", "billi"),
+        ("🦒", ":giraffe:"),
+        ("кошка Ёлка", "кошка Ёлка"),
+        ("γάτα φ₁ naïve", "γάτα φ₁ naïve"),
+        ("قطة חתול", "قطة חתול"),
+        ("cafe\u0301", "café"),
+        ("か\u3099", "ga"),
+        ("a\nb\0\udcff", "a b\ufffd\ufffd"),
+    ],
+)
+def test_text_in_any_script_is_drawn_or_transliterated(text: str, drawn: str) -> None:
+    assert printable(text) == drawn
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns about each missing glyph
+        with paper_style():
+            figure = new_figure(4.0, 1.0)
+            set_title(figure, text)
+            assert faults(figure) == []
+
+
+@pytest.mark.usefixtures("only_dejavu")
+def test_an_installed_font_draws_the_scripts_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = font_with("猫", tmp_path / "cat.ttf")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
+    font_manager.fontManager.addfont(path)
+    monkeypatch.setattr(fonts, "_installed", lambda: iter([("A Cat", str(path))]))
+    clear_caches()
+    assert fonts.families() == ("DejaVu Sans", "A Cat")
+    assert printable("猫 犬") == "猫 Quan"
+    with paper_style():
+        figure = new_figure(2.0, 1.0)
+        figure.text(0.1, 0.5, "猫猫猫", fontsize=72)
+        (found,) = drawn_texts(figure)
+    assert text_width("猫", 72) == pytest.approx(1, rel=0.1)  # the glyph of this font is a square of 1 em
+    assert found.box.width / 100 == pytest.approx(3, rel=0.1)
+
+
+def test_a_font_of_boxes_is_not_used() -> None:
+    clear_caches()
+    assert any(font.name.startswith("Last Resort") for font in font_manager.fontManager.ttflist)
+    assert not any(name.startswith("Last Resort") for name in fonts.families())
+    for family in fonts.families():
+        assert font_manager.findfont(font_manager.FontProperties(family=family), fallback_to_default=False)
+
+
+def font_with(character: str, path: Path) -> Path:
+    """Write a font that contains one character only, a black square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 1000), (1000, 1000), (1000, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(character): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=1000, descent=0)
+    builder.setupNameTable({"familyName": "A Cat", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return path
 
 
 @pytest.mark.parametrize("width", [2.0, 4.0, 8.0])
@@ -151,7 +243,7 @@ def test_long_names_stay_inside_all_figures(
 
 @pytest.mark.parametrize("n_runs", [2, 9])
 def test_long_names_stay_inside_the_figures_of_sweeps_and_comparisons(n_runs: int) -> None:
-    labels = [f"layer={LONG}.{index}, class_name=$x_1$, n_components={index}" for index in range(n_runs)]
+    labels = [f"_layer={LONG}.{index}, class_name=$x_1$, n_components={index}" for index in range(n_runs)]
     rng = np.random.default_rng(0)
     ranks = [rng.permutation(64) + 1.0 for _ in labels]
     matrix = np.corrcoef(np.stack(ranks))
@@ -171,3 +263,6 @@ def test_long_names_stay_inside_the_figures_of_sweeps_and_comparisons(n_runs: in
         for figure in drawn:
             assert faults(figure) == [], figure.get_suptitle()
             assert not any(each.is_mathematics for each in drawn_texts(figure))
+        # Names that begin with an underscore are in the legends, too.
+        for figure in (drawn[2], drawn[3], drawn[5]):
+            assert sum(each.text.startswith(" _layer=") for each in drawn_texts(figure)) == n_runs

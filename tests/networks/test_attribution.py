@@ -39,6 +39,7 @@ def test_the_mean_of_a_cam_is_the_logit_without_its_bias(
     np.testing.assert_array_equal(found.predicted, logits.argmax(1).numpy())
     of_predicted = scores[np.arange(len(inputs)), found.predicted]
     np.testing.assert_allclose(found.predicted_maps.mean(axis=(1, 2)), of_predicted, rtol=1e-3, atol=1e-4)
+    assert found.probabilities is not None
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
     assert n_hooks(built) == 0
 
@@ -72,6 +73,7 @@ def test_networks_without_global_average_pooling_before_one_linear_layer_have_gr
     assert found.target_maps is not None
     assert found.target_maps.shape == (2, side, side)
     assert found.target_maps.std() > 0
+    assert found.probabilities is not None
     assert found.probabilities.shape == (2, 5)
     assert n_hooks(built) == 0
 
