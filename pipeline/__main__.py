@@ -11,19 +11,20 @@ import sys
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
 
 from pipeline.command_line import command, print_error
 from pipeline.config import (
+    COMPOSITION_ERRORS,
     CONFIG_NAME,
     SweepStart,
-    checked_overrides,
+    check_folders,
     register_resolvers,
     started_sweep,
     with_absolute_outputs,
 )
 from pipeline.errors import PipelineError
 from pipeline.job import run_job
+from pipeline.overrides import checked_overrides
 from pipeline.resources import conf_dir
 
 
@@ -39,6 +40,7 @@ def main() -> None:
     overrides = list(itertools.compress(arguments, is_override))
     is_sweep = bool({"-m", "--multirun"} & set(arguments)) or "hydra.mode=MULTIRUN" in overrides
     checked = checked_overrides(overrides, is_sweep=is_sweep)
+    check_folders(checked)
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
         checked = with_absolute_outputs(checked)
@@ -56,7 +58,7 @@ def _run_hydra() -> int:
     except KeyboardInterrupt:
         print("stopped; finished stages are kept in the store", file=sys.stderr)
         return 130
-    except HydraException as error:
+    except COMPOSITION_ERRORS as error:
         print_error(PipelineError(" ".join(str(error).split())))
         return 1
     except OSError as error:  # Hydra could not create the folder of the run

@@ -6,11 +6,14 @@ import errno
 import functools
 import io
 import os
+import pwd
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO
 
 from pipeline.errors import PipelineError
+from pipeline.files import temporary_home
 
 
 def print_error(error: PipelineError) -> None:
@@ -29,6 +32,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def guarded() -> None:
         ignore_closed_output()
+        provide_home()
         try:
             main()
         except PipelineError as error:
@@ -39,6 +43,26 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(130)
 
     return guarded
+
+
+def provide_home() -> None:
+    """Give a user without a name or a home directory both, for this process and those that it starts.
+
+    A container that is started with a user id that it does not know (``docker run --user 12345``) has neither. MLflow
+    cannot be imported then, and PyTorch, matplotlib and Python itself raise errors where they use the one or the other.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("LOGNAME", str(os.getuid()))
+        os.environ.setdefault("USER", str(os.getuid()))
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = temporary_home()
+        os.environ["HOME"] = str(home)
+    if not os.access(home, os.W_OK):  # matplotlib would print that it has no folder for its cache
+        os.environ.setdefault("MPLCONFIGDIR", str(temporary_home() / "matplotlib"))
 
 
 def ignore_closed_output() -> None:

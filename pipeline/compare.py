@@ -80,7 +80,7 @@ def main() -> None:
     outputs = Path(settings.paths.outputs)
     client, uri = open_store(outputs, settings.tracking.uri)
     with tracking_errors(uri):
-        experiment = experiment_id(client, settings.tracking.experiment)
+        experiment = experiment_id(client, settings.tracking.experiment, uri)
         sweep = latest_sweep(client, experiment) if asked.sweep == "last" else asked.sweep
         if asked.sweep == "last" and sweep is None:
             raise InputError("--sweep last must find a sweep; got none. Run one: python -m pipeline --multirun ...")

@@ -1,26 +1,24 @@
 """From the command line's overrides and the YAML files in ``conf/`` to `Settings`, composed by Hydra.
 
-Hydra is imported here and by `pipeline.__main__`, which starts it; OmegaConf is imported here and by `pipeline.dvc` and
-`pipeline.dvc_file`, which write DVC's YAML files. All other modules work with `Settings`. Contracts of import-linter in
-pyproject.toml check this.
+Hydra is imported here, by `pipeline.overrides`, and by `pipeline.__main__`, which starts it; OmegaConf is imported
+here, by `pipeline.overrides`, and by `pipeline.dvc` and `pipeline.dvc_file`, which write DVC's YAML files. All other
+modules work with `Settings`. Contracts of import-linter in pyproject.toml check this.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import os
 import shlex
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -28,58 +26,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import SettingsError, listed
+from pipeline.errors import SettingsError
+from pipeline.overrides import HYDRA_TEXTS, as_entered, checked_overrides, for_shell, quoted, value_of
 from pipeline.resources import conf_dir
-from pipeline.settings import UNIONS, AceSettings, ModelSettings, Settings, TrackingSettings, settings_from
+from pipeline.settings import AceSettings, ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 N_RANDOMIZATIONS = 8  # maximum number of jobs of the sweep `${randomizations:}`
 # The files in conf/hydra/launcher have the same names as the configurations that the plugins of the launchers register,
 # because these are the names in Hydra's documentation. Hydra warns that it merges the two.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 _Schema = TypeVar("_Schema")
-
-
-def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
-    """Return the overrides in a form that Hydra accepts, or report all faults in them together.
-
-    A layer may be spelt ``layer4[1].conv2``, which Hydra's grammar does not accept; it is converted to
-    ``layer4.1.conv2``. The prefix ``++`` is added to a setting that does not exist, because Hydra would stop at the
-    first of these, whereas `settings_from` reports them together with all other faults.
-
-    Parameters
-    ----------
-    overrides : sequence of str
-        Arguments of the command line, such as ``layer=conv2``.
-    is_sweep : bool
-        Whether an override may have several values, separated by commas, one for each job.
-
-    Raises
-    ------
-    SettingsError
-        If an override cannot be parsed, or a config group has no such option; one line for each fault.
-    """
-    spelled = [
-        re.sub(r"(?<=\w)\[(\d+)\]", r".\1", override) if re.match(r"\+{0,2}layer=", override) else override
-        for override in overrides
-    ]
-    faults, checked = [], []
-    for text in spelled:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException as error:
-            reason = str(error).splitlines()[0]
-            faults.append(f"every argument must have the form setting=value; got {text} ({reason}). Quote the value.")
-            continue
-        if override.is_sweep_override() and not is_sweep:
-            name, _, values = text.partition("=")
-            faults.append(f"{name} must be one value; got {values}. For several, run a sweep: --multirun {text}.")
-            continue
-        faults += _missing_options(override)
-        checked.append(f"++{text}" if _is_unknown_setting(override) else text)
-    if faults:
-        raise SettingsError("\n".join(faults))
-    return checked
 
 
 def with_absolute_outputs(overrides: Sequence[str]) -> list[str]:
@@ -92,12 +50,40 @@ def with_absolute_outputs(overrides: Sequence[str]) -> list[str]:
     overrides : sequence of str
         Overrides that `checked_overrides` has returned.
     """
-    parser = OverridesParser.create()
-    given = [parser.parse_override(text) for text in overrides]
-    chosen = [override.value() for override in given if override.key_or_group == "paths.outputs"]
-    path = str(Path(str(chosen[-1] if chosen else default_outputs())).absolute()).replace("'", "\\'")
-    others = [text for text, each in zip(overrides, given, strict=True) if each.key_or_group != "paths.outputs"]
-    return [*others, f"paths.outputs='{path}'"]
+    is_outputs = [text.partition("=")[0].lstrip("+") == "paths.outputs" for text in overrides]
+    try:
+        chosen = [value_of(text)[1] for text in compress(overrides, is_outputs)]
+    except OmegaConfBaseException:  # the path refers to other settings, which each job resolves
+        return list(overrides)
+    path = Path(str(chosen[-1] if chosen else default_outputs())).absolute()
+    others = [text for text, is_one in zip(overrides, is_outputs, strict=True) if not is_one]
+    return [*others, f"paths.outputs={quoted(str(path))}"]
+
+
+def check_folders(overrides: Sequence[str]) -> None:
+    """Refuse folders whose path contains ``${``, which Hydra would take for a reference to a setting.
+
+    Parameters
+    ----------
+    overrides : sequence of str
+        Overrides that `checked_overrides` has returned.
+
+    Raises
+    ------
+    SettingsError
+        For the working folder, or a folder in which files would be written.
+    """
+    folders = {"the working folder": str(Path.cwd()), "PCACE_OUTPUTS": os.environ.get("PCACE_OUTPUTS", "")}
+    for text in overrides:
+        name = text.partition("=")[0].lstrip("+")
+        if name in ("paths.outputs", *HYDRA_TEXTS) and r"\${" in text:
+            folders[name] = str(value_of(text)[1])
+    for name, folder in folders.items():
+        if "${" in folder:
+            raise SettingsError(
+                f"{name} must not contain '${{'; got {folder}, in which Hydra would read a reference to a setting. "
+                "Choose another folder."
+            )
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
@@ -112,7 +98,7 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         try:
             return compose(CONFIG_NAME, overrides=checked)
-        except HydraException as error:
+        except COMPOSITION_ERRORS as error:
             raise SettingsError(" ".join(str(error).split())) from error
 
 
@@ -140,11 +126,11 @@ def settings_from_config(config: DictConfig) -> Settings:
     SettingsError
         If a setting is unknown, missing or not possible; one line for each fault.
     """
-    missing = OmegaConf.missing_keys(config)
     try:
+        missing = OmegaConf.missing_keys(config)
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        raise SettingsError(f"every setting must resolve; {str(error).splitlines()[0]}") from error
+        raise SettingsError(_unresolved(config, error)) from error
     for path in missing:  # removed, so that `settings_from` reports them together with all other faults
         *parents, name = path.split(".")
         parent: Any = values
@@ -169,6 +155,20 @@ def _unused_settings(score: Any) -> list[str]:
     ]
 
 
+def _unresolved(config: DictConfig, error: OmegaConfBaseException) -> str:
+    """Return the message for a setting with a reference that cannot be resolved."""
+    reason, name = str(error).splitlines()[0], str(error.full_key or "")
+    given: Any = OmegaConf.to_container(config, resolve=False)
+    for part in name.split("."):
+        given = given.get(part) if isinstance(given, dict) else None
+    if not isinstance(given, str):
+        return f"every setting must resolve; got {name or 'one'} ({reason})."
+    return (
+        f"{name} must refer to settings that exist; got {given} ({reason}). "
+        f"Type {for_shell(name, given)} for this text."
+    )
+
+
 def sweep_id() -> str | None:
     """Return the identifier that all jobs of the current sweep share, or None in a single run."""
     hydra = HydraConfig.get()
@@ -182,13 +182,10 @@ def run_dir() -> str:
 
 def job_overrides() -> list[str]:
     """Return the overrides of the current job as the user entered them, with the job's own values in a sweep."""
-    return [as_entered(str(override)) for override in HydraConfig.get().overrides.task]
-
-
-def as_entered(override: str) -> str:
-    """Return an override without the ``++`` that `checked_overrides` adds to the settings of a union's members."""
-    plain = override.removeprefix("++")
-    return plain if plain.startswith(tuple(f"{name}." for name in UNIONS)) else override
+    # Not resolved, because a reference in an override is resolved in the setting, and an escaped one is none.
+    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(given, list)
+    return [as_entered(str(override)) for override in given]
 
 
 def rerun_command() -> str:
@@ -276,69 +273,3 @@ def _rankers() -> str:
 def _validated(schema: type[_Schema], config: DictConfig) -> _Schema:
     """Return a group of the configuration as an instance of its settings class `schema`."""
     return TypeAdapter(schema).validate_json(json.dumps(OmegaConf.to_container(config, resolve=True)))
-
-
-def options(group: str) -> list[str]:
-    """Return the options of a config group, for example the names of the files in ``conf/model``."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
-def _is_group(name: str) -> bool:
-    return (conf_dir() / name).is_dir()
-
-
-def _missing_options(override: Override) -> Iterable[str]:
-    """Yield a message for each option that the config group does not have."""
-    group = override.key_or_group
-    if group == "hydra/launcher":
-        yield from _missing_launcher(str(override.value()))
-        return
-    if not _is_group(group) or group.startswith("hydra") or override.is_delete():
-        return
-    known = options(group)
-    value = override.value()
-    chosen = value if isinstance(value, list) else [value]  # experiment=[pca_sizes,original_vgg16]
-    for option in override.sweep_string_iterator() if override.is_sweep_override() else chosen:
-        if option is None:
-            yield f"{group} must be one of {listed(known, 20)}; got null."
-        elif str(option) not in known:
-            hint = f" Any torchvision model works: model=torchvision model.name={option}." if group == "model" else ""
-            yield f"{group} must be one of {listed(known, 20)}; got '{option}'.{hint}"
-
-
-def _missing_launcher(launcher: str) -> Iterable[str]:
-    """Yield a message if the launcher does not exist, or if its package is not installed."""
-    known = ["basic", *options("hydra/launcher")]
-    package = launcher.partition("_")[0]
-    if launcher not in known:
-        yield f"hydra/launcher must be one of {listed(known)}; got '{launcher}'."
-    elif launcher != "basic" and find_spec(f"hydra_plugins.hydra_{package}_launcher") is None:
-        extra = "slurm" if package == "submitit" else package
-        then = ", then pip install --no-deps hydra-ray-launcher" if package == "ray" else ""
-        yield (
-            f"hydra/launcher={launcher} must have its package installed; got none. "
-            f"Install it: pip install 'pcace[{extra}]'{then}."
-        )
-
-
-def _is_unknown_setting(override: Override) -> bool:
-    """Return whether an override without prefix names a setting that `Settings` lacks, or that depends on a choice.
-
-    The settings below `data`, `target` and `score` depend on the class that the group is validated against.
-    """
-    key = override.key_or_group
-    if override.is_add() or override.is_force_add() or override.is_delete():
-        return False
-    if key.startswith(("hydra.", "hydra/")) or _is_group(key.partition("@")[0]):
-        return False
-    schema: Any = Settings
-    for part in key.split("."):
-        if not is_dataclass(schema):
-            # In a union, pydantic checks the setting against the chosen member. The names in a mapping
-            # (model.arguments) are free, so Hydra's own check is the right one.
-            return key.partition(".")[0] in UNIONS
-        types = get_type_hints(schema)
-        if part not in types:
-            return True
-        schema = types[part]
-    return False

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import Ranking
+from pipeline.artifacts.base import own_files
 from pipeline.command_line import command
 from pipeline.config import compose_config, compose_settings, default_outputs
 from pipeline.digests import digest_bytes, digest_file
@@ -129,19 +130,14 @@ def run_stage(name: str) -> None:
 
 def _publish(source: Path, target: Path) -> None:
     """Put the files of an artifact into the folder `target`, as hard links if the file system allows them."""
-    from pipeline.store import DESCRIPTION
-
     shutil.rmtree(target, ignore_errors=True)
-
-    def link_or_copy(one: str, other: str) -> None:
-        try:
-            os.link(one, other)
-        except OSError:
-            shutil.copyfile(one, other)
-
     # The description is left out, because it contains the time: DVC would regard equal results as changed.
-    ignored = shutil.ignore_patterns(DESCRIPTION)
-    shutil.copytree(source, target, copy_function=link_or_copy, ignore=ignored)
+    for name in own_files(source):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source / name, target / name)
+        except OSError:
+            shutil.copyfile(source / name, target / name)
 
 
 def _trackers(settings: Settings) -> list[Observer]:

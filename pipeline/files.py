@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -53,3 +55,15 @@ def copy_whole(source: Path, target: Path) -> None:
     """Copy the content of the file `source` to the file `target`, whole or not at all; see `whole_file`."""
     with whole_file(target) as temporary:
         shutil.copyfile(source, temporary)
+
+
+@cache
+def temporary_home() -> Path:
+    """Return a folder for caches of a user without a writable home directory.
+
+    It is the same in all processes of the user, unless another user has created a folder of this name.
+    """
+    folder = Path(tempfile.gettempdir()) / f"pcace-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    is_own = folder.lstat().st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink()
+    return folder if is_own else Path(tempfile.mkdtemp(prefix="pcace-"))

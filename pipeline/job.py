@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.command_line import ignore_closed_output, print_error
+from pipeline.command_line import ignore_closed_output, print_error, provide_home
 from pipeline.config import job_overrides, rerun_command, run_dir, settings_from_config, sweep_id
 from pipeline.errors import PipelineError
 
@@ -29,10 +29,12 @@ def run_job(config: DictConfig) -> None:
     config : DictConfig
         The configuration that Hydra has composed.
     """
+    # Both again, because a launcher may run the job in another process.
+    ignore_closed_output()
+    provide_home()
     # Imported here, so that --help and messages about settings do not wait for torch and MLflow.
     from pipeline.records import Record
 
-    ignore_closed_output()  # again, because a launcher may run the job in another process
     record = Record(overrides=job_overrides())
     try:
         _run(config, record)

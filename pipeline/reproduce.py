@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.command_line import command
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
+from pipeline.overrides import checked_overrides, value_of
 from pipeline.settings import Settings, settings_from
 
 if TYPE_CHECKING:
@@ -148,18 +148,15 @@ def logged_settings(config: Mapping[str, Any], overrides: list[str], outputs: Pa
         If this version of pcace has other settings than the logged run, or an override is not possible.
     """
     values: dict[str, Any] = {**config}
-    for override in overrides:
-        path, _, value = override.partition("=")
+    for override, checked in zip(overrides, checked_overrides(overrides), strict=True):
+        path, value = value_of(checked)
         *parents, last = path.split(".")
         parent = values
         for part in parents:
             if not isinstance(parent.get(part), dict):
                 raise SettingsError(f"{path} must be one of the run's settings; got {override}.")
             parent = parent[part]
-        try:
-            parent[last] = json.loads(value)
-        except ValueError:
-            parent[last] = value  # text
+        parent[last] = value
     settings = settings_from(values)
     return replace(settings, paths=replace(settings.paths, outputs=str(outputs)))
 

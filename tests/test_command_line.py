@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import pwd
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from numba.core import config as numba_config
 
 from pipeline import __main__ as main_module
-from pipeline.command_line import command
+from pipeline.command_line import command, provide_home
+from pipeline.files import temporary_home
+from pipeline.numerics import compiled
 from tests.helpers.processes import start_command
 from tests.helpers.project import ROOT
 from tests.helpers.settings import SMALL
@@ -106,3 +113,52 @@ def test_ctrl_c_prints_one_word_and_exits_with_130(capsys: pytest.CaptureFixture
         main()
     assert (end.value.code, *capsys.readouterr()) == (130, "", "stopped\n")
     assert main_module.main.__wrapped__  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def nameless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A user whose id has neither a name nor a home directory; yields the folder for temporary files."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")  # so that it is restored, whether it was set or not
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    temporary_home.cache_clear()
+    yield tmp_path
+    temporary_home.cache_clear()
+
+
+def test_a_user_without_a_name_or_a_home_directory_gets_both(nameless: Path) -> None:
+    with pytest.raises(RuntimeError):
+        Path.home()
+    provide_home()
+    assert Path.home() == nameless / f"pcace-{os.getuid()}"
+    assert getpass.getuser() == str(os.getuid())
+    assert os.access(Path.home(), os.W_OK)
+    assert "MPLCONFIGDIR" not in os.environ
+
+
+def test_a_home_directory_that_does_not_exist_is_not_used_for_caches(nameless: Path) -> None:
+    os.environ["HOME"] = "/nonexistent"
+    provide_home()
+    assert os.environ["HOME"] == "/nonexistent"
+    assert Path(os.environ["MPLCONFIGDIR"]).parent == nameless / f"pcace-{os.getuid()}"
+
+
+def test_the_compiled_code_is_cached_without_a_home_directory(nameless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(numba_config, "CACHE_DIR", "")
+    assert compiled.cache_dir.__wrapped__().parent == nameless / f"pcace-{os.getuid()}"
+
+
+def test_a_temporary_folder_of_another_user_is_not_used(nameless: Path) -> None:
+    (nameless / "elsewhere").mkdir()
+    (nameless / f"pcace-{os.getuid()}").symlink_to(nameless / "elsewhere")
+    found = temporary_home()
+    assert found.parent == nameless
+    assert not found.is_symlink()
+    assert list((nameless / "elsewhere").iterdir()) == []

@@ -7,16 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from pipeline import config
-from pipeline.config import (
-    as_entered,
-    checked_overrides,
-    compose_settings,
-    options,
-    register_resolvers,
-    with_absolute_outputs,
-)
+from pipeline import overrides as overrides_module
+from pipeline.config import compose_settings, register_resolvers, with_absolute_outputs
 from pipeline.errors import SettingsError
+from pipeline.overrides import as_entered, checked_overrides, options
 from pipeline.resources import conf_dir
 from pipeline.settings import AceSettings
 
@@ -141,9 +135,9 @@ def test_null_is_refused_for_a_group_that_needs_an_option() -> None:
 def test_a_launcher_is_refused_only_where_its_package_is_missing(
     launcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "find_spec", lambda name: object())
+    monkeypatch.setattr(overrides_module, "find_spec", lambda name: object())
     assert checked_overrides([f"hydra/launcher={launcher}"]) == [f"hydra/launcher={launcher}"]
-    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    monkeypatch.setattr(overrides_module, "find_spec", lambda name: None)
     if launcher != "basic":
         with pytest.raises(
             SettingsError, match=rf"^hydra/launcher={launcher} must have its package installed; got none\. I"

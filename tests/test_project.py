@@ -21,7 +21,7 @@ from tests.helpers.project import ROOT
 README = (ROOT / "README.md").read_text()
 PAGES = [*ROOT.glob("*.md"), ROOT / "data" / "README.md", ROOT / "outputs" / "README.md"]
 PAGES += [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md"), *ROOT.glob("benchmarks/results/*.md")]
-FOLDERS = ("benchmarks", "conf", "data", "docs", "examples", "pipeline", "tests")
+FOLDERS = ("benchmarks", "conf", "data", "docs", "examples", "pcace_command", "pipeline", "tests")
 ONLY_IN_WHEEL = ("pipeline/conf", "pipeline/data")
 TEXTS = [*PAGES, ROOT / "Makefile", ROOT / "dvc.yaml"]
 SOURCES = [folder for folder in FOLDERS if folder != "data"]
@@ -114,7 +114,7 @@ def test_no_module_imports_a_test_module_or_conftest() -> None:
     """What several tests use is in the folder `tests.helpers`."""
     example = "from tests.stages import test_rank, b\nimport tests.conftest\nfrom tests.helpers import c"
     assert imported_tests(example) == ["tests.conftest", "tests.stages.test_rank"]
-    folders = ("benchmarks", "examples", "pipeline", "tests")
+    folders = ("benchmarks", "examples", "pcace_command", "pipeline", "tests")
     paths = [path for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
     found = {str(path.relative_to(ROOT)): imported_tests(path.read_text()) for path in paths}
     assert {path: names for path, names in found.items() if names} == {}

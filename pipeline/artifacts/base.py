@@ -1,7 +1,8 @@
-"""The base class of all artifacts, and a function that writes an array."""
+"""The base class of all artifacts, and functions for their files."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+DESCRIPTION = "artifact.json"  # file in which the store describes an artifact, see `pipeline.store.description`
 
 
 class Artifact(ABC):
@@ -46,3 +49,16 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     buffer = BytesIO()
     np.save(buffer, np.ascontiguousarray(array))
     path.write_bytes(buffer.getbuffer())
+
+
+def own_files(folder: Path) -> list[str]:
+    """Return the names of the files of the artifact in `folder`, relative to it, in alphabetical order.
+
+    Only files that the description of the artifact lists belong to it; other files and links in the folder do not. As
+    long as there is no description, because the artifact is being computed, all files belong to it.
+    """
+    try:
+        return sorted(json.loads((folder / DESCRIPTION).read_bytes())["files"])
+    except FileNotFoundError:
+        found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        return sorted(path.relative_to(folder).as_posix() for path in found)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.arrays import BoolArray, FloatArray, Int64Array
-from pipeline.artifacts.base import Artifact, save_array
+from pipeline.artifacts.base import Artifact, own_files, save_array
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class AceFit:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        paths = {field.name: folder / f"{field.name}.npy" for field in fields(cls)}
-        return cls(**{name: np.load(path) for name, path in paths.items() if path.exists()})
+        own = own_files(folder)
+        names = [field.name for field in fields(cls) if f"{field.name}.npy" in own]
+        return cls(**{name: np.load(folder / f"{name}.npy") for name in names})
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,12 @@ class ChannelScores(Artifact):
         """Read what `save` wrote."""
         scores = pd.read_parquet(folder / cls.SCORES)
         dead = scores.pop("dead").to_numpy()
-        names, chosen, complete = [str(name) for name in scores], folder / cls.SMOOTHNESS, folder / cls.COMPLETENESS
+        names, own = [str(name) for name in scores], own_files(folder)
+
+        def from_json(name: str) -> Any:
+            return json.loads((folder / name).read_text(encoding="utf-8")) if name in own else None
+
+        completeness = from_json(cls.COMPLETENESS)
         return cls(
             values={name: scores[name].to_numpy() for name in names},
             dead=dead,
@@ -137,7 +143,7 @@ class ChannelScores(Artifact):
                 name: pd.read_parquet(folder / f"evidence_{name}.parquet").set_index("channel") for name in names
             },
             curves={name: np.load(folder / f"curve_{name}.npy") for name in names},
-            fit=AceFit.load(folder) if (folder / "phi.npy").exists() else None,
-            smoothness=json.loads(chosen.read_text(encoding="utf-8")) if chosen.exists() else None,
-            completeness_error=json.loads(complete.read_text(encoding="utf-8"))["error"] if complete.exists() else None,
+            fit=AceFit.load(folder) if "phi.npy" in own else None,
+            smoothness=from_json(cls.SMOOTHNESS),
+            completeness_error=None if completeness is None else completeness["error"],
         )

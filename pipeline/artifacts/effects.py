@@ -9,7 +9,7 @@ from typing import Self
 
 import pandas as pd
 
-from pipeline.artifacts.base import Artifact
+from pipeline.artifacts.base import Artifact, own_files
 from pipeline.spreadsheets import marked_table
 
 
@@ -110,7 +110,7 @@ class Effects(Artifact):
         """Read what `save` wrote."""
         summary = json.loads((folder / cls.SUMMARY).read_text(encoding="utf-8"))
         note = summary.pop("note")
-        if not (folder / cls.CSV).exists():
+        if cls.CSV not in own_files(folder):
             return cls(note=note)
         table, curves = pd.read_csv(folder / cls.CSV), pd.read_csv(folder / cls.CURVES)
         return cls(table, curves, Faithfulness(**summary), note)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pipeline.artifacts.base import Artifact
+from pipeline.artifacts.base import Artifact, own_files
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Figures(Artifact):
     @property
     def paths(self) -> list[Path]:
         """The files of the figures, ordered by name."""
-        return sorted(self.folder.glob("*.png"))
+        return [path for path in self.all_pictures if path.parent == self.folder]
 
     @property
     def cards(self) -> dict[int, Path]:
         """The files of the small pictures of the best channels, by channel, the best channel first."""
-        found = sorted((self.folder / self.CARDS).glob("*.png"))
+        found = (path for path in self.all_pictures if path.parent == self.folder / self.CARDS)
         return {int(path.stem.rpartition("_")[2]): path for path in found}
 
     @property
     def all_pictures(self) -> list[Path]:
         """The files of all figures, small pictures and overlays."""
-        return sorted(self.folder.rglob("*.png"))
+        return [self.folder / name for name in own_files(self.folder) if name.endswith(".png")]
 
     @property
     def description(self) -> str:

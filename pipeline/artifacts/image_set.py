@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from pipeline.artifacts.base import Artifact
+from pipeline.artifacts.base import Artifact, own_files
 from pipeline.spreadsheets import marked, original
 
 
@@ -77,8 +77,7 @@ class ImageSet(Artifact):
     @property
     def report(self) -> Path | None:
         """The file with the result of each requested address; None if the source does not write one."""
-        path = self.folder / self.REPORT
-        return path if path.is_file() else None
+        return self.folder / self.REPORT if self.REPORT in own_files(self.folder) else None
 
     @property
     def n_failed(self) -> int:
@@ -145,7 +144,7 @@ class ImageSet(Artifact):
     @classmethod
     def _load_copies(cls, folder: Path, rows: Sequence[ImageRecord]) -> tuple[int, ...]:
         """Return `first_copies`; artifacts of earlier versions do not list copies, but equal bytes are copies."""
-        if (folder / cls.COPIES).is_file():
+        if cls.COPIES in own_files(folder):
             with (folder / cls.COPIES).open(newline="", encoding="utf-8") as file:
                 listed = {int(row["image"]): int(row["copy_of"]) for row in csv.DictReader(file)}
             return tuple(listed.get(index, index) for index in range(len(rows)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +15,8 @@ from numba import njit
 from numba.core import config, event
 from numba.core.caching import UserProvidedCacheLocator
 from platformdirs import user_cache_path
+
+from pipeline.files import temporary_home
 
 ANNOUNCEMENT = "Compiling the solver: about 15 seconds, once on this machine."
 
@@ -30,14 +31,15 @@ def cache_dir() -> Path:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     given = str(vars(config)["CACHE_DIR"])  # NUMBA_CACHE_DIR
-    own = Path(given) if given else user_cache_path("pcace")
-    folder = own / f"numba-{digest}"
     try:
+        own = Path(given) if given else user_cache_path("pcace")
+        folder = own / f"numba-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
-        is_writable = os.access(folder, os.W_OK)
-    except OSError:
-        is_writable = False
-    return folder if is_writable else Path(tempfile.gettempdir()) / f"pcace-{os.getuid()}" / f"numba-{digest}"
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home directory
+        pass
+    return temporary_home() / f"numba-{digest}"
 
 
 class Locator(UserProvidedCacheLocator):

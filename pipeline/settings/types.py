@@ -55,7 +55,7 @@ class Rule:
 
 
 def _number_as_name(value: object) -> object:
-    """Return the digits of a number as text: ``class_name=3`` on a command line names the class "3"."""
+    """Return the digits of a number as text: ``class_name: 3`` in a YAML file names the class "3"."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -99,6 +99,7 @@ ComponentCount = Annotated[
 ]
 LayerName = Annotated[
     Text,
+    BeforeValidator(_number_as_name),
     Rule(
         "be one layer",
         _is_one_layer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class FolderSource(LocalSource):
     name = "folder"
 
     def __init__(self, root: str) -> None:
-        self.root = Path(root).expanduser()
+        self.root = Path(os.path.expanduser(root))
         if not self.root.is_dir():
             raise InputError(f"data.root must be an existing folder; got {root}. Set it to the folder of the images.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,8 +38,8 @@ class ManifestSource(LocalSource):
 
     def __init__(self, data: ManifestSettings) -> None:
         self._data = data
-        self.file = Path(data.file).expanduser()
-        self.root = Path(data.root).expanduser() if data.root is not None else self.file.parent
+        self.file = Path(os.path.expanduser(data.file))
+        self.root = Path(os.path.expanduser(data.root)) if data.root is not None else self.file.parent
         self._resolved_root = self.root.resolve()
         if not self.root.is_dir():
             raise InputError(

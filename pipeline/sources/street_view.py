@@ -52,7 +52,7 @@ class StreetViewSource(WebSource):
     prefetch_factor = 1  # all requests go to one host: further downloads would only wait
 
     def __init__(self, data: StreetViewSettings, downloads: Path) -> None:
-        super().__init__(Path(data.file).expanduser(), data.web, downloads)
+        super().__init__(Path(os.path.expanduser(data.file)), data.web, downloads)
         self._data = data
 
     def entries(self) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -52,7 +53,7 @@ class TorchvisionSource(LocalSource):
 
     def __init__(self, data: TorchvisionSettings) -> None:
         self._data = data
-        self.root = Path(data.root).expanduser()
+        self.root = Path(os.path.expanduser(data.root))
 
     def __str__(self) -> str:
         """Return the name of the source in messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +32,7 @@ class UrlsSource(WebSource):
     name = "urls"
 
     def __init__(self, data: UrlsSettings, downloads: Path) -> None:
-        super().__init__(Path(data.file).expanduser(), data.web, downloads)
+        super().__init__(Path(os.path.expanduser(data.file)), data.web, downloads)
         self._column = data.column
 
     def entries(self) -> list[Entry]:

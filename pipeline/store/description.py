@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.base import DESCRIPTION, own_files
 from pipeline.digests import digest_bytes, digest_file, digest_sample
 from pipeline.store.keys import ArtifactKey
-
-DESCRIPTION = "artifact.json"
 
 # Reading a file of this size takes about 0.1 s, less than any stage. Of larger files (activations can have many GiB),
 # only a sample is compared when the artifact is used; `python -m pipeline.store verify` reads them completely.
@@ -58,8 +57,7 @@ class Description:
     @classmethod
     def of(cls, folder: Path, key: ArtifactKey, seconds: float) -> Description:
         """Return the description of the files that are in `folder` now."""
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        files = {name: _checksums(folder / name) for name in names}
+        files = {name: _checksums(folder / name) for name in own_files(folder)}
         created = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(key.stage, key.digest, key.description, created, round(seconds, 3), files)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.store.description import DamagedError, Description
 from pipeline.store.locks import free, unused
-from pipeline.store.store import Store
+from pipeline.store.store import Store, remove_any
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,11 @@ def entries(store: Store, *, verify: bool = False) -> Iterator[Entry]:
                 description.check(folder, fully=True)
         except DamagedError as error:
             damage = str(error)
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        # The size is that which the removal would free, and a link is not followed by the removal.
+        files = [] if folder.is_symlink() else [path.lstat() for path in folder.rglob("*")]
+        size = sum(each.st_size for each in files if stat.S_ISREG(each.st_mode))
         name = folder.relative_to(store.root).as_posix()
-        yield Entry(name, folder, folder.stat().st_mtime, size, description, damage)
+        yield Entry(name, folder, folder.lstat().st_mtime, size, description, damage)
 
 
 def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
@@ -75,7 +77,7 @@ def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
     for leftover in store.root.glob("tmp/*"):
         with free(store.root / "locks" / leftover.name) as is_free:
             if is_free:
-                shutil.rmtree(leftover, ignore_errors=True)
+                remove_any(leftover)
     found = sorted(entries(store), key=lambda entry: entry.used)
     total, removed, in_use = sum(entry.size for entry in found), [], []
     for entry in found:
@@ -96,11 +98,11 @@ def remove(store: Store, entry: Entry) -> bool:
     with free(store.root / "locks" / name) as is_free:
         if not is_free:
             return False
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_any(temporary)
         with unused(entry.folder) as is_unused:
             if not is_unused:
                 return False
             temporary.parent.mkdir(exist_ok=True)
             entry.folder.rename(temporary)  # one atomic step, so that no run finds an incomplete artifact
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_any(temporary)
     return True

@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from pipeline.artifacts.base import DESCRIPTION
 from pipeline.errors import StorageError
-from pipeline.store.description import DESCRIPTION, DamagedError, Description
+from pipeline.store.description import DamagedError, Description
 from pipeline.store.keys import ArtifactKey
 from pipeline.store.locks import Note, exclusive, hold
 
@@ -33,7 +34,12 @@ def storage_errors(what: str, folder: Path) -> Iterator[None]:
                 f"the disk must have room for {what}; got a full disk ({folder}). Free some space or set paths.outputs "
                 "to another disk, and run again: finished stages are kept."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        if error.errno == errno.EXDEV:
+            raise StorageError(
+                f"the store must be on one file system; got folders on several ({folder}). Set paths.outputs to a "
+                "folder on the other disk, instead of linking a folder inside the store."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
             raise StorageError(
                 f"paths.outputs must be a writable folder; got {folder} ({error.strerror}). "
                 "Set paths.outputs to another folder."
@@ -139,14 +145,14 @@ class Store:
             raise
         self._in_use.callback(os.close, descriptor)
         with suppress(OSError):  # the store may be read-only
-            os.utime(folder)  # the time of the last use, for `collect`
+            os.utime(folder, follow_symlinks=False)  # the time of the last use, for `collect`
         return folder
 
     def _create(self, key: ArtifactKey, fill: Callable[[Path], object]) -> Path:
         """Compute the artifact in a temporary folder and rename that folder. The caller must hold the lock."""
         temporary, target = self.root / "tmp" / str(key).replace("/", "-"), self.root / str(key)
-        shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
         try:
+            remove_any(temporary)  # left by a process that was killed
             temporary.mkdir(parents=True)
             start = time.perf_counter()
             fill(temporary)
@@ -158,8 +164,7 @@ class Store:
             assert descriptor is not None
             self._in_use.callback(os.close, descriptor)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                shutil.rmtree(target)  # a damaged artifact
+            remove_any(target)  # a damaged artifact
             temporary.rename(target)
             _fsync(target.parent)
         finally:
@@ -168,6 +173,14 @@ class Store:
 
     def _lock(self, key: ArtifactKey) -> Path:
         return self.root / "locks" / str(key).replace("/", "-")
+
+
+def remove_any(path: Path) -> None:
+    """Remove a folder with its files, a file or a link, if it exists. What a link leads to is not touched."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

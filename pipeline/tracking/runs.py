@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.artifacts import Figures, Ranking
 from pipeline.errors import InputError, StorageError, listed
+from pipeline.tracking.connection import existing_experiment
 
 RANKED = "artifact.rank"  # tag of the runs with a ranking; summaries of sweeps and comparisons do not have it
 N_CARDS = 5  # number of channels, from the best on, whose pictures are read back
@@ -52,9 +53,9 @@ class LoggedRun:
         return self.params["model.name"], self.params["layer"], len(self.table)
 
 
-def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return the id of the experiment; raise `StorageError` if it does not exist."""
-    found = client.get_experiment_by_name(name)
+def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
+    """Return the id of the experiment in the store at `uri`; raise `StorageError` if it does not exist."""
+    found = existing_experiment(client, name, uri)
     if found is None:
         raise StorageError(
             f"tracking.experiment must be an experiment with runs; got {name}, which does not exist. "

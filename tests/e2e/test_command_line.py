@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import config, console, layers
+from pipeline import console, layers
+from pipeline.overrides import options
 from pipeline.records import Record
 from pipeline.sweep import gather, summary
 from tests.helpers.cli import Cli
@@ -133,7 +134,7 @@ def test_rankers_are_compared_by_faithfulness_reliability_and_time_in_one_table(
     small = [override for override in SMALL if not override.startswith(("score.", "visualize.maximize"))]
     code, out, err = cli("--multirun", "experiment=compare_rankers", *small, "layer=conv2", "score.bootstrap=4")
     assert (code, err) == (0, [])
-    rankers = ["ace", *sorted(set(config.options("score")) - {"ace"})]
+    rankers = ["ace", *sorted(set(options("score")) - {"ace"})]
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     table = pd.read_csv(sweep / "summary.csv").set_index("question")
     assert sorted(table.index) == sorted(f"score={kind}" for kind in rankers)

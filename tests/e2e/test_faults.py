@@ -19,9 +19,10 @@ from pipeline.runner import STAGES, run
 from pipeline.settings import Settings
 from pipeline.store import Store
 from pipeline.store.housekeeping import entries
+from pipeline.tracking.connection import connect
 from pipeline.tracking.mlflow import MlflowTracker
 from tests.helpers.cli import Cli
-from tests.helpers.processes import start_command, start_run
+from tests.helpers.processes import CONTEXT, start_command, start_run
 from tests.helpers.settings import SMALL
 from tests.helpers.tracking import logged_runs
 
@@ -121,6 +122,23 @@ def test_a_full_disk_is_reported_in_one_line_and_finished_stages_are_kept(
     code, out, _ = cli(*here)
     assert [line.endswith("from the store") for line in out[1:7]] == [True] * 6
     assert_store_is_whole(outputs)
+
+
+def _connect(outputs: Path) -> None:
+    connect(outputs, None, "pcace")
+
+
+def test_a_process_that_is_killed_while_it_creates_the_database_leaves_none(tmp_path: Path) -> None:
+    process = CONTEXT.Process(target=_connect, args=(tmp_path,))
+    process.start()
+    while not any(part.stat().st_size > 100_000 for part in tmp_path.glob("mlflow.db.*.part")):
+        assert process.is_alive()
+    process.kill()
+    process.join()
+    assert not (tmp_path / "mlflow.db").exists()
+    client, experiment = connect(tmp_path, None, "pcace")
+    assert client.create_run(experiment).info.status == "RUNNING"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
 def test_eight_runs_that_start_together_compute_each_stage_once_and_are_all_logged(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_the_wheel_has_the_package_the_configuration_and_the_weights_only(wheel:
     names = zipfile.ZipFile(wheel).namelist()
     assert "pipeline/conf/config.yaml" in names
     assert "pipeline/data/digits_cnn.safetensors" in names
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"pipeline"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"pcace_command", "pipeline"}
     assert not [name for name in names if "tests" in name or "outputs" in name]
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from pipeline.artifacts import Artifact, Effects, ImageSet, Ranking, Workspace
+from pipeline.artifacts.base import DESCRIPTION
 from pipeline.resolve import resolve
 from pipeline.runner import run
 from pipeline.stages import ORDER, load_stage
-from pipeline.store import DESCRIPTION
 from tests.helpers.settings import Compose
 
 IN_MEMORY = [name for name in ORDER if name not in ("download", "visualize")]  # these two write files
