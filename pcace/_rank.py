@@ -264,7 +264,7 @@ def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout, *, is_a
             "ranker must not be deeplift for a function of the outputs, or for images that are passed by name; got "
             "deeplift. Choose another ranker, for example conductance."
         )
-    RANKERS[settings.score.kind].check(live.examined.network, layer)
+    RANKERS[settings.score.kind].check(live.examined.network, layer, live.held.read(slice(0, N_EXAMPLES)))
     if settings.target_class is not None:
         check_target(settings.target, layers.n_outputs)
     if settings.n_components != "auto":

@@ -162,7 +162,7 @@ def _unresolved(config: DictConfig, error: OmegaConfBaseException) -> str:
         return f"every setting must resolve; got {name or 'one'} ({reason})."
     return (
         f"{name} must refer to settings that exist; got {given} ({reason}). "
-        f"For this text as the value: {for_shell(name, given)}."
+        f"Type {for_shell(name, given)} for this text."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from pipeline.environment import git_state
 from pipeline.figures.columns import best_channels
 from pipeline.numerics.compiled import announced_by
 from pipeline.observer import Observer, RunResult, StageReport
+from pipeline.overrides import for_shell
 from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, REPORT
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages import ORDER
@@ -155,10 +155,11 @@ class ConsoleObserver(Observer):
         names = ", ".join(path.stem for path in figures.paths)
         self._print(f"Figures  {_shown_path(run_dir / FIGURES)} ({names})")
         if result.settings.tracking.enabled:
-            outputs = result.settings.paths.outputs
+            outputs, uri = result.settings.paths.outputs, result.settings.tracking.uri
             is_default = Path(outputs).absolute() == Path("outputs").absolute()
-            option = "" if is_default else f" {shlex.quote(f'paths.outputs={outputs}')}"
-            self._print(f"MLflow   python -m pipeline.ui{option}")
+            options = [] if is_default else [for_shell("paths.outputs", outputs)]
+            options += [] if uri is None else [for_shell("tracking.uri", uri)]
+            self._print(" ".join(["MLflow   python -m pipeline.ui", *options]))
 
     def failed(self, error: BaseException) -> None:
         """Remove the progress bar. The caller prints the error."""

@@ -68,7 +68,9 @@ def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> li
             continue
         if override.is_sweep_override() and not is_sweep:
             name, _, values = text.partition("=")
-            literal = f" For this text as one value: {for_shell(name, values)}." if _is_text(name.lstrip("+")) else ""
+            literal = ""
+            if _is_text(name.lstrip("+")):
+                literal = f" Type {for_shell(name, values)} for this text as one value."
             faults.append(
                 f"{name} must be one value; got {values}. For several, run a sweep: --multirun {shlex.quote(text)}."
                 f"{literal}"
@@ -91,7 +93,12 @@ def quoted(text: str) -> str:
 
 def for_shell(name: str, text: str) -> str:
     """Return an argument of a command line, quoted for the shell, that sets a setting to exactly this text."""
-    return shlex.quote(f"{name}={quoted(text)}")
+    plain = f"{name}={text}"
+    try:
+        is_read_as_text = value_of(_read_as_text(plain, is_sweep=False)) == (name, text)
+    except (HydraException, OmegaConfBaseException):
+        is_read_as_text = False
+    return shlex.quote(plain if is_read_as_text else f"{name}={quoted(text)}")
 
 
 def value_of(override: str) -> tuple[str, Any]:
@@ -103,9 +110,18 @@ def value_of(override: str) -> tuple[str, Any]:
 
 
 def as_entered(override: str) -> str:
-    """Return an override without the ``++`` that `checked_overrides` adds to the settings of a union's members."""
+    """Return an override without the ``++`` and the quotes that `checked_overrides` adds."""
     plain = override.removeprefix("++")
-    return plain if plain.startswith(tuple(f"{name}." for name in UNIONS)) else override
+    plain = plain if plain.startswith(tuple(f"{name}." for name in UNIONS)) else override
+    name, _, value = plain.partition("=")
+    if value.startswith("'"):
+        try:
+            unquoted = f"{name}={value_of(plain)[1]}"
+        except (HydraException, OmegaConfBaseException):  # several values, or a reference
+            return plain
+        if _read_as_text(unquoted, is_sweep=False) == plain:
+            return unquoted
+    return plain
 
 
 def options(group: str) -> list[str]:
@@ -171,7 +187,7 @@ def _advice(text: str) -> str:
     name, equals, value = text.partition("=")
     plain = name.lstrip("+")
     if equals and (_is_text(plain) or plain.startswith("model.arguments.")):
-        return f"For this text as the value: {for_shell(name, value)}."
+        return f"Type {for_shell(name, value)} for this text."
     return "`python -m pipeline --help` shows the settings."
 
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pipeline.errors import InputError, NetworkError, SettingsError, listed
 from pipeline.networks.checkpoints import RANDOM
 from pipeline.networks.forward import forward
+from pipeline.networks.inputs import MIN_BATCH_SIZE
 from pipeline.networks.layout import canonical_name
 from pipeline.networks.load import check_weights, class_names, layout_of, probe
 from pipeline.networks.targets import check_target
 from pipeline.numerics.pca import check_n_components
 from pipeline.rankers import RANKERS
+from pipeline.rankers.ranker import no_requirements
 from pipeline.settings import ModelSettings, RegressionTarget, Settings
 from pipeline.sources import source_for
-
-MIN_BATCH_SIZE = 3  # smallest batch size with which every batch has at least 2 images
 
 
 def resolve(settings: Settings) -> Settings:
@@ -105,6 +105,14 @@ def _name_of(
     )
 
 
+def check_ranker(settings: Settings) -> None:
+    """Raise `NetworkError` if the ranker cannot be applied to the network; `settings` must be resolved."""
+    check = RANKERS[settings.score.kind].check
+    if check is not no_requirements:
+        layer = layout_of(settings.model).find(settings.layer)
+        probe(settings.model, lambda network, example: check(network, layer, example))
+
+
 def check_network(settings: Settings) -> None:
     """Check, before anything is computed, the settings that depend on the network; `settings` must be resolved.
 
@@ -120,7 +128,7 @@ def check_network(settings: Settings) -> None:
     found = layout_of(settings.model)
     layer = found.find(settings.layer)
     _, height, width = layer.maps
-    probe(settings.model, lambda network, _: RANKERS[settings.score.kind].check(network, layer))
+    check_ranker(settings)
     _check_batch_size(settings.model)
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.command_line import command
@@ -21,7 +22,8 @@ from pipeline.settings import Settings
 USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
 
 Starts MLflow on 127.0.0.1, on port N (by default 5000, or the next port that is free), with the runs that have been
-logged, and prints the addresses of the latest run's report and of the latest sweep's comparison. Ctrl-C stops it."""
+logged, and prints the addresses of the latest run's report and of the latest sweep's comparison. Ctrl-C stops it. If
+tracking.uri is the address of a server, no other one is started."""
 
 START_SECONDS = 60.0  # time within which the server must answer
 
@@ -92,13 +94,24 @@ def requested_port(arguments: list[str]) -> tuple[int | None, list[str]]:
     return (int(ports[-1]) if ports else None), [each for each in arguments if not each.startswith("--port=")]
 
 
+def print_addresses(server: str, pages: Sequence[tuple[str, str]]) -> None:
+    """Print where the server is, and the pages to look at first."""
+    print(f"MLflow on {server}")
+    for name, address in pages:
+        print(f"  {name:<21} {address}")
+    sys.stdout.flush()
+
+
 def serve(settings: Settings, port: int | None) -> int:
     """Start the server, print the addresses to look at, wait until the server ends, and return its exit code."""
     from pipeline.tracking.connection import tracking_uri
 
+    uri = tracking_uri(Path(settings.paths.outputs), settings.tracking.uri)
+    if uri.startswith(("http://", "https://")):  # a server that is running already
+        print_addresses(uri.rstrip("/"), addresses(settings, uri.rstrip("/")))
+        return 0
     root = f"http://127.0.0.1:{port or free_port()}"
     shown = addresses(settings, root)
-    uri = tracking_uri(Path(settings.paths.outputs), settings.tracking.uri)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     # Requests are not logged, so that the addresses stay on the screen.
     command += ["--host", "127.0.0.1", "--port", root.rpartition(":")[2], "--workers", "1"]
@@ -108,10 +121,7 @@ def serve(settings: Settings, port: int | None) -> int:
     server = subprocess.Popen(command, env={**os.environ, **quiet})
     try:
         wait_until_up(root, server)
-        print(f"MLflow on {root} (Ctrl-C stops it)")
-        for name, address in shown:
-            print(f"  {name:<21} {address}")
-        sys.stdout.flush()
+        print_addresses(f"{root} (Ctrl-C stops it)", shown)
         return server.wait()
     except KeyboardInterrupt:
         return 0

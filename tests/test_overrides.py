@@ -15,7 +15,7 @@ from pipeline import __main__ as pcace
 from pipeline import config
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
-from pipeline.overrides import checked_overrides, for_shell, quoted, value_of
+from pipeline.overrides import as_entered, checked_overrides, for_shell, quoted, value_of
 from pipeline.settings import FolderSettings, Settings
 from tests.helpers.cli import Cli, command_line
 
@@ -39,9 +39,15 @@ def class_name(*overrides: str) -> str | None:
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_a_quoted_value_survives_the_shell_hydra_and_omegaconf(name: str) -> None:
-    command = f"python -m pipeline {for_shell('class_name', name)} {for_shell('data.root', f'/photos/{name}')}"
-    typed = shlex.split(command)[3:]
+def test_a_quoted_value_survives_the_shell_and_hydra(name: str) -> None:
+    (typed,) = shlex.split(for_shell("class_name", name))
+    (override,) = checked_overrides([typed])
+    assert value_of(override) == ("class_name", name)
+
+
+@pytest.mark.parametrize("name", ["it's \\' (1)", "a=b, c", "n\\${y}", "{{7*7}}${7*7}", "20_05", "back\\"])
+def test_a_quoted_value_arrives_in_the_settings(name: str) -> None:
+    typed = shlex.split(f"{for_shell('class_name', name)} {for_shell('data.root', f'/photos/{name}')}")
     settings = compose_settings(["data=folder", *typed])
     assert settings.class_name == name
     assert isinstance(settings.data, FolderSettings)
@@ -58,8 +64,27 @@ def test_every_text_can_be_quoted(text: str) -> None:
 
 @pytest.mark.parametrize("name", BARE)
 def test_a_name_is_taken_as_it_was_typed(name: str) -> None:
-    assert class_name(f"class_name={name}") == name
-    assert compose_settings([f"layer={name}"] if not set(name) & set("*?[") else ["layer=x"]).layer in (name, "x")
+    for setting in ("class_name", "model.name", "data.root", "paths.outputs"):
+        (override,) = checked_overrides([f"{setting}={name}"])
+        assert value_of(override) == (setting, name)
+
+
+def test_quotes_are_shown_only_where_they_are_needed() -> None:
+    assert for_shell("paths.outputs", "/home/me/outputs") == "paths.outputs=/home/me/outputs"
+    assert for_shell("paths.outputs", "/data (1)/20_05") == "'paths.outputs=/data (1)/20_05'"
+    assert for_shell("data.root", "a,b") == """'data.root='"'"'a,b'"'"''"""
+    assert for_shell("class_name", "null") == """'class_name='"'"'null'"'"''"""
+
+
+@pytest.mark.parametrize("name", [*BARE, "conv1"])
+def test_a_name_is_shown_as_it_was_typed(name: str) -> None:
+    for typed in (f"class_name={name}", f"data.root={name}"):
+        assert [as_entered(each) for each in checked_overrides([typed])] == [typed]
+
+
+def test_quotes_that_a_name_needs_are_shown() -> None:
+    for typed in ("class_name='a,b'", "class_name='null'", r"class_name='n\${y}'", "class_name='${model.name}'"):
+        assert as_entered(typed) == typed
 
 
 def test_a_layer_may_be_a_number() -> None:
@@ -102,7 +127,12 @@ def test_the_command_that_repeats_a_run_has_the_same_settings(
     values = [quoted(name) for name in names]
     for value in [",".join(values)] if flags else values:
         command(
-            *flags, "data=folder", "data.root=/photos/d'Or (1)", f"class_name={value}", "layer=20_05", "score.bass=3.5"
+            *flags,
+            "data=folder",
+            "data.root=/photos/d'Or (1)",
+            f"class_name={value}",
+            "layer=20_05",
+            "score.permutations=7",
         )
     assert [settings.class_name for _, settings in found] == names
     for text, settings in found:
@@ -167,7 +197,7 @@ def test_a_message_says_how_to_type_a_name_that_could_mean_something_else(overri
     with pytest.raises(SettingsError) as caught:
         class_name(override)
     assert str(caught.value).count("\n") == 0
-    argument = str(caught.value).rpartition(": ")[2].removesuffix(".")
+    argument = str(caught.value).rpartition(" Type ")[2].rpartition(" for this text")[0]
     (typed,) = shlex.split(argument)
     assert class_name(typed) == name
 
@@ -178,7 +208,7 @@ def test_messages_for_overrides_are_whole() -> None:
     comma, nonsense, several = str(caught.value).splitlines()
     assert comma == (
         "class_name must be one value; got crane, bird. For several, run a sweep: --multirun 'class_name=crane, bird'. "
-        """For this text as one value: 'class_name='"'"'crane, bird'"'"''."""
+        """Type 'class_name='"'"'crane, bird'"'"'' for this text as one value."""
     )
     assert nonsense.startswith("every argument must have the form setting=value; got nonsense (")
     assert nonsense.endswith("). `python -m pipeline --help` shows the settings.")
@@ -186,8 +216,8 @@ def test_messages_for_overrides_are_whole() -> None:
     with pytest.raises(SettingsError) as caught:
         class_name("class_name=n${y}")
     assert str(caught.value) == (
-        "class_name must refer to settings that exist; got n${y} (Interpolation key 'y' not found). For this text as "
-        """the value: 'class_name='"'"'n\\${y}'"'"''."""
+        "class_name must refer to settings that exist; got n${y} (Interpolation key 'y' not found). "
+        """Type 'class_name='"'"'n\\${y}'"'"'' for this text."""
     )
 
 

@@ -78,6 +78,9 @@ class ChannelScores(Artifact):
     smoothness : mapping or None
         The choice of the smoothness of splines: the fields of `pipeline.numerics.spline_smoothness.SmoothnessChoice` in
         the types of JSON. None if there was nothing to choose.
+    completeness_error : float or None
+        For attributions that are complete: the difference between the sum of all contributions and the change of the
+        class score, summed over the images, as a share of that change. None for other rankers.
     """
 
     values: Mapping[str, FloatArray]
@@ -86,10 +89,12 @@ class ChannelScores(Artifact):
     curves: Mapping[str, FloatArray]
     fit: AceFit | None = None
     smoothness: Mapping[str, Any] | None = None
+    completeness_error: float | None = None
 
     name = "scores"
     SCORES = "scores.parquet"
     SMOOTHNESS = "smoothness.json"
+    COMPLETENESS = "completeness.json"
 
     @property
     def description(self) -> str:
@@ -115,6 +120,9 @@ class ChannelScores(Artifact):
             self.fit.save(folder)
         if self.smoothness is not None:
             (folder / self.SMOOTHNESS).write_text(json.dumps(self.smoothness, indent=1) + "\n", encoding="utf-8")
+        if self.completeness_error is not None:
+            text = json.dumps({"error": self.completeness_error}, indent=1)
+            (folder / self.COMPLETENESS).write_text(text + "\n", encoding="utf-8")
         return self
 
     @classmethod
@@ -123,6 +131,11 @@ class ChannelScores(Artifact):
         scores = pd.read_parquet(folder / cls.SCORES)
         dead = scores.pop("dead").to_numpy()
         names, own = [str(name) for name in scores], own_files(folder)
+
+        def from_json(name: str) -> Any:
+            return json.loads((folder / name).read_text(encoding="utf-8")) if name in own else None
+
+        completeness = from_json(cls.COMPLETENESS)
         return cls(
             values={name: scores[name].to_numpy() for name in names},
             dead=dead,
@@ -131,7 +144,6 @@ class ChannelScores(Artifact):
             },
             curves={name: np.load(folder / f"curve_{name}.npy") for name in names},
             fit=AceFit.load(folder) if "phi.npy" in own else None,
-            smoothness=json.loads((folder / cls.SMOOTHNESS).read_text(encoding="utf-8"))
-            if cls.SMOOTHNESS in own
-            else None,
+            smoothness=from_json(cls.SMOOTHNESS),
+            completeness_error=None if completeness is None else completeness["error"],
         )

@@ -23,6 +23,7 @@ from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.networks.forward import NetworkCodeError, Scores, described, forward
+from pipeline.networks.gradients import reaches
 from pipeline.networks.hooks import attached, without_inplace
 from pipeline.networks.maps import as_float
 
@@ -104,11 +105,8 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     elif recorded.maps:
         modules = [module for module, _ in recorded.maps]
         layer = next((module for module in reversed(modules) if isinstance(module, nn.Conv2d)), modules[-1])
-        try:
-            found = [grad_cam(network, layer, inputs, each) for each in classes]
-            method = "Grad-CAM"
-        except (RuntimeError, NetworkCodeError) as error:  # of autograd: quantised modules, layers under no_grad
-            failure = described(error)
+        found, failure = _grad_cams(network, layer, inputs, classes)
+        method = None if failure else "Grad-CAM"
     target_maps, predicted_maps, *_ = (*found, None, None)
     return ClassActivation(
         recorded.logits.cpu().numpy(),
@@ -119,6 +117,21 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
         predicted_maps,
         failure,
     )
+
+
+def _grad_cams(
+    network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: Sequence[torch.Tensor]
+) -> tuple[list[FloatArray], str | None]:
+    """Return Grad-CAM for each tensor of classes; or no maps, and why they could not be computed."""
+    if not reaches(network, layer, inputs):
+        return [], "no gradient of the class score reaches the last convolution"
+    try:
+        found = [grad_cam(network, layer, inputs, each) for each in classes]
+    except (RuntimeError, NetworkCodeError) as error:  # of autograd: quantised modules
+        return [], described(error)
+    if not any(each.any() for each in found):
+        return [], "the gradient of the class score is 0 at the last convolution"
+    return found, None
 
 
 def _probabilities(outputs: torch.Tensor) -> FloatArray | None:

@@ -27,6 +27,7 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
+from pipeline.errors import listed
 from pipeline.figures.attempts import Attempts
 from pipeline.figures.cam import overlay_image
 from pipeline.figures.catalogue import FigureData, figures_of
@@ -139,6 +140,7 @@ def run(
             "activation maximisation could not be computed",
             lambda: _maximized(ranked, views, examined, request.seed, lambda done, _: progress(done, n_total)),
         )
+        attempts.notes += _left_out(ranked.maximized_channels, maximized)
     data = FigureData(ranked, found, maximized)
     with paper_style():
         for index, entry in enumerate(figures_of(data), start=1):
@@ -198,6 +200,13 @@ def _notes(
     return tuple(notes)
 
 
+def _left_out(channels: list[int], found: Maximized | None) -> list[str]:
+    """Return a note for the channels without an input found by activation maximisation."""
+    names = [] if found is None else [str(channel) for channel in channels if channel not in found.channels]
+    reason = "the gradient of their activation is 0 in every step"
+    return [f"no activation maximisation of channels {listed(names)}: {reason}"] if names else []
+
+
 def _maximized(
     ranked: RankedLayer, views: FilePictures, examined: ExaminedNetwork, seed: int, progress: Progress
 ) -> Maximized:
@@ -251,4 +260,4 @@ def _write_all(folder: Path, pictures: Iterator[tuple[str, Image.Image]], failur
         shutil.rmtree(folder, ignore_errors=True)
 
 
-STAGE = Stage("visualize", 8, "steps", Figures, select, run)
+STAGE = Stage("visualize", 9, "steps", Figures, select, run)

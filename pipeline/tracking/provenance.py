@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.artifacts import Ranking
 from pipeline.errors import SettingsError
 from pipeline.settings import TrackingSettings
-from pipeline.tracking.connection import connect, tracking_errors, tracking_uri
+from pipeline.tracking.connection import connect, shown, tracking_errors, tracking_uri
 from pipeline.tracking.mlflow import CONFIG, ENVIRONMENT, KEYS
 
 
@@ -104,6 +104,7 @@ def _find(client: MlflowClient, experiment_id: str, run_id: str, uri: str) -> Ru
     if len(runs) != 1:
         found = f"{len(runs)} ids start with it" if runs else "none"
         raise SettingsError(
-            f"RUN_ID must be a run logged to {uri}; got '{run_id}' ({found}). `python -m pipeline.ui` shows the runs."
+            f"RUN_ID must be a run logged to {shown(uri)}; got '{run_id}' ({found}). "
+            "`python -m pipeline.ui` shows the runs."
         )
     return runs[0]

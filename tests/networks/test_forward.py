@@ -374,7 +374,7 @@ def test_a_quantised_network_is_ranked_by_everything_but_gradients() -> None:
     assert "grad" in str(activation.failure)
     assert activation.probabilities is not None
     with pytest.raises(NetworkError) as caught:
-        check_gradients(network, layout(network, IMAGES).find("conv2"))
+        check_gradients(network, layout(network, IMAGES).find("conv2"), IMAGES)
     assert str(caught.value) == (
         "the network must have gradients for this ranker; got the quantised module 'conv1' (layer 'conv2'). "
         "Choose another ranker, for example score=ablation or score=ace."

@@ -144,7 +144,7 @@ def test_contributions_include_the_class_token(network: nn.Module, images: torch
         token = network.get_submodule("block")(tokens_of(network, images))[:, 0]
     (head,) = (module for name, module in network.named_modules() if name == "head")
     assert isinstance(head, nn.Linear)
-    np.testing.assert_allclose(contributed, (token * head.weight[1]).detach().numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(contributed.channels, (token * head.weight[1]).detach().numpy(), rtol=0, atol=1e-5)
 
 
 def tokens_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.runner import run
 from pipeline.tracking.connection import connect
 from pipeline.tracking.mlflow import MlflowTracker
-from pipeline.ui import free_port, wait_until_up
+from pipeline.ui import free_port, serve, wait_until_up
 from tests.helpers.settings import Compose
 
 
-def test_files_of_a_run_are_stored_by_the_server(compose: Compose, tmp_path: Path) -> None:
+def test_files_of_a_run_are_stored_by_the_server(
+    compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files, root = tmp_path / "server" / "files", f"http://127.0.0.1:{free_port(5600)}"
     files.mkdir(parents=True)
     command = [
@@ -29,6 +33,7 @@ def test_files_of_a_run_are_stored_by_the_server(compose: Compose, tmp_path: Pat
         tracker = MlflowTracker()
         result = run(compose("tracking.enabled=true", f"tracking.uri={root}"), tmp_path / "run", [tracker])
         client, experiment = connect(tmp_path / "outputs", root, "pcace")
+        assert "View run" not in capsys.readouterr().out
         logged = client.get_run(tracker.run_id)
         assert (logged.info.status, logged.info.experiment_id) == ("FINISHED", experiment)
         assert str(logged.info.artifact_uri).startswith("mlflow-artifacts:/")
@@ -38,6 +43,10 @@ def test_files_of_a_run_are_stored_by_the_server(compose: Compose, tmp_path: Pat
         assert figures <= {path.name for path in files.rglob("*.png")}
         assert not (tmp_path / "outputs" / "mlartifacts").exists()
         assert not list((tmp_path / "outputs").glob("*.db"))
+        capsys.readouterr()
+        assert serve(compose(f"tracking.uri={root}"), None) == 0
+        report = f"{root}/#/experiments/{experiment}/runs/{tracker.run_id}/artifacts/report.html"
+        assert capsys.readouterr().out.splitlines() == [f"MLflow on {root}", f"  latest report         {report}"]
     finally:
         server.terminate()
         server.wait()
