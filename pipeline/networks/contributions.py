@@ -28,7 +28,7 @@ from pipeline.networks.forward import forward, network_input
 from pipeline.networks.gradients import reaches, replaced
 from pipeline.networks.hooks import without_inplace
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.maps import is_quantised
+from pipeline.networks.maps import as_before, is_quantised
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import Cut, cut_at
 
@@ -100,7 +100,7 @@ def integrated_gradients(examined: ExaminedNetwork, n_steps: int) -> Contributio
             captured.take()
             forward(examined.network, torch.zeros_like(inputs))
             baseline = captured.take()
-        with torch.no_grad(), replaced(examined.module, lambda _: baseline):
+        with torch.no_grad(), replaced(examined.module, lambda tensor: as_before(baseline, tensor)):
             without = examined.score(forward(examined.network, inputs))
         return Contributed(channels, sums_of(channels.sum(dim=1), whole, without))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, assert_never
 
@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray, Int64Array
+from pipeline.arrays import FloatArray
 from pipeline.artifacts import AceFit, ChannelScores
 from pipeline.errors import InputError
 from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, SplineAce, SupersmootherAce
-from pipeline.numerics.evidence import corrected, cross_fitted, halves, permutation_null
+from pipeline.numerics.evidence import Halves, corrected, cross_fitted, halves, permutation_null
 from pipeline.numerics.parameters import AceParameters
 from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, SmoothnessChoice, select_smoothness
 from pipeline.numerics.spline_solver import Smoothness
@@ -164,21 +164,19 @@ def _evidence(
             table["cross_fitted"] = held_out[name]
     if with_halves:
 
-        def scorer(sets: Sequence[Int64Array], progress: Progress) -> ByStatistic:
-            return estimator.on_subsets(values, class_score, sets, progress)
+        def halved(values: FloatArray, class_score: FloatArray, **given: Any) -> dict[str, Halves]:
+            return halves(
+                lambda sets, progress: estimator.on_subsets(values, class_score, sets, progress),
+                len(class_score), score.bootstrap, top_k=score.top_k, **given,
+            )  # fmt: skip
 
-        by_halves = halves(scorer, len(class_score), score.bootstrap, top_k=score.top_k, **drawn)
+        by_halves = at_half = halved(values, class_score, **drawn)
         at_all: ByStatistic = observed
-        at_half = by_halves
         if inputs.copies is not None:  # copies are fitted exactly at any number of images, which would hide the bias
             different = inputs.copies.firsts
-            at_all = {
-                name: scores[:, 0] for name, scores in estimator.on_subsets(values, class_score, [different]).items()
-            }
-            at_half = halves(
-                lambda sets, progress: scorer([different[chosen] for chosen in sets], progress),
-                len(different), score.bootstrap, seed=inputs.seed, top_k=score.top_k,
-            )  # fmt: skip
+            values_of_each, score_of_each = values[:, different], class_score[different]
+            at_all = estimator.fit(values_of_each, score_of_each).statistics
+            at_half = halved(values_of_each, score_of_each, seed=inputs.seed)
         for name in observed:
             each = by_halves[name]
             centre, low, high = corrected(at_all[name], at_half[name].scores)

@@ -189,7 +189,7 @@ def test_the_size_of_the_input_is_that_of_the_transform(compose: Compose) -> Non
 @pytest.mark.parametrize(
     ("overrides", "layer", "summary"),
     [
-        (("model=timm", "model.name=vit_tiny_patch16_384"), "blocks.11.mlp.fc2 Linear 192 577 x 1", "384 x 384"),
+        (("model=timm", "model.name=vit_tiny_patch16_384"), "blocks.11.mlp.fc2 Linear 192 24 x 24", "384 x 384"),
         (("model=torchvision", "model.name=inception_v3"), "Mixed_5b.branch1x1.conv Conv2d 64 35 x 35", "299 x 299"),
         (("model.transform.kind=resize", "model.transform.size=12"), "conv1 Conv2d 16 12 x 12", "12 x 12"),
     ],

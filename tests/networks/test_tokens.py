@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
+from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, Workspace
+from pipeline.errors import NetworkError
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
-from pipeline.networks.contributions import gradient_x_activation
+from pipeline.networks.conductance import conductance
+from pipeline.networks.contributed import Contributions
+from pipeline.networks.contributions import deeplift, gradient_x_activation, integrated_gradients
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import TensorInputs
 from pipeline.networks.layout import layout
@@ -39,16 +45,29 @@ class Registers(nn.Module):
         return self.head(self.block(self.first(torch.cat([*others, tokens], dim=1)))[:, 0])
 
 
+class Traceable(Registers):
+    """The same network, whose second part is used alone because `torch.fx` can trace it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        others = [token.expand(images.shape[0], -1, -1) for token in (self.cls_token, self.reg_token)]
+        return self.head(self.block(self.first(torch.cat([*others, tokens], dim=1)))[:, 0])
+
+
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.rand(N_IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def network() -> nn.Module:
+def seeded(make: type[nn.Module]) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Registers().eval()
+        return make().eval()
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return seeded(Registers)
 
 
 def examined(network: nn.Module, images: torch.Tensor, layer: str = "first.linear2") -> ExaminedNetwork:
@@ -137,14 +156,41 @@ def test_ablation_replaces_all_tokens_or_the_patches(mode: str, network: nn.Modu
     assert abs(scores - with_tokens(network, images, outputs[0])).max() > 1e-4
 
 
-def test_contributions_include_the_class_token(network: nn.Module, images: torch.Tensor) -> None:
+METHODS: dict[str, Callable[[ExaminedNetwork], Contributions]] = {
+    "gradient_x_activation": gradient_x_activation,
+    "conductance": lambda found: conductance(found, 20),
+    "integrated_gradients": lambda found: integrated_gradients(found, 20),
+    "deeplift": deeplift,
+}
+
+
+@pytest.mark.parametrize("make", [Registers, Traceable])
+@pytest.mark.parametrize("kind", METHODS)
+def test_contributions_include_the_class_token(kind: str, make: type[nn.Module], images: torch.Tensor) -> None:
+    network = seeded(make)
     found = examined(network, images, "block")  # only the class token of its output reaches the scores
-    contributed = gradient_x_activation(found)(images)
+    if kind == "deeplift" and make is Registers:
+        with pytest.raises(NetworkError, match=r"^the network must be traceable by torch\.fx for score=deeplift"):
+            METHODS[kind](found)
+        return
+    contributed = METHODS[kind](found)(images)
+    expected = class_token(network, images)
+    if kind != "gradient_x_activation":  # those of the zero input are subtracted
+        expected = expected - class_token(network, torch.zeros_like(images))
+        assert contributed.sums is not None
+        assert contributed.sums.error.max() < 1e-4
+    assert abs(expected).max() > 0.01
+    np.testing.assert_allclose(contributed.channels, expected, rtol=0, atol=1e-4)
+
+
+def class_token(network: nn.Module, images: torch.Tensor) -> FloatArray:
+    """Return the contributions of the channels of the class token behind the block, in which the score is linear."""
     with torch.no_grad():
         token = network.get_submodule("block")(tokens_of(network, images))[:, 0]
     (head,) = (module for name, module in network.named_modules() if name == "head")
     assert isinstance(head, nn.Linear)
-    np.testing.assert_allclose(contributed.channels, (token * head.weight[1]).detach().numpy(), rtol=0, atol=1e-5)
+    found: FloatArray = (token * head.weight[1]).detach().numpy()
+    return found
 
 
 def tokens_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -111,7 +111,7 @@ def test_the_layers_and_the_faults_of_published_weights_are_known_without_a_down
     model = settings("vit_b_16", "model.weights=IMAGENET1K_SWAG_E2E_V1", "model.input_size=[3,384,384]")
     check_weights(model)
     layer = layout_of(model).find("encoder.layers.encoder_layer_11")
-    assert layer.maps == (768, 24 * 24 + 1, 1)  # the image size that the weights imply, not 224
+    assert layer.maps == (768, 24, 24)  # the patches of the image size that the weights imply, not 224
     assert identity(model, 0)["weights"] == {"url": "vit_b_16_swag-9ac1b537.pth"}
     with pytest.raises(NetworkError) as caught:
         load(settings("squeezenet1_1"), seed=0)

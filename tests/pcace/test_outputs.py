@@ -72,7 +72,8 @@ def plain(images: torch.Tensor, ranker: str) -> pcace.Ranking:
     return pcace.rank(seeded(Network, "tensor"), images, "conv", 1, ranker=ranker, **QUICK)
 
 
-RANKERS = ["pearson", "gradient_x_activation", "ablation"]
+COMPLETE = ["conductance", "integrated_gradients"]  # those that also work where the network cannot be traced
+RANKERS = ["pearson", "gradient_x_activation", "ablation", *COMPLETE]
 
 
 @pytest.mark.parametrize("ranker", RANKERS)
@@ -129,18 +130,30 @@ def test_deeplift_is_refused_where_it_would_see_other_outputs(images: torch.Tens
     )
 
 
-def test_hooks_of_the_network_itself_are_part_of_it(images: torch.Tensor) -> None:
-    """A graph of torch.fx would not contain them: the whole network runs for ablations."""
+@pytest.mark.parametrize("ranker", ["ablation", "gradient_x_activation", *COMPLETE])
+def test_hooks_of_the_network_itself_are_part_of_it(ranker: str, images: torch.Tensor) -> None:
+    """A graph of torch.fx would not contain them: the whole network runs."""
     network = seeded(Network, "tensor")
     network.register_forward_hook(lambda _module, _inputs, output: 2 * output)
-    doubled = pcace.rank(network, images, "conv", 1, ranker="ablation", **QUICK).scores.values["ablation"]
-    single = plain(images, "ablation").scores.values["ablation"]
+    doubled = pcace.rank(network, images, "conv", 1, ranker=ranker, **QUICK).scores.values[ranker]
+    single = plain(images, ranker).scores.values[ranker]
     np.testing.assert_allclose(doubled, 2 * single, rtol=1e-4)
     assert len(network._forward_hooks) == 1
 
 
+def test_deeplift_is_refused_for_a_network_with_hooks_of_its_own(images: torch.Tensor) -> None:
+    network = seeded(Network, "tensor")
+    network.register_forward_pre_hook(lambda _module, inputs: (2 * inputs[0],))
+    with pytest.raises(pcace.PipelineError) as caught:
+        pcace.rank(network, images, "conv", 1, ranker="deeplift", **QUICK)
+    assert str(caught.value) == (
+        "the network must be traceable by torch.fx for score=deeplift; got one that is not. Choose another ranker, "
+        "for example score=conductance."
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("ranker", RANKERS)
+@pytest.mark.parametrize("ranker", [*RANKERS, "deeplift"])
 def test_networks_of_other_number_formats(dtype: torch.dtype, ranker: str, images: torch.Tensor) -> None:
     network = seeded(Network, "tensor").to(dtype)
     found = pcace.rank(network, images, "conv", 1, ranker=ranker, **QUICK)

@@ -237,7 +237,11 @@ def states(network: nn.Module) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("ranker", ["ace", "gradient_x_activation", "ablation"])
+# The rankers that run the network, and ACE, after which the channels are ablated.
+RUNNING = ["ace", "weight_norm", "gradient_x_activation", "conductance", "integrated_gradients", "deeplift", "ablation"]
+
+
+@pytest.mark.parametrize("ranker", RUNNING)
 @pytest.mark.parametrize("is_training", [False, True])
 def test_the_network_is_left_as_it_was_found(
     ranker: str, is_training: bool, network: Small, images: torch.Tensor
@@ -249,7 +253,39 @@ def test_the_network_is_left_as_it_was_found(
     options: dict[str, Any] = {"permutations": 5, "folds": 2} if ranker == "ace" else {}
     pcace.rank(network, loader, "features.0", 1, ranker=ranker, bootstrap=8, progress=False, **options)
     assert states(network) == before
-    network.train()(images).sum().backward()  # tensors that were made under inference mode would raise an error
+    network.train()(images).sum().backward()
+
+
+class Keeping(Small):
+    """A network that computes a tensor in its first forward pass and uses it in all others, also in training."""
+
+    position: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.position is None:
+            self.position = torch.linspace(-1, 1, images.shape[-1], device=images.device)
+        return super().forward(images * self.position)
+
+
+def test_tensors_that_the_network_keeps_can_be_used_in_training(images: torch.Tensor) -> None:
+    network = Keeping()
+    pcace.rank(network, images, "features.0", 1, **QUICK)
+    assert network.position is not None
+    network.train()(images.clone().requires_grad_()).sum().backward()  # a tensor of inference mode would be refused
+
+
+@pytest.mark.parametrize("ranker", RUNNING)
+def test_no_forward_pass_runs_in_inference_mode(ranker: str, images: torch.Tensor) -> None:
+    modes = set()
+
+    class Recording(Small):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            modes.add(torch.is_inference_mode_enabled())
+            return super().forward(images)
+
+    options: dict[str, Any] = {"permutations": 5, "folds": 0} if ranker == "ace" else {}
+    pcace.rank(Recording(), images, "features.0", 1, ranker=ranker, bootstrap=0, progress=False, **options)
+    assert modes == {False}
 
 
 def test_the_network_is_left_as_it_was_found_if_the_ranking_is_interrupted(
