@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from pcace._display import image
-from pcace._ranking import AxesArray, Ranking, _drawn
+from pcace._plots import AxesArray, drawn
+from pcace._ranking import Ranking
 from pipeline.arrays import FloatArray
 from pipeline.errors import InputError
 from pipeline.figures.comparison import draw_agreement, draw_slopes
@@ -73,7 +74,7 @@ class Comparison:
         Axes
             The axes of the new figure.
         """
-        axes: Axes = _drawn(
+        axes: Axes = drawn(
             lambda make: draw_slopes(self._ranks, self.labels, self.agreement.top, self._question, make)
         )[0]
         return axes
@@ -88,7 +89,7 @@ class Comparison:
         """
         values = [getattr(self.agreement, name) for name in MEASURES]
         matrices = list(zip(headings(self.agreement.top), values, strict=True))
-        return _drawn(lambda make: draw_agreement(matrices, self.labels, self._question, make))
+        return drawn(lambda make: draw_agreement(matrices, self.labels, self._question, make))
 
     @property
     def _ranks(self) -> list[FloatArray]:

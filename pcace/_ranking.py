@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pipeline.artifacts import Ablations, Activations, Artifact, ChannelScores, Effects, ImageSet, Projections, Trust
 from pipeline.artifacts import Ranking as RankingTable
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import InputError
 from pipeline.files import write_whole
-from pipeline.settings import Settings, settings_from
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from pcace._pictures import KeptPictures
+    from pcace._plots import AxesArray
     from pipeline.figures.ranked_layer import RankedLayer
-
-DESCRIPTION = "pcace.json"
-FORMAT = 1  # raised if a saved ranking cannot be read by earlier versions
-KINDS: tuple[type[Artifact], ...] = (ImageSet, Activations, Projections, ChannelScores, Ablations, Effects)
-
-AxesArray = NDArray[np.object_]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -165,14 +155,9 @@ class Ranking:
         Axes
             The axes.
         """
-        from pipeline.figures.ranking import draw_ranking_curve, plot_ranking_curve
+        from pcace._plots import plot_curve
 
-        if ax is None:
-            drawn: Axes = _drawn(lambda make: draw_ranking_curve(self._ranking.table, self._question, make))[0]
-            return drawn
-        handles, labels = plot_ranking_curve(ax, self._ranking.table)
-        ax.legend(handles, labels, frameon=False, fontsize=7)
-        return ax
+        return plot_curve(self._ranking.table, self._question, ax)
 
     def plot_maps(
         self,
@@ -197,21 +182,14 @@ class Ranking:
         ndarray of Axes
             All axes of the new figure.
         """
-        from pipeline.figures.activation_maps import draw_activation_maps
+        from pcace._plots import plot_maps
 
         chosen = [channels] if isinstance(channels, int | np.integer) else channels
-        shown = replace(
-            self.settings.visualize,
-            images="driving" if images is None else "spread",
-            channels=() if chosen is None else tuple(self._existing("channels", chosen, len(self.channels))),
-            image_ids=() if images is None else tuple(map(str, self._existing("images", images, self.n_images))),
-        )
-        ranked = replace(self._ranked, visualize=shown)
-        _, n_top = ranked.channels
-        return _drawn(
-            lambda make: draw_activation_maps(
-                ranked.channel_maps, n_top, self._question, overlay=overlay, own_images=ranked.has_own_images, make=make
-            )
+        return plot_maps(
+            self._ranked,
+            () if chosen is None else self._existing("channels", chosen, len(self.channels)),
+            None if images is None else self._existing("images", images, self.n_images),
+            overlay=overlay,
         )
 
     def plot_transforms(self, channel: int | None = None) -> AxesArray:
@@ -232,21 +210,15 @@ class Ranking:
         InputError
             If the ranker is not ACE.
         """
-        from pipeline.figures.ranking import draw_transforms
+        from pcace._plots import plot_transforms
 
-        fit = self.scores.fit
-        if fit is None:
+        if self.scores.fit is None:
             raise InputError(
                 f"the ranker must be ace for a figure of the transforms; got {self.settings.score.kind}. "
                 'Rank with ranker="ace".'
             )
         (index,) = self._existing("channel", [self.channels[0] if channel is None else channel], len(self.channels))
-        return _drawn(
-            lambda make: draw_transforms(
-                self.projections.values[index], fit.phi[index], self.activations.class_score, fit.theta[index],
-                self._score_label, index, self._question, make,
-            )
-        )  # fmt: skip
+        return plot_transforms(self._ranked, index)
 
     def report(self, path: str | Path) -> Path:
         """Write the report: one HTML page with all results, which needs no network connection.
@@ -301,33 +273,10 @@ class Ranking:
         StorageError
             If the folder contains something else.
         """
-        folder = Path(folder)
-        if folder.exists() and not (folder / DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StorageError(
-                f"the folder of a saved ranking must be new, empty or that of an earlier one; got {folder}. "
-                "Choose another folder."
-            )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            self._write(temporary)
-            temporary.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return folder
+        from pcace._folder import Saved, save
 
-    def _write(self, folder: Path) -> None:
-        self._ranking.save(folder)
-        self._pictures.save(folder)
         parts = (self.images, self.activations, self.projections, self.scores, self._ablations, self.effects)
-        for artifact in parts:
-            (folder / artifact.name).mkdir()
-            artifact.save(folder / artifact.name)
-        description = {"format": FORMAT, "target": self.target, "settings": asdict(self.settings)}
-        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        return save(Path(folder), Saved(self.settings, self.target, parts, self._ranking, self._pictures))
 
     @property
     def _question(self) -> str:
@@ -424,42 +373,10 @@ def load(folder: str | Path) -> Ranking:
     >>> loaded.to_frame().equals(ranking.to_frame())
     True
     """
-    from pcace._pictures import KeptPictures
+    from pcace._folder import read
 
-    folder = Path(folder)
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] > FORMAT:
-            raise StorageError(
-                f"a saved ranking must have a format of at most {FORMAT}; got {description['format']} ({folder}). "
-                "Update pcace."
-            )
-        artifacts: dict[str, Artifact] = {kind.name: kind.load(folder / kind.name) for kind in KINDS}
-        artifacts[RankingTable.name] = RankingTable.load(folder)
-        images = artifacts[ImageSet.name]
-        assert isinstance(images, ImageSet)
-        return Ranking.of(
-            settings_from(description["settings"]), description["target"], images, artifacts, KeptPictures.load(folder)
-        )
-    except (OSError, KeyError, ValueError) as error:
-        raise StorageError(
-            f"folder must contain a ranking that Ranking.save has written; got {folder} "
-            f"({type(error).__name__}: {error}). Give the folder itself."
-        ) from error
-
-
-def _drawn(draw: Any) -> AxesArray:
-    """Return all axes of a figure that `draw` draws into a new figure of pyplot, in the style of the project."""
-    from matplotlib import pyplot
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    from pipeline.figures.style import paper_style
-
-    def make(width: float, height: float, gap: float = 0.02) -> Figure:
-        return pyplot.figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap))
-
-    with paper_style():
-        figure: Figure = draw(make)
-    axes = np.empty(len(figure.axes), dtype=object)
-    axes[:] = figure.axes
-    return axes
+    saved = read(Path(folder))
+    artifacts: dict[str, Artifact] = {each.name: each for each in (*saved.parts, saved.ranking)}
+    images = artifacts[ImageSet.name]
+    assert isinstance(images, ImageSet)
+    return Ranking.of(saved.settings, saved.target, images, artifacts, saved.pictures)
