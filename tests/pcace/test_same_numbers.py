@@ -70,8 +70,12 @@ def same_as_a_run(settings: Settings, folder: Path, options: dict[str, Any]) -> 
             {"ranker": "gradient_x_activation", "bootstrap": 10, "n_components": 1, "seed": 3,
              "settings": {"target.score": "margin"}},
         ),
+        (
+            ("score=conductance", "score.bootstrap=0", "score.n_steps=40", "n_images=30"),
+            {"ranker": "conductance", "bootstrap": 0, "n_steps": 40, "n_components": 1},
+        ),
     ],
-    ids=["ace", "gradient_x_activation"],
+    ids=["ace", "gradient_x_activation", "conductance"],
 )  # fmt: skip
 def test_the_digits_are_ranked_as_by_the_pipeline(
     overrides: tuple[str, ...], options: dict[str, Any], compose: Compose, tmp_path: Path
