@@ -38,7 +38,6 @@ from pipeline.numerics.parameters import AceParameters
 from pipeline.numerics.pca import reduce_channels
 from pipeline.numerics.supersmoother_ace import supersmoother_correlations
 from pipeline.rankers import RANKERS, RankerInputs
-from pipeline.rankers.ranker import Scorer
 from pipeline.resolve import resolve
 from pipeline.runner import Execution, store_of
 from pipeline.settings import Settings
@@ -59,6 +58,7 @@ COLOURS = {
     "mutual_information": BLUE, "weight_norm": GREY, "mean_activation": GREY, "gradient_x_activation": SERIES[2],
     "conductance": SERIES[2], "integrated_gradients": SERIES[2], "deeplift": SERIES[2],
 }  # fmt: skip
+Scores = Callable[[np.ndarray], np.ndarray]  # from the indices of some images to the scores of all channels
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PCACE = ("1 component", "3 components", "10 components")
 
@@ -96,13 +96,13 @@ class Question:
             progress=lambda done, total: None,
         )
 
-    def scorer(self, kind: str, values: np.ndarray) -> Scorer:
+    def scorer(self, kind: str, values: np.ndarray) -> Scores:
         """Return the function that scores the channels by the images whose indices it is given."""
         scorer = RANKERS[kind].scorer
         assert scorer is not None
         return scorer(self.inputs(kind, values))
 
-    def rankers(self) -> Iterator[tuple[dict[str, Any], Callable[[], Scorer], int]]:
+    def rankers(self) -> Iterator[tuple[dict[str, Any], Callable[[], Scores], int]]:
         """Yield every ranking: its description, a function that returns its scorer, and its number of pairs."""
         y, counts = self.score, COMPONENTS[self.settings.data.images_from]
         components = {n: reduce_channels(self.activations.maps, n, lambda done, total: None)[0] for n in counts}
@@ -141,7 +141,7 @@ def _excess(values: np.ndarray, y: np.ndarray, bass: float, i: np.ndarray) -> np
     return (observed["maximal"] - null.mean) / null.deviation
 
 
-def split_half(scorer: Scorer, n_images: int, n_pairs: int) -> float:
+def split_half(scorer: Scores, n_images: int, n_pairs: int) -> float:
     """Return the mean Spearman correlation between the rankings by two random halves of the images."""
     rng, found = np.random.default_rng(0), []
     for _ in range(n_pairs):

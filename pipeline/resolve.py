@@ -13,6 +13,7 @@ from pipeline.networks.load import check_weights, class_names, layout_of, probe
 from pipeline.networks.targets import check_target
 from pipeline.numerics.pca import check_n_components
 from pipeline.rankers import RANKERS
+from pipeline.rankers.ranker import no_requirements
 from pipeline.settings import ModelSettings, RegressionTarget, Settings
 from pipeline.sources import source_for
 
@@ -105,6 +106,14 @@ def _name_of(
     )
 
 
+def check_ranker(settings: Settings) -> None:
+    """Raise `NetworkError` if the ranker cannot be applied to the network; `settings` must be resolved."""
+    check = RANKERS[settings.score.kind].check
+    if check is not no_requirements:
+        layer = layout_of(settings.model).find(settings.layer)
+        probe(settings.model, lambda network, example: check(network, layer, example))
+
+
 def check_network(settings: Settings) -> None:
     """Check, before anything is computed, the settings that depend on the network; `settings` must be resolved.
 
@@ -120,7 +129,7 @@ def check_network(settings: Settings) -> None:
     found = layout_of(settings.model)
     layer = found.find(settings.layer)
     _, height, width = layer.maps
-    probe(settings.model, lambda network, _: RANKERS[settings.score.kind].check(network, layer))
+    check_ranker(settings)
     _check_batch_size(settings.model)
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:

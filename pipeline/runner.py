@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Activations, ImageSet, Workspace
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
-from pipeline.resolve import check_network, resolve
+from pipeline.resolve import check_network, check_ranker, resolve
 from pipeline.run_folder import publish
 from pipeline.settings import Settings
 from pipeline.stages import load_stages
@@ -119,10 +119,13 @@ class Execution:
     def check(self) -> None:
         """Check the settings that depend on the network before anything is computed, see `check_network`.
 
-        The network has passed this check, and need not be built for it, if its activations are in the store.
+        The network has passed this check, and need not be built for it, if its activations are in the store. Another
+        ranker may not be applicable to it.
         """
         if not self._is_stored(_STAGE_OF[Activations]):
             check_network(self.settings)
+        elif not self._is_stored(_STAGE_OF[ChannelScores]):
+            check_ranker(self.settings)
 
     def obtain(self, stage: Stage[Any, Any]) -> StageReport:
         """Make the artifact of a stage available, from the store or by computing it.

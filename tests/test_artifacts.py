@@ -113,7 +113,7 @@ def test_projections_are_described_by_their_components(
 
 def test_a_ranking_is_the_same_to_the_last_digit_in_csv_and_parquet(tmp_path: Path) -> None:
     table = pd.DataFrame({"rank": [1, 2], "channel": [1, 0], "score": [1 / 3, 0.1 + 0.2], "class_name": ["8", "8"]})
-    for trust in (Trust(), Trust(0.4, float("inf"), 3, ((75, 0.25),))):
+    for trust in (Trust(), Trust(0.4, float("inf"), 3, ((75, 0.25),), completeness_error=0.01)):
         Ranking(table, trust).save(tmp_path)
         assert Ranking.load(tmp_path).trust == trust
     pd.testing.assert_frame_equal(Ranking.load(tmp_path).table, table)

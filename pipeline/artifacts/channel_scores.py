@@ -77,6 +77,9 @@ class ChannelScores(Artifact):
     smoothness : mapping or None
         The choice of the smoothness of splines: the fields of `pipeline.numerics.spline_smoothness.SmoothnessChoice` in
         the types of JSON. None if there was nothing to choose.
+    completeness_error : float or None
+        For attributions that are complete: the difference between the sum of all contributions and the change of the
+        class score, summed over the images, as a share of that change. None for other rankers.
     """
 
     values: Mapping[str, FloatArray]
@@ -85,10 +88,12 @@ class ChannelScores(Artifact):
     curves: Mapping[str, FloatArray]
     fit: AceFit | None = None
     smoothness: Mapping[str, Any] | None = None
+    completeness_error: float | None = None
 
     name = "scores"
     SCORES = "scores.parquet"
     SMOOTHNESS = "smoothness.json"
+    COMPLETENESS = "completeness.json"
 
     @property
     def description(self) -> str:
@@ -111,6 +116,9 @@ class ChannelScores(Artifact):
             self.fit.save(folder)
         if self.smoothness is not None:
             (folder / self.SMOOTHNESS).write_text(json.dumps(self.smoothness, indent=1) + "\n", encoding="utf-8")
+        if self.completeness_error is not None:
+            text = json.dumps({"error": self.completeness_error}, indent=1)
+            (folder / self.COMPLETENESS).write_text(text + "\n", encoding="utf-8")
         return self
 
     @classmethod
@@ -118,7 +126,7 @@ class ChannelScores(Artifact):
         """Read what `save` wrote."""
         scores = pd.read_parquet(folder / cls.SCORES)
         dead = scores.pop("dead").to_numpy()
-        names, chosen = [str(name) for name in scores], folder / cls.SMOOTHNESS
+        names, chosen, complete = [str(name) for name in scores], folder / cls.SMOOTHNESS, folder / cls.COMPLETENESS
         return cls(
             values={name: scores[name].to_numpy() for name in names},
             dead=dead,
@@ -128,4 +136,5 @@ class ChannelScores(Artifact):
             curves={name: np.load(folder / f"curve_{name}.npy") for name in names},
             fit=AceFit.load(folder) if (folder / "phi.npy").exists() else None,
             smoothness=json.loads(chosen.read_text(encoding="utf-8")) if chosen.exists() else None,
+            completeness_error=json.loads(complete.read_text(encoding="utf-8"))["error"] if complete.exists() else None,
         )

@@ -31,6 +31,9 @@ class Trust:
         of that many images.
     stands_for : str or None
         Name of the statistic that the halves were ranked by, if the ranking is by another one: halves have no evidence.
+    completeness_error : float or None
+        For attributions that are complete: the difference between the sum of all contributions and the change of the
+        class score, summed over the images, as a share of that change. None for other rankers.
     """
 
     reliability: float | None = None
@@ -38,8 +41,10 @@ class Trust:
     n_significant: int | None = None
     curve: tuple[tuple[int, float], ...] = ()
     stands_for: str | None = None
+    completeness_error: float | None = None
 
     ENOUGH = 0.7
+    LARGE_ERROR = 0.05
 
     @property
     def accuracy(self) -> float | None:
@@ -88,6 +93,15 @@ class Trust:
             )
         if self.n_significant is not None:
             found.append(f"{self.n_significant} of {n_channels} channels score above the permutation null (q < .05).")
+        if self.completeness_error is not None:
+            measured = f"by {100 * self.completeness_error:.2g} % of that change"
+            if self.completeness_error > self.LARGE_ERROR:
+                found.append(
+                    f"The contributions do not sum to the change of the class score: they differ {measured}. A larger "
+                    "score.n_steps would bring them closer."
+                )
+            else:
+                found.append(f"The contributions sum to the change of the class score; they differ {measured}.")
         return found
 
 

@@ -124,9 +124,9 @@ def _channel_weighted(data: FigureData) -> Figure:
 def _maximization(data: FigureData) -> Figure:
     ranked = data.ranked
     assert data.maximized is not None
-    best_images = [ranked.most_activating[channel] for channel in ranked.maximized_channels]
+    best_images = [ranked.most_activating[channel] for channel in data.maximized.channels]
     return draw_maximization(
-        data.maximized, ranked.pictures(best_images), ranked.titles(ranked.maximized_channels),
+        data.maximized, ranked.pictures(best_images), ranked.titles(data.maximized.channels),
         ranked.names(best_images), ranked.question,
     )  # fmt: skip
 

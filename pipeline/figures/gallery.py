@@ -59,7 +59,7 @@ def gallery(ranked: RankedLayer, found: Maximized | None) -> dict[str, Any]:
         "maximized": [] if found is None else [
             {"channel": channel, "src": thumbnail(picture), "reached": _rounded(reached), "real": _rounded(real)}
             for channel, picture, reached, real in zip(
-                ranked.maximized_channels, found.pictures, found.reached, found.best_real, strict=True
+                found.channels, found.pictures, found.reached, found.best_real, strict=True
             )
         ],
     }  # fmt: skip

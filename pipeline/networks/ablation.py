@@ -8,20 +8,23 @@ docs/decisions/0073.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
+from torch.nn import functional
 
+from pipeline.networks.capture import capture
+from pipeline.networks.consistency import check_same_by_batch
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward, network_input, network_scores
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import as_before, as_float, as_maps, from_maps, only_tensor, with_tensor
 from pipeline.networks.targets import Score
-from pipeline.networks.tracing import trace
+from pipeline.networks.tracing import Cut, cut_at
 
 OnFinished = Callable[[int], None]
 
@@ -33,22 +36,6 @@ VALUES_AT_ONCE = 2**20
 TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
-class Cut:
-    """A network in two parts.
-
-    Attributes
-    ----------
-    before : GraphModule
-        From the images to the layer's output and a tuple of all other values that the second part needs.
-    behind : GraphModule
-        From these, as separate arguments, to the network's outputs.
-    """
-
-    before: fx.GraphModule
-    behind: fx.GraphModule
-
-
 class Ablation:
     """Scores of a network in which channels of one layer are ablated.
 
@@ -57,20 +44,25 @@ class Ablation:
     examined : ExaminedNetwork
         The network, the layer whose channels are ablated, and the score. The network is not changed.
     sample : tensor of shape (n_images, ...)
-        A few inputs. A cut network is only used if it gives them the same scores as the whole network.
+        A few inputs. A cut network is only used if it gives them the same scores as the whole network does for each of
+        them alone.
 
     Attributes
     ----------
     cut : Cut or None
         The network in two parts, of which only the second runs for each set of channels. None if the whole network runs
         for each set.
+
+    Raises
+    ------
+    NetworkError
+        If the scores of an image depend on the other images in the batch.
     """
 
     def __init__(self, examined: ExaminedNetwork, sample: torch.Tensor) -> None:
         self._network, self._layer, self._module = examined.network, examined.layer.name, examined.module
         self._channels, self._score = examined.channels, examined.score
-        cut = _cut(self._network, self._layer)
-        self.cut = cut if cut is not None and self._is_correct(cut, sample[:3]) else None
+        self.cut = self._checked(cut_at(self._network, self._layer), sample[:3])
 
     def at(self, inputs: torch.Tensor) -> AblatedBatch:
         """Return the object that computes scores for a batch of inputs, (n_images, ...).
@@ -134,18 +126,42 @@ class Ablation:
         return with_tensor(output, as_before(from_maps(edited.flatten(0, 1), self._channels, tensor.ndim), tensor))
 
     @torch.inference_mode()
-    def _is_correct(self, cut: Cut, sample: torch.Tensor) -> bool:
-        """Return whether both ways give the same scores, with no channel ablated and with all channels ablated."""
+    def _checked(self, cut: Cut | None, sample: torch.Tensor) -> Cut | None:
+        """Return the cut network if its scores are right; None if the whole network must run for each set of channels.
+
+        The scores are compared with those of plain passes of one image, with no channel ablated and with all channels
+        ablated. A pass for several sets is a larger batch, so that two such passes may agree and both be wrong.
+
+        Raises
+        ------
+        NetworkError
+            If the scores of the whole network are not right, either: they depend on the batch.
+        """
+        with capture(self._network, self._layer) as captured:
+            forward(self._network, sample)
+            n_channels = as_maps(captured.take(), self._channels).shape[1]
+        ablated = torch.tensor([[False], [True]], device=sample.device).expand(2, n_channels)
+        fills = torch.zeros((1, n_channels, 1, 1), device=sample.device)
+
+        def plain(images: Sequence[torch.Tensor]) -> torch.Tensor:
+            return torch.cat(
+                [torch.cat([self._whole(each).scores(channels, fills) for channels in torch.split(ablated, 1)])
+                 for each in images], dim=1,
+            )  # fmt: skip
+
         try:
-            output, _ = cut.before(network_input(self._network, sample))
-            n_channels = as_maps(_tensor(output), self._channels).shape[1]
-            ablated = torch.tensor([[False], [True]], device=sample.device).expand(2, n_channels)
-            fills = torch.zeros((1, n_channels, 1, 1), device=sample.device)
+            right = plain(torch.split(sample, 1))
+        except (RuntimeError, TypeError, ValueError, IndexError):  # a network that does not accept single images
+            right = plain([sample])
+        found = self._whole(sample).scores(ablated, fills)
+        check_same_by_batch(self._network, (right,), (found,))
+        if cut is None:
+            return None
+        try:
             in_parts = self._in_parts(cut, sample).scores(ablated, fills)
-            whole = self._whole(sample).scores(ablated, fills)
         except (RuntimeError, TypeError, ValueError):  # for example, if the batch size was traced as a constant
-            return False
-        return torch.allclose(in_parts, whole, rtol=TOLERANCE, atol=TOLERANCE)
+            return None
+        return cut if torch.allclose(in_parts, found, TOLERANCE, TOLERANCE) else None
 
 
 @dataclass(frozen=True)
@@ -185,48 +201,36 @@ class AblatedBatch:
         on_finished : callable
             Called repeatedly with the number of sets that were finished since the last call.
         """
+        return self._scores(torch.split(ablated, self._n_at_once), fills, on_finished)
+
+    @torch.inference_mode()
+    def scores_of_each(
+        self, channels: Sequence[int], fills: torch.Tensor, on_finished: OnFinished = lambda n_sets: None
+    ) -> torch.Tensor:
+        """Return the scores with each of some channels ablated alone, (n_channels, n_images), float64 on the CPU.
+
+        The sets of all channels together would take memory that grows with the square of their number. Therefore, those
+        of one pass are made at a time.
+        """
+
+        def sets() -> Iterator[torch.Tensor]:
+            for chosen in torch.split(torch.as_tensor(channels, device=fills.device), self._n_at_once):
+                yield functional.one_hot(chosen, fills.shape[1]).bool()
+
+        return self._scores(sets(), fills, on_finished)
+
+    @property
+    def _n_at_once(self) -> int:
+        """Number of sets in one pass."""
+        return max(1, VALUES_AT_ONCE // self.n_values)
+
+    def _scores(self, passes: Iterable[torch.Tensor], fills: torch.Tensor, on_finished: OnFinished) -> torch.Tensor:
         found = []
-        for sets in torch.split(ablated, max(1, VALUES_AT_ONCE // self.n_values)):
+        for sets in passes:
             scores = self.score(self.run(sets, fills))
             found.append(scores.reshape(len(sets), self.n_images).double().cpu())
             on_finished(len(sets))
         return torch.cat(found)
-
-
-def _cut(network: nn.Module, layer: str) -> Cut | None:
-    """Return the network in two parts, or None if it cannot be traced or the layer does not run exactly once."""
-    graph = trace(network, layer)
-    if graph is None:
-        return None
-    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
-    if len(calls) != 1:
-        return None
-    (call,) = calls
-    later = {call}
-    for node in graph.nodes:  # in the order in which they run
-        if later.intersection(node.all_input_nodes):
-            later.add(node)
-    (end,) = (node for node in graph.nodes if node.op == "output")
-    if end not in later:
-        return None
-    later.remove(call)
-    around = [
-        node
-        for node in graph.nodes
-        if node is not call and node not in later and node.op != "get_attr" and later.intersection(node.users)
-    ]
-    before, behind = fx.Graph(), fx.Graph()
-    first: dict[fx.Node, fx.Node] = {}
-    second = {node: behind.placeholder(f"value_{index}") for index, node in enumerate([call, *around])}
-    for node in graph.nodes:
-        if node.op == "get_attr":
-            second[node] = behind.node_copy(node)
-        if node is not end:
-            graph_of, copies = (behind, second) if node in later else (before, first)
-            copies[node] = graph_of.node_copy(node, copies.__getitem__)
-    before.output((first[call], tuple(first[node] for node in around)))
-    behind.output(fx.map_arg(end.args[0], second.__getitem__))
-    return Cut(fx.GraphModule(network, before), fx.GraphModule(network, behind))
 
 
 def _tensor(output: object) -> torch.Tensor:

@@ -12,7 +12,7 @@ from pipeline.arrays import BoolArray, FloatArray
 from pipeline.artifacts import Activations
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.inputs import Inputs, batches
+from pipeline.networks.inputs import Inputs, batches, bounded_batch_size
 from pipeline.progress import Progress
 
 
@@ -22,13 +22,13 @@ class AblationTask:
 
     Attributes
     ----------
-    sets : ndarray of shape (n_sets, n_channels)
-        bool; True for the channels that are ablated.
+    sets : ndarray of shape (n_sets, n_channels) or None
+        bool; True for the channels that are ablated. None: each channel alone, in order.
     mode : {"zero", "mean", "resample"}
         Value that a channel is set to: zero, its mean over images and pixels, or its map for another image.
     """
 
-    sets: BoolArray
+    sets: BoolArray | None
     mode: str
 
 
@@ -55,7 +55,7 @@ def ablated_scores(
     tasks : mapping of str to AblationTask
         The sets of channels, by name of the task.
     batch_size : int
-        Largest number of images in a forward pass.
+        Largest number of images in a batch; it is lower for a layer with many values.
     seed : int
         Seed of the choice of the other image whose map is used with ``resample``.
     progress : callable
@@ -67,15 +67,15 @@ def ablated_scores(
         Class scores by name of the task, float64.
     """
     ablation = Ablation(examined, inputs.read(slice(3)))
-    n_channels, n_images = activations.maps.shape[:2]
-    found: dict[str, FloatArray] = {name: np.empty((len(task.sets), n_images)) for name, task in tasks.items()}
-    sets = {name: torch.from_numpy(task.sets).to(examined.device) for name, task in tasks.items()}
+    n_channels, n_images, height, width = activations.maps.shape
+    n_sets = {name: n_channels if task.sets is None else len(task.sets) for name, task in tasks.items()}
+    found: dict[str, FloatArray] = {name: np.empty((n_sets[name], n_images)) for name in tasks}
     means = torch.from_numpy(activations.means().mean(axis=1).astype(np.float32))
     order = np.random.default_rng(seed).permutation(n_images)
     partner = np.empty_like(order)
     partner[order] = np.roll(order, 1)  # the partner of an image is always another image
-    n_done, n_total = 0, n_images * sum(len(task.sets) for task in tasks.values())
-    for batch, images in batches(inputs, batch_size):
+    n_done, n_total = 0, n_images * sum(n_sets.values())
+    for batch, images in batches(inputs, bounded_batch_size(batch_size, n_channels * height * width)):
         fills = {
             "zero": torch.zeros((1, n_channels, 1, 1)),
             "mean": means[None, :, None, None],
@@ -90,5 +90,9 @@ def ablated_scores(
         at_batch = ablation.at(images)
         for name, task in tasks.items():
             fill = fills[task.mode].to(examined.device)
-            found[name][:, batch] = at_batch.scores(sets[name], fill, on_finished).numpy()
+            if task.sets is None:
+                scores = at_batch.scores_of_each(range(n_channels), fill, on_finished)
+            else:
+                scores = at_batch.scores(torch.from_numpy(task.sets).to(examined.device), fill, on_finished)
+            found[name][:, batch] = scores.numpy()
     return found

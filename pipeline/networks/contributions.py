@@ -1,32 +1,35 @@
-"""The contribution of each channel of a layer to each image's class score, by five methods.
+"""The contribution of each channel of a layer to each image's class score, by four methods; see also `conductance`.
 
-Each method is a function that returns a function from a batch of inputs, (n_images, ...), to the contributions,
-(n_images, n_channels), float64 on the CPU. Methods that integrate along a path, or that compare with a baseline, start
-from the input that is 0 after normalisation: an image of the mean colour. The contribution of a channel is the sum over
-the pixels of its map.
+Each method is a function that returns a function from a batch of inputs, (n_images, ...), to the contributions. Methods
+that integrate along a path, or that compare with a baseline, start from the input that is 0 after normalisation: an
+image of the mean colour. The contribution of a channel is the sum over the pixels of its map.
+
+Integrated gradients, DeepLIFT and conductance are complete: their contributions sum to a change of the class score that
+a pass through the network measures. They return both numbers, and every run compares them, see
+`pipeline.rankers.images`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from pipeline.arrays import Float64Array
-from pipeline.errors import NetworkError
+from pipeline.errors import NetworkError, listed
+from pipeline.networks import deeplift as rescaled
 from pipeline.networks.ablation import Ablation
+from pipeline.networks.capture import capture
+from pipeline.networks.contributed import Contributed, Contributions, by_channel, compared, leaf_of, sum_of_all, sums_of
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.forward import forward
-from pipeline.networks.hooks import attached, without_inplace
+from pipeline.networks.forward import forward, network_input
+from pipeline.networks.gradients import reaches, replaced
+from pipeline.networks.hooks import without_inplace
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.maps import as_float, as_maps, is_quantised, only_tensor, with_tensor
+from pipeline.networks.maps import is_quantised
 from pipeline.networks.targets import Score
-from pipeline.networks.tracing import with_separate_activations
-
-Contributions = Callable[[torch.Tensor], torch.Tensor]
+from pipeline.networks.tracing import Cut, cut_at
 
 # From the network that returns the class score, the module that the layer's tensor passes through, and the inputs, to
 # the attributions of that tensor, in its own shape.
@@ -45,11 +48,11 @@ def ablation(examined: ExaminedNetwork, sample: torch.Tensor) -> Contributions:
     """
     ablated, n_channels = Ablation(examined, sample), examined.n_channels
 
-    def contributed(inputs: torch.Tensor) -> torch.Tensor:
+    def contributed(inputs: torch.Tensor) -> Contributed:
         at_batch = ablated.at(inputs)
-        each = torch.eye(n_channels, dtype=torch.bool, device=inputs.device)
         zero = torch.zeros((1, n_channels, 1, 1), device=inputs.device)
-        return (at_batch.scores(torch.zeros_like(each[:1]), zero) - at_batch.scores(each, zero)).T
+        none = torch.zeros((1, n_channels), dtype=torch.bool, device=inputs.device)
+        return Contributed((at_batch.scores(none, zero) - at_batch.scores_of_each(range(n_channels), zero)).T)
 
     return contributed
 
@@ -62,30 +65,17 @@ def gradient_x_activation(examined: ExaminedNetwork) -> Contributions:
 
         return LayerGradientXActivation(scored, tap).attribute(inputs)
 
-    return _attributed(examined, examined.network, attribute)
+    def contributed(inputs: torch.Tensor) -> Contributed:
+        return Contributed(by_channel(_attributed(examined, attribute, inputs), examined))
 
-
-def conductance(examined: ExaminedNetwork, n_steps: int) -> Contributions:
-    """Return layer conductance (Dhamdhere et al., 2018, arXiv 1805.12233), with `n_steps` points on the path.
-
-    Parameters
-    ----------
-    examined : ExaminedNetwork
-        The network, the layer and the score.
-    n_steps : int
-        Number of points on the straight path from the baseline to the input, at least 2.
-    """
-
-    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
-        from captum.attr import LayerConductance
-
-        return LayerConductance(scored, tap).attribute(inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs))
-
-    return _attributed(examined, examined.network, attribute)
+    return contributed
 
 
 def integrated_gradients(examined: ExaminedNetwork, n_steps: int) -> Contributions:
     """Return integrated gradients of the layer (Sundararajan et al., 2017, arXiv 1703.01365).
+
+    The contributions sum to the change of the score when the layer's activations for the input are replaced by those
+    for the baseline, and all values that bypass the layer are kept.
 
     Parameters
     ----------
@@ -102,58 +92,72 @@ def integrated_gradients(examined: ExaminedNetwork, n_steps: int) -> Contributio
         method = LayerIntegratedGradients(scored, tap)
         return method.attribute(inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs))
 
-    return _attributed(examined, examined.network, attribute)
+    def contributed(inputs: torch.Tensor) -> Contributed:
+        channels = by_channel(_attributed(examined, attribute, inputs), examined)
+        with torch.inference_mode(), capture(examined.network, examined.layer.name) as captured:
+            whole = examined.score(forward(examined.network, inputs))
+            captured.take()
+            forward(examined.network, torch.zeros_like(inputs))
+            baseline = captured.take()
+        with torch.inference_mode(), replaced(examined.module, lambda _: baseline):
+            without = examined.score(forward(examined.network, inputs))
+        return Contributed(channels, sums_of(channels.sum(dim=1), whole, without))
+
+    return contributed
 
 
 def deeplift(examined: ExaminedNetwork) -> Contributions:
     """Return the contributions by DeepLIFT with the rescale rule (Shrikumar et al., 2017, arXiv 1704.02685).
 
-    Raises
-    ------
-    NetworkError
-        If torch.fx cannot trace the network.
-    """
-
-    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
-        from captum.attr import LayerDeepLift
-
-        return LayerDeepLift(scored, tap).attribute(inputs)
-
-    return _attributed(examined, _separated(examined.network, examined.layer), attribute)
-
-
-def weight_norms(examined: ExaminedNetwork) -> Float64Array:
-    """Return the L2 norm of each channel's weights, (n_channels,).
+    The contributions of the channels and of all values that bypass the layer sum to the change of the score.
 
     Raises
     ------
     NetworkError
-        If the layer has no weights, or not one row of weights for each channel.
+        If torch.fx cannot trace the network, or an operation behind the layer has no rule.
     """
-    weights = _own_weights(examined.module, examined.n_channels)
-    norms: Float64Array = weights.double().norm(dim=1).cpu().numpy()
-    return norms
+    cut = _cut_with_rules(examined.network, examined.layer.name)
+
+    def contributed(inputs: torch.Tensor) -> Contributed:
+        with without_inplace(examined.network):
+            with torch.no_grad():
+                both = network_input(examined.network, torch.cat([inputs, torch.zeros_like(inputs)]))
+                output, around = cut.before(both)
+            try:
+                layer, *others = rescaled.contributions(cut.behind, examined.score, (output, *around), len(inputs))
+            except (NotImplementedError, TypeError) as error:
+                raise _lacking([str(error).splitlines()[0]]) from error
+        return Contributed(by_channel(layer, examined), compared(examined, sum_of_all([layer, *others]), inputs))
+
+    return contributed
 
 
-def check_weights_of_channels(network: nn.Module, layer: LayerInfo) -> None:
-    """Raise `NetworkError` if the layer does not have one row of weights for each channel."""
-    _own_weights(network.get_submodule(layer.name), layer.maps[0])
+def check_rules(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
+    """Raise `NetworkError` if DeepLIFT cannot be computed, see `deeplift`. It needs no gradients of the network."""
+    quantised = [name for name, module in network.named_modules() if is_quantised(module)]
+    if quantised:
+        raise _lacking([f"the quantised module '{quantised[0]}'"])
+    _cut_with_rules(network, layer.name)
 
 
-def check_gradients(network: nn.Module, layer: LayerInfo) -> None:
-    """Raise `NetworkError` if the network has quantised modules, which have no gradients."""
-    for name, module in network.named_modules():
-        if is_quantised(module):
-            raise NetworkError(
-                f"the network must have gradients for this ranker; got the quantised module '{name}' (layer "
-                f"'{layer.name}'). Choose another ranker, for example score=ablation or score=ace."
-            )
+def check_gradients(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
+    """Raise `NetworkError` if no gradient of the network's outputs reaches the layer.
 
-
-def check_traceable(network: nn.Module, layer: LayerInfo) -> None:
-    """Raise `NetworkError` if the network has no gradients, or if torch.fx cannot trace it."""
-    check_gradients(network, layer)
-    _separated(network, layer)
+    Parameters
+    ----------
+    network : Module
+        The network; its weights may be missing.
+    layer : LayerInfo
+        The layer.
+    example : tensor of shape (n_images, ...)
+        Some inputs; their values do not matter.
+    """
+    if not reaches(network, network.get_submodule(layer.name), example):
+        raise NetworkError(
+            f"gradients must pass from the network's outputs to the layer; got none (layer '{layer.name}'). Remove "
+            "torch.no_grad and detach from the network, or choose a ranker that needs no gradients, for example "
+            "score=ablation."
+        )
 
 
 class _Scored(nn.Module):
@@ -167,55 +171,35 @@ class _Scored(nn.Module):
         return self.score(forward(self.network, images))
 
 
-def _attributed(examined: ExaminedNetwork, network: nn.Module, attribute: Attribute) -> Contributions:
-    """Return the contributions that an attribution method of Captum computes at the examined layer of `network`."""
-    scored, tap = _Scored(network, examined.score), nn.Identity()
-    module = network.get_submodule(examined.layer.name)
+def _attributed(examined: ExaminedNetwork, attribute: Attribute, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the attributions of the layer's tensor by a method of Captum, in its own shape.
 
-    def contributed(inputs: torch.Tensor) -> torch.Tensor:
-        with without_inplace(network), _tapped(module, tap), torch.enable_grad():
-            found = attribute(scored, tap, inputs.detach().clone().requires_grad_())
-        return as_maps(as_float(found.detach()), examined.channels).sum(dim=(2, 3)).double().cpu()
-
-    return contributed
-
-
-@contextmanager
-def _tapped(module: nn.Module, tap: nn.Module) -> Iterator[None]:
-    """Pass a layer's tensor through `tap` inside the context.
-
-    Captum attributes to the output of `tap`, because it does not accept a layer that returns a tuple, such as
-    attention.
+    Captum attributes to the output of a module that the tensor passes through, because it does not accept a layer that
+    returns a tuple, such as attention.
     """
-
-    def through(_module: nn.Module, _inputs: object, output: object) -> object:
-        tensor = only_tensor(output)
-        assert tensor is not None  # a layer that can be ranked returns one tensor
-        return with_tensor(output, tap(tensor))
-
-    with attached([module.register_forward_hook(through)]):
-        yield
+    scored, tap = _Scored(examined.network, examined.score), nn.Identity()
+    with without_inplace(examined.network), replaced(examined.module, tap), torch.enable_grad():
+        found = attribute(scored, tap, leaf_of(inputs))
+    attributions: torch.Tensor = found.detach()
+    return attributions
 
 
-def _separated(network: nn.Module, layer: LayerInfo) -> nn.Module:
-    """Return the network with one module for each use of an activation function, as DeepLIFT requires."""
-    separate = with_separate_activations(network, layer.name)
-    if separate is None:
+def _cut_with_rules(network: nn.Module, layer: str) -> Cut:
+    """Return the network in two parts; DeepLIFT has a rule for every operation of the second."""
+    cut = cut_at(network, layer)
+    if cut is None:
         raise NetworkError(
             "the network must be traceable by torch.fx for score=deeplift; got one that is not. "
             "Choose another ranker, for example score=conductance."
         )
-    return separate
+    lacking = rescaled.without_rule(cut.behind)
+    if lacking:
+        raise _lacking(lacking)
+    return cut
 
 
-def _own_weights(module: nn.Module, n_channels: int) -> torch.Tensor:
-    """Return the weights of a layer with one row for each channel, (n_channels, n_weights)."""
-    weight = getattr(module, "weight", None)
-    if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1:
-        weight = module.weight.transpose(0, 1)
-    if not isinstance(weight, torch.Tensor) or len(weight) != n_channels:
-        raise NetworkError(
-            f"layer must have weights for each of its {n_channels} channels for score=weight_norm; "
-            f"got a layer of type {type(module).__name__}. Choose a convolution or a linear layer."
-        )
-    return weight.detach().reshape(n_channels, -1)
+def _lacking(operations: list[str]) -> NetworkError:
+    return NetworkError(
+        "every operation behind the layer must have a rule for score=deeplift; got "
+        f"{listed(operations, 3)}. Choose another ranker, for example score=integrated_gradients."
+    )

@@ -25,6 +25,9 @@ Box = tuple[float, float, float, float]
 # Height and width in pixels up to which activation maximisation and ablation take only seconds on a CPU.
 SMALL_INPUT = 32
 
+# Largest number of values of a layer's output for a batch that is ablated or attributed to, 64 MiB in float32.
+VALUES_IN_BATCH = 2**24
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -200,6 +203,19 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
     """
     for batch in batch_slices(len(inputs), batch_size):
         yield batch, inputs.read(batch)
+
+
+def bounded_batch_size(batch_size: int, n_values: int) -> int:
+    """Return the number of images in a batch: at most `batch_size`, and fewer where a layer is large.
+
+    Parameters
+    ----------
+    batch_size : int
+        Largest number of images in a batch, at least 1.
+    n_values : int
+        Number of values of the layer's output for one image. Several tensors of this size are in memory for each image.
+    """
+    return max(1, min(batch_size, VALUES_IN_BATCH // n_values))
 
 
 def batch_slices(n_images: int, batch_size: int) -> list[slice]:

@@ -52,6 +52,9 @@ class Maximized:
 
     Attributes
     ----------
+    channels : tuple of int
+        Indices of the channels. A channel is left out if the gradient of its activation was 0 in every step: only the
+        penalties would have shaped its picture.
     pictures : ndarray of shape (n_channels, height, width) or (n_channels, height, width, 3)
         The inputs without normalisation, uint8; grey or RGB.
     reached : ndarray of shape (n_channels,)
@@ -60,6 +63,7 @@ class Maximized:
         Largest mean of the channel's map over the real images.
     """
 
+    channels: tuple[int, ...]
     pictures: NDArray[np.uint8]
     reached: FloatArray
     best_real: FloatArray
@@ -104,6 +108,11 @@ def maximize(
         Called after each step with the number of steps done and the number of all steps.
     axis : {"first", "last"}
         Axis of the layer's channels.
+
+    Raises
+    ------
+    NetworkError
+        If no gradient of the layer reaches the input, or if that of every channel is 0.
     """
     generator = torch.Generator().manual_seed(seed)
     spectrum, to_pixels = _parametrisation(real, len(channels), generator)
@@ -113,31 +122,43 @@ def maximize(
     # penalties suit every channel.
     unit = torch.as_tensor(real_means.std(axis=1), dtype=torch.float32).clamp_min(1e-6).to(real.device)
 
+    is_driven = torch.zeros(len(channels), dtype=torch.bool, device=real.device)
+
     def means(pixels: torch.Tensor) -> torch.Tensor:
         forward(network, normalize(pixels))
         return as_maps(captured.take(), axis)[rows, list(channels)].mean(dim=(1, 2))
 
+    def driven(gradient: torch.Tensor) -> None:
+        nonlocal is_driven
+        largest = gradient.abs().amax(dim=(1, 2, 3))
+        is_driven |= (largest > 0) & largest.isfinite()
+
     with capture(network, layer, keep_graph=True) as captured, _few_threads(max(real.shape[-2:])):
         for step in range(steps):
             pixels = to_pixels(spectrum)
-            gain = means(_moved(pixels, generator)) / unit
+            moved = _moved(pixels, generator)
+            moved.register_hook(driven)  # type: ignore[no-untyped-call]  # the penalties do not depend on the moved picture
+            gain = means(moved) / unit
             if not gain.requires_grad:
-                raise NetworkError(
-                    f"layer must depend on the input by gradients; got none (layer '{layer}': quantised modules, or a "
-                    "layer under torch.no_grad)."
-                )
+                raise NetworkError(f"no gradient of layer '{layer}' reaches the network's input")
             loss = (TOTAL_VARIATION * _total_variation(pixels) + L2 * _energy(pixels) - gain).sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             progress(step + 1, steps)
+        if not is_driven.any():
+            raise NetworkError(f"the gradient of layer '{layer}' is 0 at the network's input in every step")
         with torch.no_grad():
             # Measure the picture that is shown, rounded to 256 levels.
             levels = (to_pixels(spectrum) * 255).round()
             reached = means(levels / 255).double().cpu().numpy()
     pictures = levels.byte().permute(0, 2, 3, 1).cpu().numpy()
+    kept = is_driven.cpu().numpy()
     return Maximized(
-        pictures[..., 0] if pictures.shape[-1] == 1 else pictures, reached, real_means.max(axis=1).astype(np.float64)
+        tuple(np.asarray(channels)[kept].tolist()),
+        (pictures[..., 0] if pictures.shape[-1] == 1 else pictures)[kept],
+        reached[kept],
+        real_means.max(axis=1).astype(np.float64)[kept],
     )
 
 

@@ -1,21 +1,30 @@
-"""Networks as graphs of `torch.fx`: for cutting a network at a layer, and for the activations of DeepLIFT."""
+"""Networks as graphs of `torch.fx`, and networks that are cut in two at a layer."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional
+from torch.fx.node import map_aggregate
 
-_ACTIVATIONS = (nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus)
-_AS_MODULES: dict[Callable[..., Any] | str, type[nn.Module]] = {
-    functional.relu: nn.ReLU, torch.relu: nn.ReLU, torch.relu_: nn.ReLU, "relu": nn.ReLU, "relu_": nn.ReLU,
-    torch.sigmoid: nn.Sigmoid, functional.sigmoid: nn.Sigmoid, "sigmoid": nn.Sigmoid,
-    torch.tanh: nn.Tanh, functional.tanh: nn.Tanh, "tanh": nn.Tanh,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts.
+
+    Attributes
+    ----------
+    before : GraphModule
+        From the images to the layer's output and a tuple of all other values that the second part needs.
+    behind : GraphModule
+        From these, as separate arguments, to the network's outputs.
+    """
+
+    before: fx.GraphModule
+    behind: fx.GraphModule
 
 
 class LayerTracer(fx.Tracer):
@@ -38,45 +47,69 @@ def trace(network: nn.Module, layer: str) -> fx.Graph | None:
         return None
 
 
-def with_separate_activations(network: nn.Module, layer: str) -> nn.Module | None:
-    """Return the network with a separate module, not in place, for each use of an activation function.
-
-    Captum's DeepLIFT attaches hooks to modules of activation functions. It ignores ``functional.relu``, and treats a
-    module that runs twice, as in torchvision's ResNets, as one. If the output of one such module is the input of
-    another (ReLU and max pooling), Captum reads the gradient of the first before the second has changed it; a copy
-    between the two prevents this. See docs/decisions/0076.
-
-    Parameters
-    ----------
-    network : Module
-        The network. It is not changed, and the returned network shares its parameters.
-    layer : str
-        Dotted path of the layer that is examined. It stays one module.
-
-    Returns
-    -------
-    Module or None
-        None if the network cannot be traced.
-    """
+def cut_at(network: nn.Module, layer: str) -> Cut | None:
+    """Return the network in two parts, or None if it cannot be traced or the layer does not run exactly once."""
     graph = trace(network, layer)
     if graph is None:
         return None
-    separate = fx.GraphModule(network, graph)
-    modules = dict(network.named_modules())
-    for index, node in enumerate(list(graph.nodes)):
-        if node.op == "call_module" and isinstance(modules[node.target], _ACTIVATIONS) and node.target != layer:
-            activation = copy.deepcopy(modules[node.target])
-        elif node.op in ("call_function", "call_method") and node.target in _AS_MODULES:
-            activation = _AS_MODULES[node.target]()
-        else:
-            continue
-        if hasattr(activation, "inplace"):
-            activation.inplace = False
-        name = f"separate_activation_{index}"
-        separate.add_submodule(name, activation)
-        with graph.inserting_before(node):
-            separate_call = graph.call_module(name, node.args[:1])
-            node.replace_all_uses_with(graph.call_method("clone", (separate_call,)))
-        graph.erase_node(node)
-    separate.recompile()
-    return separate
+    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
+    if len(calls) != 1:
+        return None
+    (call,) = calls
+    later = {call}
+    for node in graph.nodes:  # in the order in which they run
+        if later.intersection(node.all_input_nodes):
+            later.add(node)
+    (end,) = (node for node in graph.nodes if node.op == "output")
+    if end not in later:
+        return None
+    later.remove(call)
+    around = [
+        node
+        for node in graph.nodes
+        if node is not call and node not in later and node.op != "get_attr" and later.intersection(node.users)
+    ]
+    before, behind = fx.Graph(), fx.Graph()
+    first: dict[fx.Node, fx.Node] = {}
+    second = {node: behind.placeholder(f"value_{index}") for index, node in enumerate([call, *around])}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            second[node] = behind.node_copy(node)
+        if node is not end:
+            graph_of, copies = (behind, second) if node in later else (before, first)
+            copies[node] = graph_of.node_copy(node, copies.__getitem__)
+    before.output((first[call], tuple(first[node] for node in around)))
+    behind.output(fx.map_arg(end.args[0], second.__getitem__))
+    return Cut(fx.GraphModule(network, before), fx.GraphModule(network, behind))
+
+
+def tensors_of(
+    values: tuple[Any, ...], n_rows: int
+) -> tuple[list[torch.Tensor], Callable[[Sequence[torch.Tensor]], tuple[Any, ...]]]:
+    """Return the tensors of numbers with one row for each image, and the function that puts others in their places.
+
+    Parameters
+    ----------
+    values : tuple
+        Values between the two parts of a cut network: tensors, other objects, and tuples of both.
+    n_rows : int
+        Number of images.
+    """
+    found: list[torch.Tensor] = []
+
+    def is_found(value: Any) -> bool:
+        return isinstance(value, torch.Tensor) and value.is_floating_point() and value.shape[:1] == (n_rows,)
+
+    def collect(value: Any) -> None:
+        if is_found(value):
+            found.append(value)
+
+    map_aggregate(values, collect)
+
+    def rebuild(replaced: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+        others = iter(replaced)
+        rebuilt = map_aggregate(values, lambda value: next(others) if is_found(value) else value)
+        assert isinstance(rebuilt, tuple)
+        return rebuilt
+
+    return found, rebuild

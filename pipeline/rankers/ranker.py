@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
@@ -62,8 +63,25 @@ class RankerInputs(Generic[SettingsT_co]):
         return len(self.activations.class_score) if self.copies is None else len(self.copies)
 
 
-Scorer = Callable[[Int64Array], FloatArray]
-"""From the indices of some images to the score of every channel, (n_channels,)."""
+@dataclass(frozen=True)
+class Scorer:
+    """The scores of the channels for any subset of the images.
+
+    Attributes
+    ----------
+    score : callable
+        From the indices of some images to the score of every channel, (n_channels,).
+    completeness_error : float or None
+        For attributions that are complete: the difference between the sum of all contributions and the change of the
+        class score, summed over the images, as a share of that change. None for other rankers.
+    """
+
+    score: Callable[[Int64Array], FloatArray]
+    completeness_error: float | None = None
+
+    def __call__(self, chosen: Int64Array) -> FloatArray:
+        """Return the score of every channel for some images, by their indices."""
+        return self.score(chosen)
 
 
 @dataclass(frozen=True)
@@ -85,8 +103,11 @@ class Statistic:
     is_correlation: bool
 
 
-def no_requirements(network: nn.Module, layer: LayerInfo) -> None:
+def no_requirements(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
     """Accept every network and layer."""
+
+
+Check = Callable[[nn.Module, LayerInfo, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -108,8 +129,8 @@ class Ranker:
         From `RankerInputs` to the function that scores the channels with any subset of the images; None if the ranker
         has no such function.
     check : callable
-        Called with the network, whose weights may be missing, and the layer, before anything is computed. It raises
-        `NetworkError` if the ranker cannot be applied to them.
+        Called with the network, whose weights may be missing, the layer, and two inputs whose values do not matter,
+        before anything is computed. It raises `NetworkError` if the ranker cannot be applied to them.
     """
 
     kind: str
@@ -117,4 +138,4 @@ class Ranker:
     statistics: tuple[Statistic, ...]
     score: Callable[[RankerInputs[Any]], ChannelScores]
     scorer: Callable[[RankerInputs[Any]], Scorer] | None = None
-    check: Callable[[nn.Module, LayerInfo], None] = no_requirements
+    check: Check = no_requirements

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
-from torch import nn
-
 from pipeline.networks import contributions
-from pipeline.networks.layout import LayerInfo
+from pipeline.networks.conductance import conductance
+from pipeline.networks.weights import check_weights_of_channels, weight_norms
 from pipeline.numerics import association
 from pipeline.rankers.ace import score_by_ace
 from pipeline.rankers.images import mean_magnitude, score_by_images
-from pipeline.rankers.ranker import Ranker, RankerInputs, Scorer, Statistic, no_requirements
+from pipeline.rankers.ranker import Check, Ranker, RankerInputs, Scorer, Statistic, no_requirements
 from pipeline.settings import AceSettings, HalvesSettings, PathRankerSettings, RankerSettings
 
 SettingsT = TypeVar("SettingsT", bound=HalvesSettings)
@@ -45,51 +44,51 @@ EVIDENCE = (
 
 def _pearson(inputs: AnyInputs) -> Scorer:
     means, class_score = inputs.activations.means(), inputs.activations.class_score
-    return lambda chosen: association.pearson(means[:, chosen], class_score[chosen])
+    return Scorer(lambda chosen: association.pearson(means[:, chosen], class_score[chosen]))
 
 
 def _multiple_correlation(inputs: AnyInputs) -> Scorer:
     values, class_score = inputs.projections.values, inputs.activations.class_score
-    return lambda chosen: association.multiple_correlation(values[:, chosen], class_score[chosen])
+    return Scorer(lambda chosen: association.multiple_correlation(values[:, chosen], class_score[chosen]))
 
 
 def _distance_correlation(inputs: AnyInputs) -> Scorer:
     values, class_score = inputs.projections.values, inputs.activations.class_score
-    return lambda chosen: association.distance_correlation(values[:, chosen], class_score[chosen])
+    return Scorer(lambda chosen: association.distance_correlation(values[:, chosen], class_score[chosen]))
 
 
 def _mutual_information(inputs: AnyInputs) -> Scorer:
     means, class_score = inputs.activations.means(), inputs.activations.class_score
-    return lambda chosen: association.mutual_information(means[:, chosen], class_score[chosen], inputs.seed)
+    return Scorer(lambda chosen: association.mutual_information(means[:, chosen], class_score[chosen], inputs.seed))
 
 
 def _weight_norm(inputs: AnyInputs) -> Scorer:
-    norms = contributions.weight_norms(inputs.open_network())
-    return lambda _chosen: norms
+    norms = weight_norms(inputs.open_network(), inputs.images.read(slice(2)))
+    return Scorer(lambda _chosen: norms)
 
 
 def _mean_activation(inputs: AnyInputs) -> Scorer:
     means = inputs.activations.means()
-    return lambda chosen: means[:, chosen].mean(axis=1)
+    return Scorer(lambda chosen: means[:, chosen].mean(axis=1))
 
 
-def _gradient_x_activation(inputs: AnyInputs) -> Scorer:
+def _gradient_x_activation(inputs: RankerInputs[RankerSettings]) -> Scorer:
     return mean_magnitude(inputs, contributions.gradient_x_activation(inputs.open_network()))
 
 
 def _conductance(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.conductance(inputs.open_network(), inputs.settings.n_steps))
+    return mean_magnitude(inputs, conductance(inputs.open_network(), inputs.settings.n_steps))
 
 
 def _integrated_gradients(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
     return mean_magnitude(inputs, contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps))
 
 
-def _deeplift(inputs: AnyInputs) -> Scorer:
+def _deeplift(inputs: RankerInputs[RankerSettings]) -> Scorer:
     return mean_magnitude(inputs, contributions.deeplift(inputs.open_network()))
 
 
-def _ablation(inputs: AnyInputs) -> Scorer:
+def _ablation(inputs: RankerInputs[RankerSettings]) -> Scorer:
     return mean_magnitude(inputs, contributions.ablation(inputs.open_network(), inputs.images.read(slice(3))))
 
 
@@ -100,7 +99,7 @@ def _by_images(
     scorer: Callable[[RankerInputs[SettingsT]], Scorer],
     *,
     is_correlation: bool = False,
-    check: Callable[[nn.Module, LayerInfo], None] = no_requirements,
+    check: Check = no_requirements,
 ) -> Ranker:
     """Return the entry of a ranker whose scores can be computed from any subset of the images.
 
@@ -138,7 +137,7 @@ _ENTRIES = (
         "L2 norm of the weights",
         RankerSettings,
         _weight_norm,
-        check=contributions.check_weights_of_channels,
+        check=check_weights_of_channels,
     ),
     _by_images("mean_activation", "mean activation", RankerSettings, _mean_activation),
     _by_images(
@@ -149,11 +148,7 @@ _ENTRIES = (
         check=contributions.check_gradients,
     ),
     _by_images(
-        "conductance",
-        "mean |layer conductance|",
-        PathRankerSettings,
-        _conductance,
-        check=contributions.check_gradients,
+        "conductance", "mean |layer conductance|", PathRankerSettings, _conductance, check=contributions.check_gradients
     ),
     _by_images(
         "integrated_gradients",
@@ -162,7 +157,7 @@ _ENTRIES = (
         _integrated_gradients,
         check=contributions.check_gradients,
     ),
-    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_traceable),
+    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_rules),
     _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation),
 )
 

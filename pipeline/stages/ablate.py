@@ -15,10 +15,14 @@ from pipeline.artifacts import Ablations, Activations, ImageSet
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import SMALL_INPUT
-from pipeline.numerics.faithfulness import ablation_sets, random_orders
+from pipeline.numerics.faithfulness import ablation_counts, ablation_sets, random_orders
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings, Settings
 from pipeline.stages.stage import Stage
+
+# Number of values of the layer in all passes, up to which channels are ablated with ablate.when=auto: about a minute on
+# one core. It grows with the square of the number of channels.
+MOST_VALUES = 2**36
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def select(settings: Settings) -> AblateReads:
 def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progress: Progress) -> Ablations:
     """Return the effects of ablation.
 
-    They are empty if every channel is dead, with ``ablate.when=never``, and for large inputs with ``ablate.when=auto``.
+    They are empty if every channel is dead, with ``ablate.when=never``, and with ``ablate.when=auto`` for large inputs
+    and for layers with thousands of channels.
     """
     request, when = reads.network, reads.ablate.when
     varying = np.flatnonzero(activations.varying())
@@ -52,10 +57,13 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
         note = f"inputs are larger than {SMALL_INPUT} x {SMALL_INPUT} pixels; ablate.when=always does it, in minutes"
         return Ablations(note=f"no channel ablated: {note}")
     n_channels = len(activations.maps)
+    n_sets = len(AblateSettings.MODES) * n_channels + reads.ablate.n_draws * len(ablation_counts(len(varying)))
+    if when == "auto" and n_sets * activations.maps.size > MOST_VALUES:
+        work = f"{n_channels:,} channels take {n_sets:,} passes of each image through the layers behind them"
+        return Ablations(note=f"no channel ablated: {work}; ablate.when=always does it, in minutes to hours")
     sets = ablation_sets(random_orders(varying, reads.ablate.n_draws, request.seed), n_channels)
-    each = np.eye(n_channels, dtype=bool)
-    tasks = {mode: AblationTask(each, mode) for mode in AblateSettings.MODES}
-    tasks["untouched"] = AblationTask(np.zeros_like(each[:1]), "zero")
+    tasks = {mode: AblationTask(None, mode) for mode in AblateSettings.MODES}
+    tasks["untouched"] = AblationTask(np.zeros((1, n_channels), dtype=bool), "zero")
     tasks["sets"] = AblationTask(sets.reshape(-1, n_channels), reads.ablate.mode)
     found = ablated_scores(
         request.open(), inputs, activations, tasks,

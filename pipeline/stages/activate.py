@@ -12,6 +12,7 @@ from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.capture import capture
+from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.forward import forward
 from pipeline.networks.inputs import Inputs, batches
@@ -57,7 +58,8 @@ def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progres
     Raises
     ------
     NetworkError
-        If the layer cannot be ranked; see `pipeline.networks.layout`.
+        If the layer cannot be ranked (see `pipeline.networks.layout`), or if the outputs for an image differ between
+        passes or depend on its batch.
     InputError
         If the class scores are not finite, or equal for all images, so that no correlation is defined.
     """
@@ -90,9 +92,11 @@ def activations_of(
     Raises
     ------
     NetworkError
-        If the layer does not run exactly once in a forward pass, or does not return one row per image.
+        If the outputs for an image differ between passes or depend on its batch, if the layer does not run exactly once
+        in a forward pass, or if it does not return one row per image.
     """
     layer, n_images = examined.layer.name, len(inputs)
+    check_consistent(examined.network, layer, inputs.read(slice(N_SAMPLE)))
     class_score = np.empty(n_images, dtype=np.float64)
     maps = None
     with torch.inference_mode(), capture(examined.network, layer) as captured:
@@ -131,4 +135,4 @@ def _check_class_score(class_score: FloatArray, of: str) -> None:
         )
 
 
-STAGE = Stage("activate", 3, "images", Activations, select, run)
+STAGE = Stage("activate", 4, "images", Activations, select, run)

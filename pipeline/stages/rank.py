@@ -116,12 +116,13 @@ def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
     """Return the reliability of the ranking, and the number of significant channels."""
     evidence, curve = scores.evidence[reads.statistic], scores.curves[reads.statistic]
     n_significant = int((evidence.q_value < SIGNIFICANT).sum()) if "q_value" in evidence else None
+    error = scores.completeness_error
     if not len(curve):
-        return Trust(n_significant=n_significant)
+        return Trust(n_significant=n_significant, completeness_error=error)
     found = reliability(float(curve[-1, 1]))
     points = tuple((int(images), float(value)) for images, value in curve)
     stands_for = None if reads.by == reads.statistic else reads.statistic
-    return Trust(found, images_for(reads.n_images, found), n_significant, points, stands_for)
+    return Trust(found, images_for(reads.n_images, found), n_significant, points, stands_for, error)
 
 
-STAGE = Stage("rank", 3, "channels", Ranking, select, run)
+STAGE = Stage("rank", 4, "channels", Ranking, select, run)

@@ -78,4 +78,4 @@ def run(
     )
 
 
-STAGE = Stage("score", 5, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 6, "channels", ChannelScores, select, run)

@@ -27,7 +27,7 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import InputError, StorageError, listed
 from pipeline.figures.cam import overlay_image
 from pipeline.figures.catalogue import FigureData, figures_of
 from pipeline.figures.gallery import draw_card, gallery
@@ -141,6 +141,7 @@ def run(
             "activation maximisation could not be computed",
             lambda: _maximized(ranked, examined, request.seed, lambda done, _: progress(done, n_total)),
         )
+        attempts.notes += _left_out(ranked.maximized_channels, maximized)
     data = FigureData(ranked, found, maximized)
     with paper_style():
         for index, entry in enumerate(figures_of(data), start=1):
@@ -219,12 +220,7 @@ def _notes(
     if reads.network.target_class is None:
         notes.append("no predictions and no class activation maps: a regression network has no classes")
     elif found is not None and found.method != "CAM":
-        if found.method:
-            instead = "Grad-CAM is drawn instead"
-        elif found.failure:
-            instead = f"Grad-CAM could not be computed ({found.failure})"
-        else:
-            instead = "Grad-CAM is not drawn, because its maps have one pixel"
+        instead = "Grad-CAM is drawn instead" if found.method else f"Grad-CAM is not drawn, because {found.missing}"
         head = f"{reads.network.model.name} does not end in global average pooling and one linear layer"
         notes.append(f"no CAM: {head}; {instead}")
     if not ranked.has_places:
@@ -238,6 +234,13 @@ def _notes(
             "visualize.maximize=always computes it, which takes minutes"
         )
     return tuple(notes)
+
+
+def _left_out(channels: list[int], found: Maximized | None) -> list[str]:
+    """Return a note for the channels without an input found by activation maximisation."""
+    names = [] if found is None else [str(channel) for channel in channels if channel not in found.channels]
+    reason = "the gradient of their activation is 0 in every step"
+    return [f"no activation maximisation of channels {listed(names)}: {reason}"] if names else []
 
 
 def _maximized(ranked: RankedLayer, examined: ExaminedNetwork, seed: int, progress: Progress) -> Maximized:

@@ -202,7 +202,7 @@ def test_the_weighted_map_is_the_weighted_mean_of_the_deviations() -> None:
 
 
 def test_inputs_found_are_drawn_with_the_most_activating_images_and_both_activations() -> None:
-    found = Maximized(np.stack(PICTURES[:2]), np.array([3.25, 2.5]), np.array([1.5, -0.25]))
+    found = Maximized((5, 9), np.stack(PICTURES[:2]), np.array([3.25, 2.5]), np.array([1.5, -0.25]))
     figure = draw_maximization(found, PICTURES[1:], ["5", "9"], ["b", "c"], "question")
     values = {"3.25", "2.50", "1.50", "−0.25"}
     assert {"5", "9", "b", "c", "input found", "most activating\nimage", *values} <= texts(figure)

@@ -31,3 +31,17 @@ class Deciding(nn.Module):
         if maps.sum() > 1e9:
             maps = maps * 0
         return self.head(maps.relu().mean(dim=(2, 3)))
+
+
+class Frozen(nn.Module):
+    """A network that runs its layer `conv` under ``torch.no_grad``, so that no gradient reaches it, or without."""
+
+    def __init__(self, n_inputs: int = 3, n_outputs: int = 4, is_frozen: bool = True) -> None:
+        super().__init__()
+        self.conv, self.is_frozen = nn.Conv2d(n_inputs, 6, 3), is_frozen
+        self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, n_outputs))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            features = self.conv(images).relu().mean(dim=(2, 3))
+        return self.head(features)

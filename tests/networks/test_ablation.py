@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.networks import ablation
-from pipeline.networks.ablation import Ablation
+from pipeline.networks.ablation import AblatedBatch, Ablation
 from pipeline.networks.digits import digits_cnn
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.maps import ChannelAxis, as_maps
@@ -124,7 +125,7 @@ def test_both_ways_give_the_scores_of_one_whole_pass_for_each_set_of_channels(
         monkeypatch.setattr(ablation, "VALUES_AT_ONCE", 3 * maps.numel())  # in several passes
         again = ours.at(inputs).scores(ablated, fills)
         with monkeypatch.context() as patch:
-            patch.setattr(ablation, "_cut", lambda network, layer: None)
+            patch.setattr(ablation, "cut_at", lambda network, layer: None)
             whole = (
                 Ablation(examined(network, layer, channels, inputs, score), inputs).at(inputs).scores(ablated, fills)
             )
@@ -152,3 +153,47 @@ def test_ablating_no_channel_gives_the_original_scores_and_does_not_change_the_n
     assert not network.get_submodule(layer)._forward_hooks
     with torch.inference_mode():
         assert torch.equal(network(inputs), before)
+
+
+def test_the_sets_of_2000_channels_are_made_as_they_are_needed() -> None:
+    n_channels, n_images = 2000, 4
+    largest, n_sets = 0, 0
+
+    def run(sets: torch.Tensor, fills: torch.Tensor) -> torch.Tensor:
+        nonlocal largest, n_sets
+        largest, n_sets = max(largest, sets.numel() * n_images), n_sets + len(sets)
+        assert (sets.sum(dim=1) == 1).all()
+        return sets.double().argmax(dim=1).repeat_interleave(n_images)[:, None]
+
+    batch = AblatedBatch(lambda outputs: outputs[:, 0], run, n_images, n_images * n_channels)
+    found = batch.scores_of_each(range(n_channels), torch.zeros(1, n_channels, 1, 1))
+    assert torch.equal(found, torch.arange(n_channels).double()[:, None].expand(-1, n_images))
+    assert n_sets == n_channels
+    assert largest <= ablation.VALUES_AT_ONCE
+
+
+def test_the_memory_of_ablation_does_not_grow_with_the_square_of_the_channels() -> None:
+    """Each tensor that is made has at most as many values as one pass may have, or as the results."""
+    n_images, largest = 3, {}
+    for n_channels in (500, 2000):
+        network = nn.Sequential(nn.Conv2d(1, n_channels, 3), nn.Flatten(), nn.Linear(n_channels, 2)).eval()
+        inputs = torch.rand(n_images, 1, 3, 3)
+        examined_network = examined(network, "0", "first", inputs, lambda outputs: outputs[:, 1])
+        batch = Ablation(examined_network, inputs).at(inputs)
+        with Sizes() as sizes:  # type: ignore[no-untyped-call]
+            batch.scores_of_each(range(n_channels), torch.zeros(1, n_channels, 1, 1))
+        largest[n_channels] = sizes.largest
+    assert largest[2000] <= ablation.VALUES_AT_ONCE
+    assert largest[2000] < 2000**2 / 2
+
+
+class Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Record the largest number of values of a tensor that any operation returns."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            self.largest = max(self.largest, found.numel())
+        return found

@@ -10,6 +10,7 @@ from torchvision.models import densenet121, resnet18, squeezenet1_1, vgg11
 
 from pipeline.networks.attribution import class_activation, grad_cam
 from pipeline.networks.digits import digits_cnn
+from tests.helpers.networks import Frozen
 
 
 def n_hooks(network: nn.Module) -> int:
@@ -83,3 +84,21 @@ def test_a_network_without_maps_has_no_class_activation_maps() -> None:
     built = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
     found = class_activation(built, torch.randn(2, 1, 8, 8), target_class=0)
     assert (found.method, found.target_maps, found.predicted_maps) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("network", "missing"),
+    [
+        (Frozen(), "the gradient of the class score does not reach its last convolution"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardtanh(10, 11), nn.Flatten(), nn.Linear(4 * 49, 4)),
+            "the gradient of the class score is 0 at its last convolution",
+        ),
+    ],
+)
+def test_there_is_no_grad_cam_without_a_gradient_but_there_are_predictions(network: nn.Module, missing: str) -> None:
+    found = class_activation(network.eval().requires_grad_(False), torch.randn(2, 3, 9, 9), target_class=1)
+    assert (found.method, found.target_maps, found.predicted_maps) == (None, None, None)
+    assert found.missing == missing
+    assert found.probabilities is not None
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 import torch
@@ -13,11 +13,12 @@ from torch.nn import functional
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.errors import NetworkError
 from pipeline.networks import contributions
-from pipeline.networks.contributions import Contributions
+from pipeline.networks.conductance import conductance
+from pipeline.networks.contributed import Contributed, Contributions
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.tracing import with_separate_activations
-from tests.helpers.networks import Deciding, Token
+from pipeline.rankers import RANKERS
+from tests.helpers.networks import Deciding, Frozen, Token
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 N_IMAGES = 4
@@ -67,10 +68,16 @@ def examined(network: nn.Module, layer: LayerInfo) -> ExaminedNetwork:
 
 
 def found(kind: str, network: nn.Module, layer: LayerInfo, inputs: torch.Tensor, n_steps: int = 100) -> torch.Tensor:
+    return contributed(kind, network, layer, inputs, n_steps).channels
+
+
+def contributed(
+    kind: str, network: nn.Module, layer: LayerInfo, inputs: torch.Tensor, n_steps: int = 100
+) -> Contributed:
     given = examined(network, layer)
     by_kind: dict[str, Callable[[], Contributions]] = {
         "gradient_x_activation": lambda: contributions.gradient_x_activation(given),
-        "conductance": lambda: contributions.conductance(given, n_steps),
+        "conductance": lambda: conductance(given, n_steps),
         "integrated_gradients": lambda: contributions.integrated_gradients(given, n_steps),
         "deeplift": lambda: contributions.deeplift(given),
         "ablation": lambda: contributions.ablation(given, inputs[:3]),
@@ -156,6 +163,84 @@ def test_the_layer_can_return_its_tensor_in_a_tuple(kind: str) -> None:
     torch.testing.assert_close(by_kind, by_hand.double(), rtol=0.02, atol=2e-3)
 
 
+@pytest.mark.parametrize("kind", ["conductance", "integrated_gradients", "deeplift"])
+def test_the_sums_of_a_complete_method_include_what_bypasses_the_layer(kind: str) -> None:
+    network, inputs = seeded(resnet20(4)), images(3)
+    layer = LayerInfo("layer2.1.conv1", "Conv2d", (32, 4, 4), 1, "first")
+    sums = contributed(kind, network, layer, inputs).sums
+    assert sums is not None
+    with torch.no_grad():
+        if kind == "integrated_gradients":  # the shortcut keeps its values
+            change = score(network(inputs)) - score(without_layer(network, layer.name, inputs))
+        else:
+            change = score(network(inputs)) - score(network(torch.zeros_like(inputs)))
+    torch.testing.assert_close(sums.change, change)
+    torch.testing.assert_close(sums.total, change, rtol=0.03, atol=0.03 * float(change.abs().max()))
+    channels = found(kind, network, layer, inputs).sum(dim=1)
+    is_whole = torch.allclose(channels, sums.total, rtol=1e-3)
+    assert is_whole == (kind == "integrated_gradients")
+
+
+def without_layer(network: nn.Module, layer: str, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the outputs with the layer's activations for the zero input, and all others those of the inputs."""
+    recorded: list[torch.Tensor] = []
+    module = network.get_submodule(layer)
+    handle = module.register_forward_hook(lambda _module, _inputs, output: recorded.append(output.clone()))
+    network(torch.zeros_like(inputs))
+    handle.remove()
+    handle = module.register_forward_hook(lambda _module, _inputs, _output: recorded[0])
+    outputs: torch.Tensor = network(inputs)
+    handle.remove()
+    return outputs
+
+
+def test_the_error_of_completeness_decreases_with_more_steps_also_if_the_network_cannot_be_traced() -> None:
+    class Curved(Deciding):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images.sigmoid() - 0.5).tanh() * 3
+
+    network, layer = seeded(Curved()), LayerInfo("conv", "Conv2d", (6, 7, 7), 1, "first")
+    errors = []
+    for n_steps in (2, 20, 200):
+        sums = contributed("conductance", network, layer, images(), n_steps).sums
+        assert sums is not None
+        assert len(sums.total) == 1
+        errors.append(float((sums.total - sums.change).abs()))
+    assert errors[0] > errors[1] > errors[2]
+
+
+@pytest.mark.parametrize("as_modules", [True, False])
+def test_conductance_converges_to_that_of_captum(as_modules: bool) -> None:
+    from captum.attr import LayerConductance
+
+    network, inputs = seeded(Chain(as_modules)), images()
+    attributions = LayerConductance(network, network.conv).attribute(
+        inputs.requires_grad_(), target=2, n_steps=1000, internal_batch_size=100
+    )
+    by_captum = attributions.detach().sum(dim=(2, 3)).double()
+    torch.testing.assert_close(found("conductance", network, conv(), images(), 200), by_captum, rtol=0.02, atol=5e-3)
+
+
+@pytest.mark.parametrize("kind", ["gradient_x_activation", "conductance", "integrated_gradients"])
+def test_layers_without_a_gradient_are_rejected(kind: str) -> None:
+    check, layer = RANKERS[kind].check, LayerInfo("conv", "Conv2d", (6, 7, 7), 1, "first")
+    with pytest.raises(
+        NetworkError,
+        match=r"^gradients must pass from the network's outputs to the layer; got none \(layer 'conv'\)\. Remove "
+        r"torch\.no_grad and detach from the network, or choose a ranker that needs no gradients, for example "
+        r"score=ablation\.$",
+    ):
+        check(Frozen(), layer, images(2))
+    check(Frozen(is_frozen=False), layer, images(2))
+
+
+def test_deeplift_does_not_use_the_gradients_of_the_network() -> None:
+    layer = LayerInfo("conv", "Conv2d", (6, 7, 7), 1, "first")
+    one, other = (found("deeplift", seeded(Frozen(is_frozen=frozen)), layer, images()) for frozen in (True, False))
+    assert float(one.abs().min()) > 0
+    torch.testing.assert_close(one, other)
+
+
 def test_deeplift_rejects_a_network_that_cannot_be_traced() -> None:
     with pytest.raises(
         NetworkError,
@@ -163,39 +248,3 @@ def test_deeplift_rejects_a_network_that_cannot_be_traced() -> None:
         r"Choose another ranker, for example score=conductance\.$",
     ):
         found("deeplift", seeded(Deciding()), conv(6), images())
-
-
-def test_each_use_of_an_activation_function_gets_a_module_and_all_others_are_shared() -> None:
-    network = seeded(Chain(False))
-    separate = with_separate_activations(network, "conv")
-    assert separate is not None
-    assert sum(isinstance(module, nn.ReLU) for name, module in separate.named_modules() if "separate" in name) == 4
-    torch.testing.assert_close(separate(images()), network(images()))
-    assert separate.get_submodule("third").weight is network.third.weight
-
-
-@pytest.mark.parametrize(
-    ("module", "n_channels", "by_hand"),
-    [
-        (nn.Conv2d(3, 5, 2), 5, lambda module: module.weight[4].norm()),
-        (nn.Conv2d(4, 6, 3, groups=2), 6, lambda module: module.weight[5].norm()),
-        (nn.ConvTranspose2d(4, 3, 2), 3, lambda module: module.weight[:, 2].norm()),
-        (nn.Linear(7, 2), 2, lambda module: module.weight[1].norm()),
-        (nn.BatchNorm2d(4), 4, lambda module: module.weight[3].abs()),
-    ],
-)  # fmt: skip
-def test_weight_norms_are_computed_from_the_weights_of_each_channel(
-    module: nn.Module, n_channels: int, by_hand: Callable[[Any], torch.Tensor]
-) -> None:
-    norms = contributions.weight_norms(examined(nn.Sequential(module), LayerInfo("0", "", (n_channels,), 1, "first")))
-    assert norms.shape == (n_channels,)
-    assert norms[-1] == pytest.approx(float(by_hand(module).detach()))
-
-
-def test_weight_norms_reject_a_layer_without_weights() -> None:
-    with pytest.raises(
-        NetworkError,
-        match=r"^layer must have weights for each of its 4 channels for score=weight_norm; got a layer of type ReLU\. "
-        r"Choose a convolution or a linear layer\.$",
-    ):
-        contributions.weight_norms(examined(nn.Sequential(nn.ReLU()), LayerInfo("0", "ReLU", (4,), 1, "first")))

@@ -16,7 +16,8 @@ from pipeline.artifacts import Workspace
 from pipeline.errors import NetworkError
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.attribution import class_activation
-from pipeline.networks.contributions import check_gradients
+from pipeline.networks.conductance import conductance
+from pipeline.networks.contributions import check_gradients, check_rules, deeplift
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import NetworkCodeError, evaluated, forward
 from pipeline.networks.layout import layout
@@ -182,6 +183,19 @@ def test_scores_are_found_in_dictionaries_tuples_and_objects(wrap: Callable[[tor
     ablation = Ablation(examined(found), IMAGES)
     plain = Ablation(examined(expected), IMAGES)
     torch.testing.assert_close(ablation.at(IMAGES).scores(EACH, ZERO), plain.at(IMAGES).scores(EACH, ZERO))
+
+
+@pytest.mark.parametrize("method", [deeplift, lambda examined: conductance(examined, 400)])
+def test_contributions_are_complete_for_other_formats_and_outputs(method: Callable[..., Any]) -> None:
+    expected = method(examined(built(Plain)))(IMAGES)
+    assert float(expected.sums.error.max()) < 1e-2 * float(expected.sums.change.abs().max())
+    in_dictionary = method(examined(built(Plain, lambda scores: {"logits": scores})))(IMAGES)
+    torch.testing.assert_close(in_dictionary.channels, expected.channels)
+    in_double = method(examined(built(Plain).double()))(IMAGES)
+    torch.testing.assert_close(in_double.channels, expected.channels, rtol=1e-3, atol=1e-6)
+    in_half = method(examined(built(Plain).bfloat16()))(IMAGES)
+    correlation = np.corrcoef(in_half.channels.flatten(), expected.channels.flatten())[0, 1]
+    assert correlation > 0.99
 
 
 def test_one_number_per_image_is_one_output() -> None:
@@ -371,15 +385,21 @@ def test_a_quantised_network_is_ranked_by_everything_but_gradients() -> None:
     assert True in changed  # some channels matter
     activation = class_activation(network, IMAGES, 1)
     assert activation.method is None
-    assert "grad" in str(activation.failure)
+    assert activation.missing == "the gradient of the class score does not reach its last convolution"
     assert activation.probabilities is not None
     with pytest.raises(NetworkError) as caught:
-        check_gradients(network, layout(network, IMAGES).find("conv2"))
+        check_gradients(network, layout(network, IMAGES).find("conv2"), IMAGES)
     assert str(caught.value) == (
-        "the network must have gradients for this ranker; got the quantised module 'conv1' (layer 'conv2'). "
-        "Choose another ranker, for example score=ablation or score=ace."
+        "gradients must pass from the network's outputs to the layer; got none (layer 'conv2'). Remove torch.no_grad "
+        "and detach from the network, or choose a ranker that needs no gradients, for example score=ablation."
     )
-    with pytest.raises(NetworkError, match=r"^layer must depend on the input by gradients; got none"):
+    with pytest.raises(NetworkError) as caught:
+        check_rules(network, layout(network, IMAGES).find("conv2"), IMAGES)
+    assert str(caught.value) == (
+        "every operation behind the layer must have a rule for score=deeplift; got the quantised module 'conv1'. "
+        "Choose another ranker, for example score=integrated_gradients."
+    )
+    with pytest.raises(NetworkError, match=r"^no gradient of layer 'conv2' reaches the network's input$"):
         maximize(
             network, "conv2", [0, 1], IMAGES, np.ones((2, 6)) * np.arange(6), lambda pixels: pixels,
             steps=2, seed=0, progress=lambda done, total: None,

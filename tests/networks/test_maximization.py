@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from pipeline.errors import NetworkError
 from pipeline.networks.capture import capture
 from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
 from pipeline.networks.maximization import Maximized, _colour_mix, maximize
 from pipeline.settings import Settings
 from pipeline.sources.sklearn_digits import scans
+from tests.helpers.networks import Frozen
 from tests.helpers.settings import Compose
 
 
@@ -87,3 +90,40 @@ def test_colours_have_the_covariance_of_the_images(n_colours: int) -> None:
     covariance = torch.cov(real.transpose(0, 1).flatten(1)).reshape(n_colours, n_colours)
     covariance += 0.1 * covariance.trace() / n_colours * torch.eye(n_colours)
     np.testing.assert_allclose(mix @ mix.T / mix.norm() ** 2, covariance / covariance.trace(), atol=1e-6)
+
+
+class Rounded(nn.Module):
+    """A network whose layer `maps` has one channel with a gradient, and one without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.maps(torch.cat([images.mean(1, keepdim=True), images.round().mean(1, keepdim=True)], 1)).mean(
+            (2, 3)
+        )
+
+
+def maximized(network: nn.Module, layer: str) -> Maximized:
+    real = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    return maximize(
+        network.eval().requires_grad_(False), layer, [0, 1], real, np.array([[0.0, 1.0], [0.0, 2.0]]),
+        lambda pixels: pixels, steps=3, seed=0, progress=lambda done, total: None,
+    )  # fmt: skip
+
+
+def test_channels_whose_gradient_is_0_in_every_step_are_left_out() -> None:
+    found = maximized(Rounded(), "maps")
+    assert found.channels == (0,)
+    assert found.pictures.shape == (1, 12, 12, 3)
+    assert found.best_real.tolist() == [1.0]
+    assert len(found.reached) == 1
+
+
+def test_there_are_no_pictures_without_a_gradient() -> None:
+    with pytest.raises(NetworkError, match=r"^no gradient of layer 'conv' reaches the network's input$"):
+        maximized(Frozen(), "conv")
+    constant = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Hardtanh(10, 11), nn.Flatten())
+    with pytest.raises(NetworkError, match=r"^the gradient of layer '1' is 0 at the network's input in every step$"):
+        maximized(constant, "1")

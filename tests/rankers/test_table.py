@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pipeline.artifacts import Projections, Workspace
+from pipeline.artifacts import ChannelScores, Projections, Workspace
 from pipeline.config import compose_settings
+from pipeline.errors import NetworkError
+from pipeline.networks import deeplift, rescale
+from pipeline.networks import inputs as inputs_module
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.numerics.pca import reduce_channels
 from pipeline.rankers import RANKERS, RankerInputs, ranking_statistic
@@ -120,3 +126,99 @@ def test_rankers_that_use_activations_alone_do_not_open_the_network(
         pytest.fail("the network must not be opened")
 
     assert RANKERS[kind].score(replace(with_settings(inputs, kind), open_network=fail)).values
+
+
+COMPLETE = ("conductance", "integrated_gradients", "deeplift")
+
+
+@pytest.mark.parametrize("kind", RANKERS)
+def test_complete_rankers_state_their_error_which_is_saved(
+    kind: str, inputs: RankerInputs[HalvesSettings], tmp_path: Path
+) -> None:
+    scores = RANKERS[kind].score(with_settings(inputs, kind))
+    assert (scores.completeness_error is not None) == (kind in COMPLETE)
+    if scores.completeness_error is not None:
+        assert 0 <= scores.completeness_error < (1e-4 if kind == "deeplift" else 0.05)
+    scores.save(tmp_path)
+    assert ChannelScores.load(tmp_path).completeness_error == scores.completeness_error
+
+
+def test_deeplift_without_a_rule_is_rejected_after_one_batch(
+    inputs: RankerInputs[HalvesSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The rescale rule is replaced by the gradient, as Captum does for activations that it does not know.
+    monkeypatch.setattr(rescale, "elementwise", lambda function, values: function(values))
+    n_calls = 0
+
+    def counted(*arguments: Any) -> list[torch.Tensor]:
+        nonlocal n_calls
+        n_calls += 1
+        return of_batch(*arguments)
+
+    of_batch = deeplift.contributions
+    monkeypatch.setattr(deeplift, "contributions", counted)
+    with pytest.raises(NetworkError) as refused:
+        RANKERS["deeplift"].score(with_settings(inputs, "deeplift"))
+    found = re.fullmatch(
+        r"contributions must sum to the change of the class score within 1% for score=deeplift; got a difference of "
+        r"(\S+) times that change\. Choose another ranker, for example score=integrated_gradients\.",
+        str(refused.value),
+    )
+    assert found is not None
+    assert float(found[1]) > 0.01
+    assert n_calls == 1
+
+
+def test_too_few_steps_are_rejected(inputs: RankerInputs[HalvesSettings]) -> None:
+    steep = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Hardtanh(-1e-3, 1e-3), nn.Flatten(), nn.Linear(32, 2)).eval()
+    images = TensorInputs(inputs.images.read(slice(None)))
+    examined = ExaminedNetwork.of_module(steep, "0", lambda outputs: outputs[:, 1].double(), images.read(slice(2)))
+    settings = compose_settings(["score=integrated_gradients", "score.n_steps=2", "score.bootstrap=0"]).score
+    activations = activations_of(examined, images, 16, Workspace(), ignore)
+    given = replace(
+        inputs, settings=settings, open_network=lambda: examined, activations=activations,
+        projections=Projections(*reduce_channels(activations.maps, 2, ignore)),
+    )  # fmt: skip
+    with pytest.raises(NetworkError, match=r"^contributions must sum to .* within 20% .* Raise score\.n_steps\.$"):
+        RANKERS["integrated_gradients"].score(given)
+
+
+def test_contributions_that_are_all_0_are_rejected(inputs: RankerInputs[HalvesSettings]) -> None:
+    class Signs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, N_CHANNELS, 3), nn.Linear(N_CHANNELS, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.head(self.conv(images).sign().mean(dim=(2, 3)))
+
+    images = inputs.images.read(slice(2))
+    examined = ExaminedNetwork.of_module(Signs().eval(), "conv", lambda outputs: outputs[:, 1].double(), images)
+    given = replace(with_settings(inputs, "gradient_x_activation"), open_network=lambda: examined)
+    with pytest.raises(NetworkError) as refused:
+        RANKERS["gradient_x_activation"].score(given)
+    assert str(refused.value) == (
+        "contributions must not all be 0 for score=gradient_x_activation; got 0 for every image and each of the "
+        f"{N_CHANNELS} channels (the gradient of the class score may be 0). Choose another ranker, for example "
+        "score=pearson."
+    )
+
+
+@pytest.mark.parametrize("kind", [*COMPLETE, "gradient_x_activation", "ablation"])
+def test_batches_are_smaller_for_a_layer_with_many_values(
+    kind: str, inputs: RankerInputs[HalvesSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = RANKERS[kind].score(with_settings(inputs, kind)).values[kind]
+    n_values = inputs.activations.maps[:, 0].size
+    monkeypatch.setattr(inputs_module, "VALUES_IN_BATCH", 3 * n_values)
+    sizes: set[int] = set()
+
+    class Counted(TensorInputs):
+        def read(self, images: slice) -> torch.Tensor:
+            found = super().read(images)
+            sizes.add(len(found))
+            return found
+
+    given = replace(with_settings(inputs, kind), images=Counted(inputs.images.read(slice(None))))
+    np.testing.assert_allclose(RANKERS[kind].score(given).values[kind], expected, rtol=1e-4)
+    assert max(sizes) == 3

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
@@ -45,6 +46,22 @@ class TwoRows(nn.Module):
         maps = self.conv1(images)
         self.first_two(maps)
         return maps.mean(dim=(2, 3))
+
+
+class Inconsistent(nn.Module):
+    """A network with dropout that is always on, or that normalises over the batch. It counts its images."""
+
+    n_images = 0
+
+    def __init__(self, change: str) -> None:
+        super().__init__()
+        self.conv1, self.change = nn.Conv2d(1, 2, 3), change
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if not images.is_meta and images.any():
+            Inconsistent.n_images += len(images)
+        features = self.conv1(images).mean(dim=(2, 3))
+        return functional.dropout(features) if self.change == "dropout" else features - features.mean(dim=0)
 
 
 class FirstTwo(nn.Module):
@@ -155,3 +172,25 @@ def test_images_of_different_sizes_must_be_resized(compose: Compose, tmp_path: P
     )  # fmt: skip
     (tmp_path / "again").mkdir()
     assert activations(resized, tmp_path / "again").maps.shape == (16, 20, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("dropout", "the network must give an image the same outputs in every pass; got outputs that differ by "),
+        ("batch", "the network must compute an image's outputs independently of the other images in the batch; got "),
+    ],
+)
+def test_networks_that_are_random_or_depend_on_the_batch_are_rejected_before_all_images_run(
+    compose: Compose, tmp_path: Path, change: str, message: str
+) -> None:
+    Inconsistent.n_images = 0
+    settings = compose(
+        "model.factory=tests.stages.test_activate:Inconsistent", f"+model.arguments.change={change}",
+        "model.weights=random", "model.class_names=null", "class_name=8", "target_class=1",
+    )  # fmt: skip
+    with pytest.raises(NetworkError) as caught:
+        activations(settings, tmp_path)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert Inconsistent.n_images < 8 * 3 + 3 * 3  # passes of three images, and each of them alone

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.artifacts import Activations, Effects, Faithfulness, Figures, ImageSet
+from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, Figures, ImageSet
 from pipeline.networks.digits import digits_cnn
-from pipeline.networks.inputs import Preprocessing
+from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.inputs import FileInputs, Preprocessing
 from pipeline.networks.load import load
 from pipeline.report_writer import ReportWriter
+from pipeline.resolve import resolve
 from pipeline.runner import run
 from pipeline.settings import AblateSettings
+from pipeline.stages import ablate
 from tests.helpers.settings import Compose
 
 RESNET18 = ("model=resnet18", "model.weights=random", "target_class=8", "layer=layer4.1.conv2", "model.device=cpu")
@@ -92,3 +95,28 @@ def test_a_run_without_ablation_shows_no_effects(
 )  # fmt: skip
 def test_the_sentence_says_how_far_the_ranking_is_borne_out(spearman: float | None, sentence: str | None) -> None:
     assert Faithfulness(spearman=spearman).sentence == sentence
+
+
+def test_layers_with_thousands_of_channels_are_ablated_only_on_demand(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compute(n_channels: int, *overrides: str) -> Ablations:
+        rng = np.random.default_rng(0)
+        maps = rng.random((n_channels, 20, 8, 8), dtype=np.float32)
+        settings = resolve(compose("n_images=20", *overrides))
+        return ablate.run(
+            ablate.select(settings), images=ImageSet(tmp_path, ()), activations=Activations(maps, rng.random(20)),
+            progress=lambda done, total: None,
+        )  # fmt: skip
+
+    monkeypatch.setattr(FileInputs, "read", lambda self, images: torch.zeros(1, 1, 8, 8))
+    monkeypatch.setattr(NetworkRequest, "open", lambda self: pytest.fail("the network must not be opened"))
+    found = compute(10_000)
+    assert not found.is_measured
+    assert found.note == (
+        "no channel ablated: 10,000 channels take 30,340 passes of each image through the layers behind them; "
+        "ablate.when=always does it, in minutes to hours"
+    )
+    for n_channels, overrides in ((10_000, ("ablate.when=always",)), (2_000, ())):
+        with pytest.raises(pytest.fail.Exception, match="the network must not be opened"):
+            compute(n_channels, *overrides)

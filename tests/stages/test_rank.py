@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -149,3 +150,20 @@ def test_permuting_the_channels_permutes_the_ranking(values: list[float], random
     straight = ranked(scores(values)).table.channel.tolist()
     permuted = ranked(scores([values[channel] for channel in order])).table.channel.tolist()
     assert [order[channel] for channel in permuted] == straight
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (0.00312, "The contributions sum to the change of the class score; they differ by 0.31 % of that change."),
+        (
+            0.123,
+            "The contributions do not sum to the change of the class score: they differ by 12 % of that change. "
+            "A larger score.n_steps would bring them closer.",
+        ),
+    ],
+)
+def test_the_error_of_complete_contributions_is_stated(error: float, sentence: str) -> None:
+    found = ranked(replace(scores([0.5, 0.6]), completeness_error=error))
+    assert found.sentences == [sentence]
+    assert found.trust.completeness_error == error
