@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.errors import NetworkError
 from pipeline.networks.capture import capture
 from pipeline.networks.consistency import check_same_by_batch
 from pipeline.networks.examined import ExaminedNetwork
@@ -151,7 +152,7 @@ class Ablation:
 
         try:
             right = plain(torch.split(sample, 1))
-        except (RuntimeError, TypeError, ValueError, IndexError):  # a network that does not accept single images
+        except NetworkError:  # a network that does not accept single images
             right = plain([sample])
         found = self._whole(sample).scores(ablated, fills)
         check_same_by_batch(self._network, (right,), (found,))
@@ -159,7 +160,12 @@ class Ablation:
             return None
         try:
             in_parts = self._in_parts(cut, sample).scores(ablated, fills)
-        except (RuntimeError, TypeError, ValueError):  # for example, if the batch size was traced as a constant
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+            NetworkError,
+        ):  # for example, if the batch size was traced as a constant
             return None
         return cut if torch.allclose(in_parts, found, TOLERANCE, TOLERANCE) else None
 

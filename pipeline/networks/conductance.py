@@ -24,8 +24,8 @@ def conductance(examined: ExaminedNetwork, n_steps: int) -> Contributions:
 
     It is integrated by the trapezoidal rule; Captum's sum has two to three times its error (docs/decisions/0083). The
     contributions of the channels and of all values that bypass the layer sum to the change of the score. If torch.fx
-    cannot trace the network, these values are not known. One image of each batch is then compared with the
-    contributions of the channels with twice as many steps.
+    cannot trace the network, these values are not known. Two images of each batch (some networks do not accept one)
+    are then compared with the contributions of the channels with twice as many steps.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ def conductance(examined: ExaminedNetwork, n_steps: int) -> Contributions:
             layer, *others = _along_path(partial(_gradients_behind, examined, cut), inputs, n_steps)
             return Contributed(by_channel(layer, examined), compared(examined, sum_of_all([layer, *others]), inputs))
         at = partial(_gradients_at_layer, examined)
-        (layer,), (finer,) = _along_path(at, inputs, n_steps), _along_path(at, inputs[:1], 2 * n_steps)
-        total, change = sum_of_all([layer[:1]]), sum_of_all([finer])
-        rounding = compared(examined, total, inputs[:1]).rounding
+        (layer,), (finer,) = _along_path(at, inputs, n_steps), _along_path(at, inputs[:2], 2 * n_steps)
+        total, change = sum_of_all([layer[:2]]), sum_of_all([finer])
+        rounding = compared(examined, total, inputs[:2]).rounding
         return Contributed(by_channel(layer, examined), Sums(total, change, rounding))
 
     return contributed

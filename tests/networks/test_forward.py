@@ -17,7 +17,7 @@ from pipeline.errors import NetworkError
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.attribution import class_activation
 from pipeline.networks.conductance import conductance
-from pipeline.networks.contributions import check_gradients, check_rules, deeplift
+from pipeline.networks.contributions import check_gradients, check_rules, deeplift, integrated_gradients
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import NetworkCodeError, evaluated, forward
 from pipeline.networks.layout import layout
@@ -326,6 +326,17 @@ def test_a_single_image_is_drawn_for_a_network_that_needs_two() -> None:
     assert one.target_maps.shape == (1, 7, 7)
     np.testing.assert_allclose(one.target_maps[0], several.target_maps[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(one.outputs[0], several.outputs[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", [conductance, integrated_gradients])
+def test_a_network_that_needs_two_images_is_ablated_and_attributed(method: Callable[..., Any]) -> None:
+    network, plain = built(Squeezes), built(Plain)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(IMAGES), plain(IMAGES))
+    found = Ablation(examined(network), IMAGES).at(IMAGES).scores(EACH, ZERO)
+    torch.testing.assert_close(found, Ablation(examined(plain), IMAGES).at(IMAGES).scores(EACH, ZERO))
+    contributed, expected = (method(examined(each), 20)(IMAGES) for each in (network, plain))
+    torch.testing.assert_close(contributed.channels, expected.channels, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("returns", ["softmax", "log_softmax", "logits"])
