@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import SettingsError, listed
 from pipeline.resources import conf_dir
-from pipeline.settings import UNIONS, ModelSettings, Settings, TrackingSettings, settings_from
+from pipeline.settings import UNIONS, AceSettings, ModelSettings, Settings, TrackingSettings, settings_from
 
 CONFIG_NAME = "config"
 N_RANDOMIZATIONS = 8  # maximum number of jobs of the sweep `${randomizations:}`
@@ -152,7 +152,21 @@ def settings_from_config(config: DictConfig) -> Settings:
             parent = parent[part]
         del parent[name]
     assert isinstance(values, dict)
-    return settings_from({str(name): value for name, value in values.items()})
+    return settings_from({str(name): value for name, value in values.items()}, _unused_settings(values.get("score")))
+
+
+def _unused_settings(score: Any) -> list[str]:
+    """Return one line for each setting of the supersmoother that was changed although splines are used."""
+    if not isinstance(score, Mapping) or score.get("kind") != "ace" or score.get("smoother") != "spline":
+        return []
+    defaults = OmegaConf.to_container(OmegaConf.load(conf_dir() / "score" / "ace.yaml"))
+    assert isinstance(defaults, dict)
+    return [
+        f"score.{name} must be left at {json.dumps(defaults[name])} with score.smoother=spline, which does not use it; "
+        f"got {json.dumps(score[name])}. Add score.smoother=supersmoother."
+        for name in AceSettings.SUPERSMOOTHER_ONLY
+        if name in score and score[name] != defaults[name]
+    ]
 
 
 def sweep_id() -> str | None:

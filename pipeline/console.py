@@ -82,11 +82,18 @@ class ConsoleObserver(Observer):
     def resolved(self, settings: Settings) -> None:
         """Print the question."""
         kept = settings.n_components
-        components = f"{kept} component{'s' if kept > 1 else ''}"
-        if isinstance(kept, float):
+        if kept == "auto":
+            components = "number of components by cross-validation"
+        elif isinstance(kept, float):
             components = f"components for {kept:.0%} of the variance"
+        else:
+            components = f"{kept} component{'s' if kept > 1 else ''}"
         score, model = settings.score, settings.model
-        how = f"{components}, statistic {score.statistic}" if isinstance(score, AceSettings) else f"score {score.kind}"
+        how = (
+            f"{components}, statistic {score.own_statistic}"
+            if isinstance(score, AceSettings)
+            else f"score {score.kind}"
+        )
         network = model.name
         if model.randomized:
             network += f", {model.randomized} module{'s' if model.randomized > 1 else ''} randomised"

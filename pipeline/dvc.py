@@ -1,8 +1,9 @@
 """``python -m pipeline.dvc STAGE``: the commands that ``dvc.yaml`` runs, one stage per process.
 
-``compose`` writes ``params.yaml`` and ``dvc.yaml``. Every other stage takes its artifact from the artifact store, which
-it shares with all other runs, or computes it, and puts the artifact's files below ``outputs/dvc``, where DVC tracks
-them. This module does not import DVC.
+``compose`` writes ``params.yaml`` and ``dvc.yaml``. ``identify`` writes the keys of all artifacts, which show DVC what
+has changed outside of the checkout. Every other stage takes its artifact from the artifact store, which it shares with
+all other runs, or computes it, and puts the artifact's files below ``outputs/dvc``, where DVC tracks them. This module
+does not import DVC.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PARAMS, DVC_YAML = Path("params.yaml"), Path("dvc.yaml")
 FOLDER = Path("outputs/dvc")
+KEYS = FOLDER / "keys"
 CONF_DIGEST = "conf_digest"  # entry of params.yaml
 HEADER = "# Composed from conf/ by `python -m pipeline.dvc compose`; edit it, or `dvc exp run -S layer=conv2`.\n"
 # DVC runs queued experiments in copies of the checkout below this folder. The outputs are kept in the checkout itself,
@@ -90,6 +92,20 @@ def checkout() -> Path:
     return Path(Path.cwd().as_posix().partition(copies)[0])
 
 
+def write_keys() -> None:
+    """Write the key of every stage's artifact to a file of its own, on which DVC makes the stage depend.
+
+    A key contains the digests of the images, the network's weights and the code of the user, wherever they are.
+    """
+    from pipeline.resolve import resolve
+    from pipeline.runner import plan
+
+    KEYS.mkdir(parents=True, exist_ok=True)
+    for name, key in plan(resolve(load_params())).items():
+        text = json.dumps({"key": key.digest, **key.description}, indent=1, sort_keys=True)
+        write_whole(KEYS / f"{name}.json", text + "\n")
+
+
 def run_stage(name: str) -> None:
     """Run one stage and put the files of its artifact into its folder below ``outputs/dvc``.
 
@@ -139,12 +155,14 @@ def _trackers(settings: Settings) -> list[Observer]:
 @command
 def main() -> None:
     """Run the stage that the command line names; exit with 1 if it fails."""
-    steps = ("compose", *ORDER)
+    steps = ("compose", "identify", *ORDER)
     if len(sys.argv) != 2 or sys.argv[1] not in steps:
         raise SettingsError(f"STAGE must be one of {', '.join(steps)}; got {' '.join(sys.argv[1:]) or 'nothing'}.")
     if sys.argv[1] == "compose":
         compose_params()
         generate_dvc_yaml()
+    elif sys.argv[1] == "identify":
+        write_keys()
     else:
         FOLDER.mkdir(parents=True, exist_ok=True)
         run_stage(sys.argv[1])

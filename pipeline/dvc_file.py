@@ -21,8 +21,9 @@ HEADER = """\
 # The pipeline for DVC: `dvc repro`, `dvc exp run -S layer=conv2`, or for several layers
 # `dvc exp run --queue -S 'layer=conv1,conv2,conv3'`.
 # `python -m pipeline.dvc compose` generates this file from the stages: do not edit it.
-# `compose` writes params.yaml; the other stages put their artifacts below outputs/dvc. If DVC runs a stage again whose
-# artifact is still in the store, the stage takes about a second.
+# `compose` writes params.yaml. `identify` runs every time: it writes the key of each artifact, which changes with the
+# images, the weights and the code outside of the checkout. The other stages put their artifacts below outputs/dvc. If
+# DVC runs a stage again whose artifact is still in the store, the stage takes about a second.
 """
 OUTPUTS = "outputs/dvc"
 SHIPPED_WEIGHTS = "data/digits_cnn.safetensors"
@@ -56,20 +57,31 @@ def dvc_yaml(settings: Settings) -> str:
             "cmd": "python -m pipeline.dvc compose",
             "deps": ["conf"],
             "outs": [{"params.yaml": {"cache": False, "persist": True}}],
-        }
+        },
+        "identify": {
+            "cmd": "python -m pipeline.dvc identify",
+            "deps": ["params.yaml"],
+            "outs": [_key_of(stage) for stage in stages],
+            "always_changed": True,
+        },
     }
     for stage in stages:
         is_last = stage is stages[-1]
         upstream = [f"{OUTPUTS}/{makers[artifact]}" for artifact in stage.upstream.values()]
         entries[stage.name] = {
             "cmd": f"python -m pipeline.dvc {stage.name}",
-            "deps": [*upstream, *code_of(stage, graph, is_last=is_last)],
+            "deps": [_key_of(stage), *upstream, *code_of(stage, graph, is_last=is_last)],
             "params": [*settings_of(stage, settings), *(["tracking"] if is_last else [])],
             "outs": [f"{OUTPUTS}/run" if is_last else f"{OUTPUTS}/{stage.name}"],
         }
     entries["rank"]["metrics"] = [f"{OUTPUTS}/metrics.json"]
     plot = {f"{OUTPUTS}/rank/ranking.csv": {"title": "score by rank", "x": "rank", "y": "score"}}
     return HEADER + OmegaConf.to_yaml(OmegaConf.create({"stages": entries, "plots": [plot]}))
+
+
+def _key_of(stage: Stage[Any, Any]) -> str:
+    """Return the path of the file with the key of a stage's artifact."""
+    return f"{OUTPUTS}/keys/{stage.name}.json"
 
 
 def code_of(stage: Stage[Any, Any], graph: grimp.ImportGraph, *, is_last: bool = False) -> list[str]:

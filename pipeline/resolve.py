@@ -8,6 +8,7 @@ from dataclasses import replace
 from pipeline.errors import InputError, NetworkError, SettingsError, listed
 from pipeline.networks.checkpoints import RANDOM
 from pipeline.networks.forward import forward
+from pipeline.networks.inputs import MIN_BATCH_SIZE
 from pipeline.networks.layout import canonical_name
 from pipeline.networks.load import check_weights, class_names, layout_of, probe
 from pipeline.networks.targets import check_target
@@ -16,8 +17,6 @@ from pipeline.rankers import RANKERS
 from pipeline.rankers.ranker import no_requirements
 from pipeline.settings import ModelSettings, RegressionTarget, Settings
 from pipeline.sources import source_for
-
-MIN_BATCH_SIZE = 3  # smallest batch size with which every batch has at least 2 images
 
 
 def resolve(settings: Settings) -> Settings:
@@ -137,7 +136,8 @@ def check_network(settings: Settings) -> None:
             f"target_class must be in [0, {found.n_outputs - 1}]; got {settings.target_class} "
             f"(model '{settings.model.name}'). Give the index of one of the network's outputs."
         )
-    check_n_components(settings.n_components, settings.n_images, height, width)
+    if settings.n_components != "auto":
+        check_n_components(settings.n_components, settings.n_images, height, width)
 
 
 def _check_batch_size(model: ModelSettings) -> None:

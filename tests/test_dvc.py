@@ -9,7 +9,10 @@ from typing import Any
 
 import grimp
 import pytest
+import torch
 import yaml
+from omegaconf import OmegaConf
+from torch import nn
 
 from pipeline import dvc
 from pipeline.config import compose_settings
@@ -20,7 +23,9 @@ from pipeline.runner import STAGES
 from pipeline.settings import Settings
 from pipeline.stages import ORDER
 from tests.helpers.project import ROOT
+from tests.helpers.servers import photograph
 from tests.helpers.settings import Compose
+from tests.helpers.user_modules import UserModules
 
 FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NAMES = [stage.name for stage in STAGES]
@@ -68,12 +73,15 @@ def test_dvc_yaml_is_the_one_that_is_generated(compose: Compose) -> None:
 
 
 def test_every_stage_is_listed_with_its_command_and_the_artifacts_that_it_builds_on() -> None:
-    assert list(FILE) == ["compose", *NAMES] == ["compose", *ORDER]
+    assert list(FILE) == ["compose", "identify", *NAMES] == ["compose", "identify", *ORDER]
     makers = {stage.artifact: stage.name for stage in STAGES}
     for stage in STAGES:
         listed = FILE[stage.name]
         assert listed["cmd"] == f"python -m pipeline.dvc {stage.name}"
-        upstream = {Path(path).name for path in listed["deps"] if path.startswith("outputs/dvc/")}
+        keys = f"outputs/dvc/keys/{stage.name}.json"
+        assert keys in listed["deps"]
+        assert keys in FILE["identify"]["outs"]
+        upstream = {Path(path).name for path in listed["deps"] if path.startswith("outputs/dvc/") and path != keys}
         assert upstream == {makers[artifact] for artifact in stage.upstream.values()}
 
 
@@ -163,6 +171,76 @@ def test_edits_are_kept_and_a_file_from_older_settings_is_composed_again(
     params.write_text(params.read_text().replace(digest, "0" * 64))
     dvc.compose_params()
     assert dvc.load_params().layer == "conv3"
+
+
+WIDE = "from torch import nn\n\ndef head():\n    return nn.Linear(4, 2)\n"
+OUTSIDE = (
+    "import torch\nfrom torch import nn\nfrom parts import head\n\ndef build():\n    return nn.Sequential(\n"
+    "        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head())\n"
+)
+
+
+def test_the_keys_see_images_code_and_weights_outside_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`identify` runs every time, and DVC runs the stages again whose files it has changed."""
+    outside, checkout = tmp_path / "outside", tmp_path / "checkout"
+    modules = UserModules(monkeypatch)
+    files = {"net.py": OUTSIDE, "parts.py": WIDE}
+    modules.write(outside, files)
+    photographs = outside / "photos"
+    photographs.mkdir()
+    checkout.mkdir()
+    monkeypatch.chdir(checkout)
+
+    def show(seed: int) -> None:
+        for index in range(6):
+            (photographs / f"{index}.jpg").write_bytes(photograph(seed + index, (12, 12)))
+
+    def train(seed: int) -> None:
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Conv2d(3, 4, 1), *(nn.Identity() for _ in range(3)), nn.Linear(4, 2))
+        torch.save(network.state_dict(), outside / "w.pth")
+
+    def keys() -> dict[str, str]:
+        dvc.write_keys()
+        return {path.stem: path.read_text() for path in dvc.KEYS.iterdir()}
+
+    def changes(before: dict[str, str]) -> set[str]:
+        return {name for name, text in keys().items() if text != before[name]}
+
+    assert FILE["identify"]["always_changed"] is True
+    show(0)
+    train(0)
+    dvc.compose_params()
+    params = OmegaConf.merge(OmegaConf.load("params.yaml"), OmegaConf.create({
+        "model": {"factory": "net:build", "checkpoint": str(outside / "w.pth"), "class_names": None,
+                  "input_size": [3, 12, 12], "transform": {"mean": [0.0] * 3, "std": [1.0] * 3}},
+        "data": {"source": "folder", "root": str(photographs), "select": "first", "images_from": "class"},
+        "layer": "0", "class_name": None, "target_class": 1, "n_images": 6, "n_components": 1,
+    }))  # fmt: skip
+    OmegaConf.save(params, "params.yaml")
+    first = keys()
+    assert set(first) == set(NAMES)
+    assert keys() == first  # without a change, DVC runs nothing
+    assert str(tmp_path) not in "".join(first.values())
+    later = set(NAMES) - {"download"}
+    show(6)
+    assert changes(first) == set(NAMES)  # replaced photographs
+    show(0)
+    train(1)
+    assert changes(first) == later  # a checkpoint that was trained anew
+    train(0)
+    modules.write(outside, {**files, "parts.py": WIDE.replace("(4, 2)", "(4, 2, bias=True)")})
+    assert changes(first) == later  # a module that the factory imports
+    modules.write(outside, {**files, "net.py": OUTSIDE.replace("ReLU", "GELU")})
+    assert changes(first) == later  # the factory
+    modules.write(outside, files)
+    assert changes(first) == set()
+    OmegaConf.save(OmegaConf.merge(params, OmegaConf.create({"n_components": 2})), "params.yaml")
+    assert changes(first) == {"reduce", "score", "rank", "evaluate", "visualize"}  # another question, as with -S
+    for name in ("net", "parts"):
+        UserModules.forget(name)
 
 
 def test_copies_of_the_checkout_use_its_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,30 +16,45 @@ from tests.helpers.settings import Compose
 from tests.helpers.tracking import logged_runs
 
 
-def csv(scores: np.ndarray) -> bytes:
-    table = pd.DataFrame({"channel": range(len(scores)), "score": scores}).sort_values("score", ascending=False)
-    return table.to_csv(index=False).encode()
+def csv(scores: np.ndarray, by: str = "penalised", **columns: int) -> bytes:
+    table = pd.DataFrame({"channel": range(len(scores)), "score": scores, "by": by, **columns})
+    return table.sort_values("score", ascending=False).to_csv(index=False).encode()
 
 
-SCORES = np.linspace(0.2, 0.9, 64)
+SCORES = np.linspace(0.2, 1.0, 64)
 
 
 def test_equal_files_are_identical_to_the_byte() -> None:
     assert compare_rankings(csv(SCORES), csv(SCORES)).verdict == "identical to the byte"
 
 
-def test_small_differences_as_between_machines_are_within_the_sensitivity() -> None:
+@pytest.mark.parametrize("scale", [0.5, 1.0, 40.0])
+def test_small_differences_as_between_machines_are_within_the_sensitivity(scale: float) -> None:
+    changed = SCORES.copy()
+    changed[:5] += [9e-5, -5e-5, 3e-5, 3e-5, 3e-5]
+    difference = compare_rankings(csv(scale * SCORES), csv(scale * changed))
+    assert difference.verdict == "equal within the method's sensitivity"
+    assert difference.largest == pytest.approx(9e-5 * min(scale, 1))
+    assert difference.share_small == 59 / 64
+
+
+@pytest.mark.parametrize(("by", "columns"), [("maximal", {"iterations": 3}), ("mutual_information", {})])
+def test_where_small_changes_can_have_large_effects_the_largest_difference_may_be_larger(
+    by: str, columns: dict[str, int]
+) -> None:
     changed = SCORES.copy()
     changed[:5] += [0.01, -0.005, 0.002, 1e-4, 1e-4]
-    difference = compare_rankings(csv(SCORES), csv(changed))
+    difference = compare_rankings(csv(SCORES, by, **columns), csv(changed, by, **columns))
     assert difference.verdict == "equal within the method's sensitivity"
     assert difference.largest == pytest.approx(0.01)
-    assert difference.share_small == 59 / 64
+    assert compare_rankings(csv(SCORES), csv(changed)).verdict == "different"
+    changed[0] += 0.011
+    assert compare_rankings(csv(SCORES, by, **columns), csv(changed, by, **columns)).verdict == "different"
 
 
 @pytest.mark.parametrize(
     "changed",
-    [SCORES + np.eye(64)[3] * 0.021, SCORES + 2e-5, SCORES[::-1], SCORES[:-1]],
+    [SCORES + np.eye(64)[3] * 1.1e-4, SCORES + 2e-5, SCORES[::-1], SCORES[:-1]],
     ids=["one large difference", "many small differences", "another order", "a missing channel"],
 )
 def test_larger_differences_are_different(changed: np.ndarray) -> None:
@@ -101,7 +116,7 @@ def test_a_run_is_reproduced_until_its_weights_change(
     assert (code, err) == (1, [])
     assert "The ranking is different." in out
     differing = out[out.index("Differences between the logged run and this one:") + 1 :]
-    assert [line.split(":")[0].strip() for line in differing if "sha256" in line] != []
+    assert any("activate.reads.network.weights.fingerprint: " in line for line in differing)
 
     code, _, err = call_reproduce(monkeypatch, capsys, "0123abcd", here)
     assert code == 1

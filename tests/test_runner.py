@@ -76,7 +76,7 @@ def test_a_run_computes_all_stages_and_its_repetition_none(compose: Compose, tmp
     assert first.computed == NAMES
     assert first.progress == {
         "download": (20, 20), "activate": (20, 20), "reduce": (16, 16), "score": (16, 16),
-        "ablate": (7780, 7780), "evaluate": (680, 680), "visualize": (9, 9),
+        "ablate": (7780, 7780), "evaluate": (680, 680), "visualize": (10, 10),
     }  # fmt: skip
     again = recorded_run(compose(), tmp_path / "again")
     assert (again.computed, again.cached) == ([], NAMES)
@@ -93,7 +93,7 @@ def test_the_run_folder_has_the_results_and_the_settings(compose: Compose, tmp_p
         "effects.csv", "figures/activation_maps.png", "figures/activation_overlays.png",
         "figures/association_effect.png", "figures/cam.png", "figures/channel_weighted.png", "figures/faithfulness.png",
         "figures/overlays/00000_predicted.png", "figures/overlays/00000_target.png",
-        "figures/ranking_curve.png", "figures/reliability.png", "figures/transforms.png",
+        "figures/ranking_curve.png", "figures/reliability.png", "figures/smoothness.png", "figures/transforms.png",
         "ranking.csv", "ranking.parquet", "settings.json",
     ]  # fmt: skip
     table = pd.read_csv(tmp_path / "run" / "ranking.csv", dtype={"class_name": str})

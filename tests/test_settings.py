@@ -22,7 +22,7 @@ def faults(*overrides: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-COUNT_OR_SHARE = "be a whole number of at least 1, or a share of the variance in (0, 1)"
+COUNT_OR_SHARE = "be a whole number of at least 1, a share of the variance in (0, 1), or auto"
 
 
 def test_defaults_are_the_embedded_question() -> None:
@@ -33,7 +33,7 @@ def test_defaults_are_the_embedded_question() -> None:
 
 def test_all_faults_are_reported_together() -> None:
     assert faults("n_imgs=3", "n_components=0", "seed=-1", "score.statistic=best", "visualize.dpi=high") == [
-        "n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
+        "n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.",
         "seed must be at least 0; got -1.",
         "score.statistic must be 'maximal', 'first' or 'penalised'; got \"best\".",
         'visualize.dpi must be a whole number; got "high".',
@@ -100,30 +100,52 @@ def test_each_fault_has_one_line(override: str, message: str) -> None:
 
 
 def test_the_package_takes_no_bass_of_its_own() -> None:
-    assert faults("score.solver=ace") == [
+    assert faults("score.smoother=supersmoother", "score.solver=ace") == [
         "score.bass must be 0 and score.spans [0.05, 0.2, 0.5] with score.solver=ace; got 5 and [0.05, 0.2, 0.5]. "
         "Add score.bass=0; the compiled solver takes others as well."
     ]
-    score = compose_settings(["score.solver=ace", "score.bass=0"]).score
+    score = compose_settings(["score.smoother=supersmoother", "score.solver=ace", "score.bass=0"]).score
     assert isinstance(score, AceSettings)
     assert score.bass == 0
 
 
-def test_settings_of_the_other_smoother_are_refused() -> None:
-    assert faults("score.smoother=spline", "score.solver=ace") == [
-        "score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."
+def test_the_number_of_components_is_chosen_by_splines_only() -> None:
+    assert compose_settings(["n_components=auto"]).n_components == "auto"
+    assert faults("n_components=auto", "score=pearson") == [
+        "n_components must be a number with score=pearson; got auto. Only score=ace can choose it."
     ]
-    assert faults("score.smoothness=[0.3,0.2,0]", "score.statistic=penalised", "rank.by=penalised") == [
+    together = (
+        "n_components must be a number unless score.smoother is spline and score.smoothness null; got auto. "
+        "The number is chosen together with the smoothness."
+    )
+    assert faults("n_components=auto", "score.smoother=supersmoother") == [together]
+    assert faults("n_components=auto", "score.smoothness=[0.3,0.2,0.1]") == [together]
+
+
+def test_settings_of_the_other_smoother_are_refused() -> None:
+    assert faults("score.solver=ace") == [
+        "score.solver must be compiled with score.smoother=spline; got ace. "
+        "Add score.smoother=supersmoother score.bass=0."
+    ]
+    assert faults("score.bass=0", "score.spans=[0.1,0.2,0.3]", "score.maxit=7", "seed=-1") == [
+        "seed must be at least 0; got -1.",
+        "score.bass must be left at 5.0 with score.smoother=spline, which does not use it; got 0. "
+        "Add score.smoother=supersmoother.",
+        "score.spans must be left at [0.05, 0.2, 0.5] with score.smoother=spline, which does not use it; "
+        "got [0.1, 0.2, 0.3]. Add score.smoother=supersmoother.",
+        "score.maxit must be left at 20 with score.smoother=spline, which does not use it; got 7. "
+        "Add score.smoother=supersmoother.",
+    ]
+    penalised = ["score.smoothness=[0.3,0.2,0]", "score.statistic=penalised", "rank.by=penalised"]
+    assert faults("score.smoother=supersmoother", *penalised) == [
         "score.smoothness must be null with score.smoother=supersmoother; got [0.3, 0.2, 0.0]. "
         "Set score.bass instead, or add score.smoother=spline.",
-        "score.statistic must be maximal or first with score.smoother=supersmoother; got penalised. "
+        "score.statistic must be null, maximal or first with score.smoother=supersmoother; got penalised. "
         "Add score.smoother=spline.",
         "rank.by must be null, maximal or first with score.smoother=supersmoother; got penalised. "
         "Add score.smoother=spline.",
     ]
-    score = compose_settings(
-        ["score.smoother=spline", "score.smoothness=[0.3,0.2,0]", "score.statistic=penalised", "rank.by=penalised"]
-    ).score
+    score = compose_settings(penalised).score
     assert isinstance(score, AceSettings)
     assert score.smoothness == (0.3, 0.2, 0)
 

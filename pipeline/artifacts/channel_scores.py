@@ -102,6 +102,9 @@ class ChannelScores(Artifact):
         if self.fit is not None and self.fit.iterations is not None:
             words += f", {self.fit.iterations[varying].mean():.1f} iterations on average"
         if self.fit is not None and self.fit.degrees_of_freedom is not None:
+            if self.smoothness is not None and len(self.smoothness["components"]) > 1:
+                n_chosen = self.smoothness["n_components"]
+                words += f", {n_chosen} component{'s' if n_chosen > 1 else ''} chosen"
             words += f", {self.fit.degrees_of_freedom[varying].mean():.1f} degrees of freedom on average"
         return words
 

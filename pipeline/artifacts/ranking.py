@@ -44,7 +44,7 @@ class Trust:
     completeness_error: float | None = None
 
     ENOUGH = 0.7
-    LARGE_ERROR = 0.05
+    SMALL_ERROR, LARGE_ERROR = 1e-4, 0.05
 
     @property
     def accuracy(self) -> float | None:
@@ -94,7 +94,8 @@ class Trust:
         if self.n_significant is not None:
             found.append(f"{self.n_significant} of {n_channels} channels score above the permutation null (q < .05).")
         if self.completeness_error is not None:
-            measured = f"by {100 * self.completeness_error:.2g} % of that change"
+            share = max(self.completeness_error, self.SMALL_ERROR)
+            measured = f"by {'less than ' * (share > self.completeness_error)}{100 * share:.2g} % of that change"
             if self.completeness_error > self.LARGE_ERROR:
                 found.append(
                     f"The contributions do not sum to the change of the class score: they differ {measured}. A larger "

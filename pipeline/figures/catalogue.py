@@ -79,7 +79,7 @@ def _transforms(data: FigureData) -> Figure:
     assert fit is not None
     channel = ranked.channels[0][0]
     return draw_transforms(
-        ranked.projections.values[channel],
+        ranked.projections.values[channel, :, : fit.phi.shape[2]],
         fit.phi[channel],
         ranked.activations.class_score,
         fit.theta[channel],

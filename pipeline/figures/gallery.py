@@ -127,8 +127,10 @@ def transform_points(
 
     Parameters
     ----------
-    projections, phi : ndarray of shape (n_channels, n_images, n_components)
-        Components, and their transforms. The first `MAX_COMPONENTS` are stored.
+    projections : ndarray of shape (n_channels, n_images, n_projections)
+        Components, of which the first n_components are used.
+    phi : ndarray of shape (n_channels, n_images, n_components)
+        Transforms of these. The first `MAX_COMPONENTS` are stored.
     class_score : ndarray of shape (n_images,)
         Class scores.
     theta : ndarray of shape (n_channels, n_images)
@@ -145,7 +147,7 @@ def transform_points(
     """
     n_images = len(class_score)
     kept = np.unique(np.linspace(0, n_images - 1, min(n_images, MAX_POINTS)).round().astype(int))
-    n_components = min(projections.shape[2], MAX_COMPONENTS)
+    n_components = min(phi.shape[2], MAX_COMPONENTS)
     taken = list(channels[:MAX_CHANNELS])
     points = np.empty((len(taken), n_components + 1, len(kept), 2), dtype=np.uint8)
     ranges: list[list[list[float]]] = []
@@ -162,7 +164,7 @@ def transform_points(
     return {
         "channels": taken,
         "components": n_components,
-        "left_out": projections.shape[2] - n_components,
+        "left_out": phi.shape[2] - n_components,
         "points": len(kept),
         "ranges": ranges,
         "bytes": base64.b64encode(points.tobytes()).decode(),

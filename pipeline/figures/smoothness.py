@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 
 from pipeline.figures.labels import set_footer, set_title
-from pipeline.figures.style import ORANGE, new_figure
+from pipeline.figures.style import BLUE, ORANGE, new_figure
 
 
 def draw_smoothness(choice: Mapping[str, Any], title: str) -> Figure:
@@ -26,8 +27,14 @@ def draw_smoothness(choice: Mapping[str, Any], title: str) -> Figure:
     values = np.array(choice["mean_correlation"])
     predictors, response, shrinkage = (choice[name] for name in ("predictors", "response", "shrinkage"))
     chosen = choice["smoothness"]
-    figure = new_figure(1.75 * len(shrinkage) + 1.3, 3.0)
-    panels = figure.subplots(1, len(shrinkage), sharex=True, sharey=True, squeeze=False)[0]
+    has_components = len(choice["components"]) > 1
+    figure = new_figure(1.75 * len(shrinkage) + 1.3 + 2.2 * has_components, 3.0)
+    grid: Figure | SubFigure = figure
+    if has_components:
+        widths = (1.75 * len(shrinkage) + 1.3, 2.2)
+        grid, beside = figure.subfigures(1, 2, squeeze=False, width_ratios=widths)[0]
+        _draw_components(beside.subplots(), choice)
+    panels = grid.subplots(1, len(shrinkage), sharex=True, sharey=True, squeeze=False)[0]
     low, high = float(values.min()), float(values.max())
     best = np.unravel_index(int(values.argmax()), values.shape)
     for place, axes in enumerate(panels):
@@ -38,7 +45,7 @@ def draw_smoothness(choice: Mapping[str, Any], title: str) -> Figure:
         if place == best[0]:
             axes.plot(best[2], best[1], "x", color=ORANGE, markersize=7, markeredgewidth=1.8)
     panels[0].set_ylabel("curvature of the components' transforms")
-    bar = figure.colorbar(shown, ax=list(panels), aspect=25)
+    bar = grid.colorbar(shown, ax=list(panels), aspect=25)
     bar.set_label("mean held-out correlation")
     bar.outline.set_visible(False)
     rule = "as a weighted mean" if choice["is_associated"] else "for lack of an association, the typical smoothness"
@@ -49,3 +56,14 @@ def draw_smoothness(choice: Mapping[str, Any], title: str) -> Figure:
     )
     set_title(figure, "Smoothness by cross-validation", title)
     return figure
+
+
+def _draw_components(axes: Axes, choice: Mapping[str, Any]) -> None:
+    """Draw the mean held-out correlation for each number of components, with the chosen number marked."""
+    numbers, values = list(choice["components"]), list(choice["components_correlation"])
+    axes.plot(numbers, values, "o-", color=BLUE, markersize=3.5, linewidth=1)
+    chosen = choice["n_components"]
+    axes.plot(chosen, values[numbers.index(chosen)], "x", color=ORANGE, markersize=7, markeredgewidth=1.8)
+    axes.set_xlabel("components")
+    axes.set_ylabel("mean held-out correlation")
+    axes.set_title(f"{chosen} component{'s' if chosen > 1 else ''} chosen")

@@ -79,7 +79,7 @@ class Ablation:
     @torch.inference_mode()
     def _in_parts(self, cut: Cut, inputs: torch.Tensor) -> AblatedBatch:
         """Return the scores of a batch by passes through the second part of a cut network."""
-        output, around = cut.before(network_input(self._network, inputs))
+        output, around = cut.before.forward(network_input(self._network, inputs))
         return AblatedBatch(
             self._score, partial(self._run_behind, cut, output, around), len(inputs), _tensor(output).numel()
         )
@@ -89,7 +89,7 @@ class Ablation:
     ) -> torch.Tensor:
         maps = as_maps(as_float(_tensor(output)), self._channels)
         edited = self._edited(output, maps[None], sets, fills)
-        outputs = cut.behind(edited, *(_repeated(value, len(maps), len(sets)) for value in around))
+        outputs = cut.behind.forward(edited, *(_repeated(value, len(maps), len(sets)) for value in around))
         return network_scores(outputs, len(sets) * len(maps))
 
     def _run_whole(self, inputs: torch.Tensor, sets: torch.Tensor, fills: torch.Tensor) -> torch.Tensor:
@@ -152,7 +152,7 @@ class Ablation:
 
         try:
             right = plain(torch.split(sample, 1))
-        except NetworkError:  # a network that does not accept single images
+        except (NetworkError, RuntimeError, TypeError, ValueError):  # a network that does not accept single images
             right = plain([sample])
         found = self._whole(sample).scores(ablated, fills)
         check_same_by_batch(self._network, (right,), (found,))
@@ -161,10 +161,10 @@ class Ablation:
         try:
             in_parts = self._in_parts(cut, sample).scores(ablated, fills)
         except (
+            NetworkError,
             RuntimeError,
             TypeError,
             ValueError,
-            NetworkError,
         ):  # for example, if the batch size was traced as a constant
             return None
         return cut if torch.allclose(in_parts, found, TOLERANCE, TOLERANCE) else None

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
-from pipeline.networks.forward import Scores, forward
+from pipeline.networks.forward import NetworkCodeError, Scores, described, forward
 from pipeline.networks.gradients import reaches
 from pipeline.networks.hooks import attached, without_inplace
 from pipeline.networks.maps import as_float
@@ -49,8 +49,9 @@ class ClassActivation:
         Contribution of each position to the logit of the target class and of the predicted class: unbounded, and
         negative at positions that lower the logit. There are no maps of the predicted class if the network has only
         one output.
-    missing : str
-        The reason why there are no maps, if there are none.
+    failure : str or None
+        Why Grad-CAM could not be computed: for example, the network has no gradients. None if it was not needed, or if
+        the network has no maps of more than one pixel.
     """
 
     outputs: FloatArray
@@ -59,7 +60,7 @@ class ClassActivation:
     method: Method | None
     target_maps: FloatArray | None
     predicted_maps: FloatArray | None
-    missing: str = "its maps have one pixel"
+    failure: str | None = None
 
     def _first(self) -> ClassActivation:
         """Return the same for the first image only."""
@@ -95,7 +96,7 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     classes = [torch.full_like(predicted, target_class), predicted][: recorded.logits.shape[1]]
     head = _pooled_head(recorded)
     method: Method | None = None
-    missing = ClassActivation.missing
+    failure: str | None = None
     found: list[FloatArray] = []
     if head is not None:
         method = "CAM"
@@ -104,14 +105,8 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
     elif recorded.maps:
         modules = [module for module, _ in recorded.maps]
         layer = next((module for module in reversed(modules) if isinstance(module, nn.Conv2d)), modules[-1])
-        if not reaches(network, layer, inputs):
-            missing = "the gradient of the class score does not reach its last convolution"
-        else:
-            found = [grad_cam(network, layer, inputs, each) for each in classes]
-            if any(maps.any() for maps in found):
-                method = "Grad-CAM"
-            else:
-                found, missing = [], "the gradient of the class score is 0 at its last convolution"
+        found, failure = _grad_cams(network, layer, inputs, classes)
+        method = None if failure else "Grad-CAM"
     target_maps, predicted_maps, *_ = (*found, None, None)
     return ClassActivation(
         recorded.logits.cpu().numpy(),
@@ -120,8 +115,23 @@ def class_activation(network: nn.Module, inputs: torch.Tensor, target_class: int
         method,
         target_maps,
         predicted_maps,
-        missing,
+        failure,
     )
+
+
+def _grad_cams(
+    network: nn.Module, layer: nn.Module, inputs: torch.Tensor, classes: Sequence[torch.Tensor]
+) -> tuple[list[FloatArray], str | None]:
+    """Return Grad-CAM for each tensor of classes; or no maps, and why they could not be computed."""
+    if not reaches(network, layer, inputs):
+        return [], "no gradient of the class score reaches the last convolution"
+    try:
+        found = [grad_cam(network, layer, inputs, each) for each in classes]
+    except (RuntimeError, NetworkCodeError) as error:  # of autograd: quantised modules
+        return [], described(error)
+    if not any(each.any() for each in found):
+        return [], "the gradient of the class score is 0 at the last convolution"
+    return found, None
 
 
 def _probabilities(outputs: torch.Tensor) -> FloatArray | None:

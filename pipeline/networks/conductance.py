@@ -24,8 +24,8 @@ def conductance(examined: ExaminedNetwork, n_steps: int) -> Contributions:
 
     It is integrated by the trapezoidal rule; Captum's sum has two to three times its error (docs/decisions/0083). The
     contributions of the channels and of all values that bypass the layer sum to the change of the score. If torch.fx
-    cannot trace the network, these values are not known. Two images of each batch (some networks do not accept one)
-    are then compared with the contributions of the channels with twice as many steps.
+    cannot trace the network, these values are not known. Two images of each batch are then compared with the
+    contributions of the channels with twice as many steps.
 
     Parameters
     ----------
@@ -66,11 +66,12 @@ def _gradients_behind(
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return the values between the parts of a cut network, and the gradients of the score with respect to them."""
     with torch.no_grad():
-        output, around = cut.before(network_input(examined.network, point))
+        output, around = cut.before.forward(network_input(examined.network, point))
     values, rebuild = tensors_of((output, *around), len(point))
     leaves = [leaf_of(value) for value in values]
     with without_inplace(examined.network), torch.enable_grad():
-        scores = examined.score(network_scores(cut.behind(*rebuild([leaf.clone() for leaf in leaves])), len(point)))
+        outputs = cut.behind.forward(*rebuild([leaf.clone() for leaf in leaves]))
+        scores = examined.score(network_scores(outputs, len(point)))
     return values, _gradients(scores, leaves)
 
 
@@ -99,8 +100,9 @@ def _gradients(scores: torch.Tensor, leaves: list[torch.Tensor]) -> list[torch.T
 def _is_same(examined: ExaminedNetwork, cut: Cut, inputs: torch.Tensor) -> bool:
     """Return whether a cut network gives the scores of the whole one, also for a batch of another size."""
     try:
-        output, around = cut.before(network_input(examined.network, inputs.repeat(2, *[1] * (inputs.ndim - 1))))
-        found = examined.score(network_scores(cut.behind(output, *around), 2 * len(inputs)))[: len(inputs)]
-    except (RuntimeError, TypeError, ValueError, NetworkError):
+        output, around = cut.before.forward(network_input(examined.network, inputs.repeat(2, *[1] * (inputs.ndim - 1))))
+        outputs = network_scores(cut.behind.forward(output, *around), 2 * len(inputs))
+        found = examined.score(outputs)[: len(inputs)]
+    except (NetworkError, RuntimeError, TypeError, ValueError):
         return False
     return torch.allclose(found, examined.score(forward(examined.network, inputs)), rtol=1e-4, atol=1e-4)

@@ -120,9 +120,9 @@ def deeplift(examined: ExaminedNetwork) -> Contributions:
 
     def contributed(inputs: torch.Tensor) -> Contributed:
         with without_inplace(examined.network):
+            doubled = torch.cat([inputs, torch.zeros_like(inputs)])
             with torch.no_grad():
-                both = network_input(examined.network, torch.cat([inputs, torch.zeros_like(inputs)]))
-                output, around = cut.before(both)
+                output, around = cut.before.forward(network_input(examined.network, doubled))
             try:
                 layer, *others = rescaled.contributions(cut.behind, examined.score, (output, *around), len(inputs))
             except (NotImplementedError, TypeError) as error:
@@ -134,9 +134,7 @@ def deeplift(examined: ExaminedNetwork) -> Contributions:
 
 def check_rules(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
     """Raise `NetworkError` if DeepLIFT cannot be computed, see `deeplift`. It needs no gradients of the network."""
-    quantised = [name for name, module in network.named_modules() if is_quantised(module)]
-    if quantised:
-        raise _lacking([f"the quantised module '{quantised[0]}'"])
+    _check_not_quantised(network, layer)
     _cut_with_rules(network, layer.name)
 
 
@@ -152,12 +150,23 @@ def check_gradients(network: nn.Module, layer: LayerInfo, example: torch.Tensor)
     example : tensor of shape (n_images, ...)
         Some inputs; their values do not matter.
     """
+    _check_not_quantised(network, layer)
     if not reaches(network, network.get_submodule(layer.name), example):
         raise NetworkError(
             f"gradients must pass from the network's outputs to the layer; got none (layer '{layer.name}'). Remove "
             "torch.no_grad and detach from the network, or choose a ranker that needs no gradients, for example "
             "score=ablation."
         )
+
+
+def _check_not_quantised(network: nn.Module, layer: LayerInfo) -> None:
+    """Raise `NetworkError` if the network has quantised modules, which have no gradients."""
+    for name, module in network.named_modules():
+        if is_quantised(module):
+            raise NetworkError(
+                f"the network must have gradients for this ranker; got the quantised module '{name}' (layer "
+                f"'{layer.name}'). Choose another ranker, for example score=ablation or score=ace."
+            )
 
 
 class _Scored(nn.Module):

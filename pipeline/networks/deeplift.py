@@ -188,7 +188,8 @@ def contributions(behind: fx.GraphModule, score: Score, values: tuple[Any, ...],
     tensors, rebuild = tensors_of(values, 2 * n_images)
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     with torch.enable_grad():
-        outputs = network_scores(_Propagation(behind).run(*rebuild(leaves)), 2 * n_images)
+        outputs = _Propagation(behind).run(*rebuild(leaves))
+        outputs = network_scores(outputs, 2 * n_images)
         multiplier = _multiplier_of_score(score, outputs)
         gradients = torch.autograd.grad((outputs * multiplier).sum(), leaves, allow_unused=True)
     found = []

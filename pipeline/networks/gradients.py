@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from pipeline.networks.forward import NetworkCodeError, forward
+from pipeline.errors import NetworkError
+from pipeline.networks.forward import forward
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import only_tensor, with_tensor
 
@@ -41,7 +42,7 @@ def reaches(network: nn.Module, module: nn.Module, inputs: torch.Tensor) -> bool
         if not outputs.requires_grad:
             return False
         return any(each is not None for each in torch.autograd.grad(outputs.sum(), reached, allow_unused=True))
-    except (RuntimeError, NetworkCodeError):  # for example, about tensors of torch.inference_mode
+    except (NetworkError, RuntimeError):  # for example, about tensors of torch.inference_mode
         return False
 
 

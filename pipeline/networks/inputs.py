@@ -27,6 +27,7 @@ SMALL_INPUT = 32
 
 # Largest number of values of a layer's output for a batch that is ablated or attributed to, 64 MiB in float32.
 VALUES_IN_BATCH = 2**24
+MIN_BATCH_SIZE = 3  # smallest batch size with which every batch has at least 2 images, see `batch_slices`
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def bounded_batch_size(batch_size: int, n_values: int) -> int:
     n_values : int
         Number of values of the layer's output for one image. Several tensors of this size are in memory for each image.
     """
-    return max(1, min(batch_size, VALUES_IN_BATCH // n_values))
+    return min(batch_size, max(MIN_BATCH_SIZE, VALUES_IN_BATCH // n_values))
 
 
 def batch_slices(n_images: int, batch_size: int) -> list[slice]:

@@ -53,15 +53,22 @@ class ModelLibrary(Protocol):
     """
 
     def factory(self, model: ModelSettings) -> Callable[..., nn.Module]:
-        """Return the function that builds the model with randomly initialised weights, from ``model.arguments``."""
+        """Return the function that builds the model with randomly initialised weights, from ``model.arguments``.
+
+        If the weights are published ones, it builds the network that they imply, without loading or downloading them.
+        """
         ...
 
     def check_weights(self, model: ModelSettings) -> None:
         """Raise `NetworkError` if there are no published weights of this name. Nothing is downloaded."""
         ...
 
-    def state_dict(self, model: ModelSettings) -> dict[str, torch.Tensor]:
-        """Return the published weights. They are downloaded once."""
+    def is_published(self, model: ModelSettings) -> bool:
+        """Return whether the weights are published ones, which `pretrained` loads."""
+        ...
+
+    def pretrained(self, model: ModelSettings) -> nn.Module:
+        """Return the model with its published weights, as the library builds it. They are downloaded once."""
         ...
 
     def identity(self, model: ModelSettings) -> dict[str, Any]:

@@ -5,10 +5,10 @@ With `model.randomized`, the last modules keep the random weights that they were
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from pipeline.digests import digest_file
-from pipeline.errors import NetworkError, listed
-from pipeline.networks.checkpoints import RANDOM, SHIPPED, check_fit, read_checkpoint, require_checkpoint
-from pipeline.networks.forward import NetworkCodeError, evaluated, forward, reported_errors
+from pipeline.errors import NetworkError, PipelineError, listed
+from pipeline.networks.checkpoints import RANDOM, SHIPPED, load_weights, read_checkpoint
+from pipeline.networks.factories import call_factory, check_arguments, seeded
+from pipeline.networks.forward import NetworkCodeError, described, evaluated, forward
 from pipeline.networks.inputs import input_shape
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.libraries import library
@@ -42,24 +42,54 @@ def load(model: ModelSettings, seed: int) -> nn.Module:
         If there is no such model, if there are no such weights, if the weights do not fit the model, or if it has fewer
         modules with weights than `model.randomized`.
     """
-    network = build(model, seed)
-    state = _state_dict(model)
-    if state is not None:
-        check_fit(network, state, model.checkpoint or model.weights)
-        randomized = set(randomized_modules(model))
-        trained = {name: value for name, value in state.items() if owner(name) not in randomized}
-        network.load_state_dict(trained, strict=False)  # check_fit has compared names and shapes
+    network = load_on_cpu(model, seed)
     network.to(resolve_device(model))
     return network
 
 
+def load_on_cpu(model: ModelSettings, seed: int) -> nn.Module:
+    """Return the network with its weights, in evaluation mode, on the CPU; see `load`."""
+    randomized = set(randomized_modules(model))
+    if _is_published(model):
+        with _library_errors(model):
+            network = evaluated(library(model).pretrained(model))
+        if randomized:
+            _restore(network, build(replace(model, weights=RANDOM, checkpoint=None), seed).state_dict(), randomized)
+        return network
+    network = build(model, seed)
+    path = checkpoint_path(model)
+    if path is not None:
+        initial = {name: copy.deepcopy(value) for name, value in network.state_dict().items() if randomized}
+        load_weights(network, read_checkpoint(path), model.checkpoint or model.weights)
+        _restore(network, initial, randomized)
+    return network
+
+
+def _restore(network: nn.Module, values: Mapping[str, Any], modules: Set[str]) -> None:
+    """Give the parameters and buffers of some modules the values that they have in another state dict."""
+    for name, value in network.state_dict().items():
+        if owner(name) in modules and isinstance(value, torch.Tensor):
+            if name not in values or values[name].shape != value.shape:
+                found = tuple(values[name].shape) if name in values else "none"
+                raise NetworkError(
+                    "model.randomized must concern weights that the untrained network has in the same shape; got "
+                    f"{name} of shape {tuple(value.shape)} (untrained: {found}). Lower it, or give the arguments that "
+                    "the weights imply, such as model.arguments.image_size."
+                )
+            value.copy_(values[name])  # a state dict shares its memory with the network
+
+
 def check_weights(model: ModelSettings) -> None:
-    """Raise `NetworkError` if `load` would, without downloading anything or allocating the network's memory."""
-    if model.checkpoint is not None or model.weights == SHIPPED:
-        state = _state_dict(model) or {}
-        probe(model, lambda network, _: check_fit(network, state, model.checkpoint or model.weights))
-    elif model.weights != RANDOM:
+    """Raise `NetworkError` if `load` would, without downloading anything."""
+    if model.factory is not None:
+        load_on_cpu(model, seed=0)
+    elif _is_published(model):
         library(model).check_weights(model)
+        probe(model, lambda *_: None)
+    elif (path := checkpoint_path(model)) is not None:
+        state = read_checkpoint(path)
+        with torch.device("meta"):
+            load_weights(build(model, seed=0), state, model.checkpoint or model.weights)
     randomized_modules(model)
     resolve_device(model)
 
@@ -96,22 +126,20 @@ def build(model: ModelSettings, seed: int) -> nn.Module:
     NetworkError
         If there is no such model, or `model.factory` does not return a module.
     """
-    with torch.random.fork_rng(devices=[]):
-        # Seed the CPU's generator, which initialises weights; torch.manual_seed would also queue a call for every GPU.
-        torch.default_generator.manual_seed(seed)
-        with reported_errors(
-            "model.factory must build the network"
-            if model.factory
-            else f"model.name={model.name} must build a network",
-            "model.arguments: " + (listed([f"{name}={value}" for name, value in model.arguments.items()]) or "none"),
-            "Correct model.arguments or the code.",
-        ):
-            network = _factory(model)(**model.arguments)
+
+    def finish(network: object) -> None:
         if not isinstance(network, nn.Module):
             raise NetworkError(
                 f"model.factory must return a torch.nn.Module; got {type(network).__name__} ({model.factory})."
             )
         _initialise_lazy(evaluated(network), model)
+
+    if model.factory is not None:
+        return call_factory(model, seed, finish)
+    with seeded(seed):
+        with _library_errors(model):
+            network = library(model).factory(model)(**model.arguments)
+        finish(network)
     return network
 
 
@@ -119,8 +147,8 @@ def probe(model: ModelSettings, function: Callable[[nn.Module, torch.Tensor], _R
     """Return the result of a function of the network and `N_PROBED` empty images.
 
     No weights are loaded or downloaded. The network and the images are on torch's ``meta`` device, where tensors have
-    shapes but no values, so that even VGG-16 takes no memory and hardly any time. A network of your own that needs
-    values is built on the CPU instead.
+    shapes but no values, so that even VGG-16 takes no memory and hardly any time. A network of your own is built on the
+    CPU, because its code may need values, and then moved there; if its forward pass needs values as well, it stays.
 
     Parameters
     ----------
@@ -132,9 +160,10 @@ def probe(model: ModelSettings, function: Callable[[nn.Module, torch.Tensor], _R
         if the network's own code raises any exception there.
     """
     shape = (N_PROBED, *input_shape(model))
+    built = None if model.factory is None else build(model, seed=0)
     try:
         with torch.device("meta"):
-            return function(build(model, seed=0), torch.empty(shape))
+            return function(build(model, seed=0) if built is None else built.to("meta"), torch.empty(shape))
     except (NotImplementedError, RuntimeError, NetworkCodeError):
         return function(build(model, seed=0), torch.zeros(shape))
 
@@ -175,23 +204,23 @@ def randomized_modules(model: ModelSettings) -> list[str]:
     return modules[-model.randomized :]
 
 
-def _factory(model: ModelSettings) -> Any:
-    """Return the function that builds the network with random weights."""
-    if model.factory is None:
-        return library(model).factory(model)
-    module_name, _, attribute = model.factory.partition(":")
-    if str(Path.cwd()) not in sys.path:  # `python -m` adds the working folder, the script `pcace` does not
-        sys.path.insert(0, str(Path.cwd()))
+@contextmanager
+def _library_errors(model: ModelSettings) -> Iterator[None]:
+    """In this context, errors of a library that builds a model with `model.arguments` become a `NetworkError`."""
     try:
-        factory: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except (ImportError, AttributeError) as error:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        if not model.arguments:
+            raise
+        with torch.device("meta"):
+            plain = library(model).factory(replace(model, arguments={}))()
+        check_arguments(type(plain), model.arguments, f"{model.library}'s {model.name}", all_required=False)
         raise NetworkError(
-            f"model.factory must be importable as package.module:callable; got {model.factory} ({error}). "
-            "Run from the folder that contains the package, or install it."
+            f"model.arguments must suit the network; got {listed([f'{k}={v}' for k, v in model.arguments.items()])} "
+            f"({model.library}'s {model.name}, {described(error)}). Correct or remove them."
         ) from error
-    return factory
 
 
 def class_names(model: ModelSettings) -> tuple[str, ...] | None:
@@ -206,49 +235,12 @@ def class_names(model: ModelSettings) -> tuple[str, ...] | None:
     return library(model).class_names(model)
 
 
-def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
-    """Return what determines the network's outputs, in plain JSON types, for the key of an artifact.
-
-    It contains the architecture and the weights, and no paths.
-
-    Parameters
-    ----------
-    model : ModelSettings
-        The network.
-    seed : int
-        Seed of random weights.
-    """
-    architecture: dict[str, Any] = {"library": model.library, "name": model.name, "arguments": model.arguments}
-    if model.factory is not None:
-        factory = _factory(model)
-        source = inspect.getsourcefile(inspect.unwrap(factory))
-        architecture = {
-            "factory": model.factory,
-            "source": digest_file(Path(source)) if source else None,
-            "arguments": model.arguments,
-        }
-    path = _checkpoint_path(model)
-    if path is not None:
-        weights: dict[str, Any] = {"sha256": digest_file(require_checkpoint(path))}
-    elif model.weights == RANDOM:
-        weights = {"random": seed, **library(model).versions()}
-    else:
-        weights = library(model).identity(model)
-    if model.randomized:  # otherwise, the keys are those of versions that did not have this setting
-        weights = {**weights, "randomized": model.randomized, "random": seed, **library(model).versions()}
-    return {"architecture": architecture, "weights": weights}
-
-
-def _checkpoint_path(model: ModelSettings) -> Path | None:
+def checkpoint_path(model: ModelSettings) -> Path | None:
+    """Return the path of the file of weights; None for random and published weights."""
     if model.checkpoint is not None:
         return Path(model.checkpoint).expanduser()
     return shipped_weights(model.name) if model.weights == SHIPPED else None
 
 
-def _state_dict(model: ModelSettings) -> dict[str, torch.Tensor] | None:
-    path = _checkpoint_path(model)
-    if path is not None:
-        return read_checkpoint(path)
-    if model.weights == RANDOM:
-        return None
-    return library(model).state_dict(model)
+def _is_published(model: ModelSettings) -> bool:
+    return model.factory is None and model.weights != SHIPPED and library(model).is_published(model)

@@ -140,7 +140,10 @@ def maximize(
             moved.register_hook(driven)  # type: ignore[no-untyped-call]  # the penalties do not depend on the moved picture
             gain = means(moved) / unit
             if not gain.requires_grad:
-                raise NetworkError(f"no gradient of layer '{layer}' reaches the network's input")
+                raise NetworkError(
+                    f"layer must depend on the input by gradients; got none (layer '{layer}': quantised modules, or a "
+                    "layer under torch.no_grad)."
+                )
             loss = (TOTAL_VARIATION * _total_variation(pixels) + L2 * _energy(pixels) - gain).sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -9,13 +9,14 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.checkpoints import RANDOM
 from pipeline.settings import ModelSettings
 
 
@@ -57,11 +58,16 @@ def check_weights(model: ModelSettings) -> None:
         )
 
 
-def state_dict(model: ModelSettings) -> dict[str, torch.Tensor]:
-    """Return the pretrained weights; the client of the Hugging Face hub downloads them once."""
+def is_published(model: ModelSettings) -> bool:
+    """Return whether the weights are pretrained ones, which timm loads itself."""
+    return model.checkpoint is None and model.weights != RANDOM
+
+
+def pretrained(model: ModelSettings) -> nn.Module:
+    """Return the model with its pretrained weights; the client of the Hugging Face hub downloads them once."""
     check_weights(model)
     try:
-        return dict(_timm().create_model(model.name, pretrained=True, **model.arguments).state_dict())
+        return cast("nn.Module", _timm().create_model(model.name, pretrained=True, **model.arguments))
     except (OSError, RuntimeError) as error:  # the errors of the hub's client are OSErrors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NetworkError(

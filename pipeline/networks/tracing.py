@@ -13,7 +13,7 @@ from torch.fx.node import map_aggregate
 
 @dataclass(frozen=True)
 class Cut:
-    """A network in two parts.
+    """A network in two parts. Call the method `forward` of both: calling the parts prints a traceback if they fail.
 
     Attributes
     ----------

@@ -18,14 +18,14 @@ Breiman and Friedman (1985), "Estimating optimal transformations for multiple re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.arrays import Float64Array, FloatArray, Int64Array
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.numerics.checks import checked_predictors, checked_response
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
 from pipeline.numerics.spline_ace import (
@@ -299,7 +299,7 @@ def ace_estimator(
     response : array_like of shape (n_images,)
         Finite values that are not all equal; at least 5 images.
     parameters : AceParameters
-        Of the supersmoother; not used with splines.
+        Of the supersmoother. With splines, only the default is accepted.
     smoothness : Smoothness or None
         Of the splines. None: chosen by cross-validation, pooled over the channels, or the default with fewer than 10
         images.
@@ -311,14 +311,27 @@ def ace_estimator(
     Raises
     ------
     InputError
-        If the smoother is unknown, or the data are refused (see `optimal_transforms`).
+        If the smoother is unknown or given parameters of the other one, or if the data are refused (see
+        `optimal_transforms`).
     """
     values = checked_predictors(predictors)
     checked = checked_response(response, values.shape[1])
     match smoother:
         case "supersmoother":
+            if smoothness is not None:
+                raise InputError("smoothness must be None with smoother='supersmoother'; set bass instead.")
             return SupersmootherAce(parameters, n_threads)
         case "spline":
+            if parameters != DEFAULT_PARAMETERS:
+                changed = [
+                    field.name
+                    for field in fields(parameters)
+                    if getattr(parameters, field.name) != getattr(DEFAULT_PARAMETERS, field.name)
+                ]
+                raise InputError(
+                    f"{listed(changed)} must be left at the default with smoother='spline', which does not use it; "
+                    "set smoother='supersmoother'."
+                )
             if smoothness is None and len(checked) >= MIN_IMAGES_TO_CHOOSE:
                 smoothness = select_smoothness(values, checked, seed=seed, n_threads=n_threads).smoothness
             return SplineAce(smoothness or DEFAULT_SMOOTHNESS, n_threads)
@@ -332,7 +345,7 @@ def optimal_transforms(
     predictors: ArrayLike,
     response: ArrayLike,
     *,
-    smoother: Smoother = "supersmoother",
+    smoother: Smoother = "spline",
     parameters: AceParameters = DEFAULT_PARAMETERS,
     smoothness: Smoothness | None = None,
     seed: int = 0,
@@ -374,7 +387,7 @@ def maximal_correlation(
     response: ArrayLike,
     *,
     statistic: Statistic = "maximal",
-    smoother: Smoother = "supersmoother",
+    smoother: Smoother = "spline",
     parameters: AceParameters = DEFAULT_PARAMETERS,
     smoothness: Smoothness | None = None,
     seed: int = 0,

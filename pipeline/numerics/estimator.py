@@ -29,9 +29,10 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
 
     Parameters
     ----------
-    smoother : {"spline", "supersmoother"}, default="supersmoother"
+    smoother : {"spline", "supersmoother"}, default="spline"
         How the transforms are estimated: by penalised splines, in closed form, or by Friedman's supersmoother, in
-        iterations. The other parameters but `smoothness` are those of the supersmoother.
+        iterations. `bass`, `spans`, `delrsq`, `maxit` and `nterm` are those of the supersmoother, and must be left at
+        their defaults with splines.
     smoothness : sequence of 3 floats or None, default=None
         Smoothness of the splines, as in `pipeline.numerics.Smoothness`. None: chosen by cross-validation.
     bass : float, default=5.0
@@ -84,7 +85,7 @@ class ACERegressor(OneToOneFeatureMixin, TransformerMixin, RegressorMixin, BaseE
     def __init__(
         self,
         *,
-        smoother: Smoother = "supersmoother",
+        smoother: Smoother = "spline",
         smoothness: Sequence[float] | None = None,
         bass: float = DEFAULT_PARAMETERS.bass,
         spans: Sequence[float] = DEFAULT_PARAMETERS.spans,

@@ -104,7 +104,8 @@ def spline_transforms(
     degrees = np.zeros(layer.n_channels)
     scores = ScoreArrays(layer.n_channels)
     centred = np.asarray(response, dtype=np.float64)
-    centred = centred - centred.mean()
+    centred = centred / np.abs(centred).max()  # so that no square overflows or underflows
+    centred -= centred.mean()
     standardised = centred / np.sqrt(np.mean(centred * centred))  # theta where no predictor varies
 
     def work(first: int, basis: SplineBasis) -> None:

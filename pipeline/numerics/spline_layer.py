@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
+from pipeline.numerics.normal_scores import without_heavy_tails
 from pipeline.numerics.spline_basis import SplineBasis, spline_basis
 from pipeline.numerics.spline_solver import Smoothness, curvature_penalty, whitener
 from pipeline.progress import Progress
@@ -55,8 +56,8 @@ class SplineLayer:
         self.response = self.basis_of(_checked_response(response, self.n_images))
 
     def basis_of(self, values: FloatArray) -> SplineBasis:
-        """Return the functions of variables, (..., n_images)."""
-        return spline_basis(values, self.n_functions, max(N_KNOTS, self.n_functions + 1))
+        """Return the functions of variables, (..., n_images); heavy tails are drawn in first."""
+        return spline_basis(without_heavy_tails(values), self.n_functions, max(N_KNOTS, self.n_functions + 1))
 
     def each_chunk(
         self, work: Callable[[int, SplineBasis], None], progress: Progress | None = None, chunk: int = CHUNK

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import AceFit, ChannelScores
+from pipeline.errors import InputError
 from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, SplineAce, SupersmootherAce
 from pipeline.numerics.evidence import corrected, cross_fitted, halves, permutation_null
 from pipeline.numerics.parameters import AceParameters
@@ -25,8 +26,8 @@ from pipeline.settings import AceSettings, has_folds, has_halves
 def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     """Return each channel's maximal correlation with the class score, the transforms of ACE, and the evidence.
 
-    The smoothness of splines is chosen once, for all channels and all images. The permutations, the folds and the
-    halves of the images are scored with the same smoothness.
+    The smoothness of splines, and with ``n_components=auto`` the number of components, is chosen once, for all channels
+    and all images. The permutations, the folds and the halves of the images are scored with the same choice.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
     values = projections.values[varying]
     choice = _choice(inputs, values, class_score)
+    if choice is not None:
+        values = values[:, :, : choice.n_components]
     estimator = _estimator(inputs.settings, choice)
     found = _fit(inputs.settings, estimator, values, class_score, inputs.progress)
     evidence, curves = _evidence(inputs, estimator, values, class_score, found)
@@ -78,11 +81,17 @@ def ace_parameters(score: AceSettings) -> AceParameters:
 def _choice(inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray) -> SmoothnessChoice | None:
     """Return the smoothness that cross-validation chooses; None if the settings or the smoother do not ask for it."""
     score = inputs.settings
+    if inputs.choose_components and inputs.n_different < MIN_IMAGES_TO_CHOOSE:
+        raise InputError(
+            f"n_components must be a number with fewer than {MIN_IMAGES_TO_CHOOSE} different images; got auto with "
+            f"{inputs.n_different}."
+        )
     if score.smoother != "spline" or score.smoothness is not None or inputs.n_different < MIN_IMAGES_TO_CHOOSE:
         return None
     return select_smoothness(
-        values, class_score, seed=inputs.seed, groups=inputs.copies, n_threads=score.n_jobs or None
-    )
+        values, class_score, seed=inputs.seed, groups=inputs.copies, n_threads=score.n_jobs or None,
+        choose_components=inputs.choose_components,
+    )  # fmt: skip
 
 
 def _estimator(score: AceSettings, choice: SmoothnessChoice | None) -> AceEstimator:

@@ -45,6 +45,8 @@ class RankerInputs(Generic[SettingsT_co]):
         Called with the number of channels that are scored and the number of all channels.
     copies : Groups or None
         Copies among the images, which random draws take together; None if all images differ.
+    choose_components : bool
+        Whether the ranker chooses how many of the leading components it uses.
     """
 
     settings: SettingsT_co
@@ -56,6 +58,7 @@ class RankerInputs(Generic[SettingsT_co]):
     batch_size: int
     progress: Progress
     copies: Groups | None = None
+    choose_components: bool = False
 
     @property
     def n_different(self) -> int:

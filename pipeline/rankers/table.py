@@ -148,7 +148,11 @@ _ENTRIES = (
         check=contributions.check_gradients,
     ),
     _by_images(
-        "conductance", "mean |layer conductance|", PathRankerSettings, _conductance, check=contributions.check_gradients
+        "conductance",
+        "mean |layer conductance|",
+        PathRankerSettings,
+        _conductance,
+        check=contributions.check_gradients,
     ),
     _by_images(
         "integrated_gradients",

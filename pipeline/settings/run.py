@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,7 +20,7 @@ from pipeline.settings.model import (
     model_contradictions,
     target_contradictions,
 )
-from pipeline.settings.score import MIN_IMAGES, ScoreSettings, score_contradictions
+from pipeline.settings.score import MIN_IMAGES, ScoreSettings, automatic_components, score_contradictions
 from pipeline.settings.types import STRICT, ComponentCount, LayerName, Name, NonNegative, Positive, Text
 
 
@@ -125,8 +125,15 @@ _ADAPTER = TypeAdapter(Settings)
 UNIONS = ("data", "target", "score")  # groups whose settings depend on the member that is chosen
 
 
-def settings_from(values: Mapping[str, Any]) -> Settings:
+def settings_from(values: Mapping[str, Any], further_faults: Sequence[str] = ()) -> Settings:
     """Turn a plain mapping, as composed from YAML, into `Settings`.
+
+    Parameters
+    ----------
+    values : mapping
+        The settings by their names.
+    further_faults : sequence of str
+        Faults that were found in the files, to be reported together with those found here.
 
     Raises
     ------
@@ -141,8 +148,10 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
         faults = faults_of(error, values, UNIONS)
     else:
         faults = _contradictions(settings)
-        if not faults:
+        if not faults and not further_faults:
             return settings
+    named = {fault.split()[0] for fault in faults}  # one line for each setting
+    faults += [fault for fault in further_faults if fault.split()[0] not in named]
     raise SettingsError("\n".join(faults))
 
 
@@ -153,7 +162,9 @@ def _contradictions(settings: Settings) -> list[str]:
         *score_contradictions(settings.score, settings.rank.by, settings.n_images),
         *target_contradictions(settings.target, settings.target_class),
     ]
-    if settings.n_components > settings.n_images:
+    if settings.n_components == "auto":
+        faults += automatic_components(settings.score)
+    elif settings.n_components > settings.n_images:
         faults.append(
             f"n_components must be at most n_images; got {settings.n_components} with {settings.n_images} images. "
             "Lower it or add images."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -37,7 +37,7 @@ class AceSettings(HalvesSettings):
     smoother: Literal["spline", "supersmoother"]
     smoothness: tuple[Curvature, Curvature, Shrinkage] | None
     solver: Literal["compiled", "ace"]
-    statistic: AceStatistic
+    statistic: AceStatistic | None
     bass: Annotated[float, Field(ge=0, le=10)]
     spans: tuple[Share, Share, Share]
     delrsq: Annotated[float, Field(gt=0, lt=1)]
@@ -47,6 +47,13 @@ class AceSettings(HalvesSettings):
     permutations: NonNegative
     folds: NonNegative
     repeats: Positive
+
+    SUPERSMOOTHER_ONLY: ClassVar = ("bass", "spans", "delrsq", "nterm", "maxit")  # settings that splines do not use
+
+    @property
+    def own_statistic(self) -> AceStatistic:
+        """The statistic that channels are ranked by unless `rank.by` asks for another score."""
+        return self.statistic or ("penalised" if self.smoother == "spline" else "maximal")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -98,12 +105,27 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
     return faults
 
 
+def automatic_components(score: ScoreSettings) -> list[str]:
+    """Return the fault if the number of components cannot be chosen, which the ranker does with the smoothness."""
+    if not isinstance(score, AceSettings):
+        return [f"n_components must be a number with score={score.kind}; got auto. Only score=ace can choose it."]
+    if score.smoother != "spline" or score.smoothness is not None:
+        return [
+            "n_components must be a number unless score.smoother is spline and score.smoothness null; got auto. "
+            "The number is chosen together with the smoothness."
+        ]
+    return []
+
+
 def _wrong_smoother(score: AceSettings, by: str | None) -> list[str]:
     """Return a fault for each setting that belongs to the other smoother."""
     if score.smoother == "spline":
         if score.solver == "compiled":
             return []
-        return ["score.solver must be compiled with score.smoother=spline; got ace. Add score.smoother=supersmoother."]
+        return [
+            "score.solver must be compiled with score.smoother=spline; got ace. "
+            "Add score.smoother=supersmoother score.bass=0."
+        ]
     faults = []
     if score.smoothness is not None:
         faults.append(
@@ -113,7 +135,7 @@ def _wrong_smoother(score: AceSettings, by: str | None) -> list[str]:
     for name, value in (("score.statistic", score.statistic), ("rank.by", by)):
         if value == "penalised":
             faults.append(
-                f"{name} must be {'null, ' * (name == 'rank.by')}maximal or first with score.smoother=supersmoother; "
+                f"{name} must be null, maximal or first with score.smoother=supersmoother; "
                 "got penalised. Add score.smoother=spline."
             )
     return faults

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -69,7 +69,7 @@ def _is_network(value: str) -> bool:
 
 def _is_count_or_share(value: object) -> bool:
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    return is_count or (isinstance(value, float) and 0 < value < 1)
+    return is_count or value == AUTO or (isinstance(value, float) and 0 < value < 1)
 
 
 def _is_one_layer(value: object) -> bool:
@@ -77,6 +77,7 @@ def _is_one_layer(value: object) -> bool:
     return not isinstance(value, list) and not (isinstance(value, str) and set(value) & set("*?,"))
 
 
+AUTO = "auto"  # n_components: chosen by cross-validation
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -91,8 +92,10 @@ CallablePath = Annotated[
     str, Rule("have the form package.module:callable", lambda text: re.fullmatch(r"[\w.]+:[\w.]+", text) is not None)
 ]
 ComponentCount = Annotated[
-    int | float,
-    Rule("be a whole number of at least 1, or a share of the variance in (0, 1)", _is_count_or_share, before=True),
+    int | float | Literal["auto"],
+    Rule(
+        "be a whole number of at least 1, a share of the variance in (0, 1), or auto", _is_count_or_share, before=True
+    ),
 ]
 LayerName = Annotated[
     Text,

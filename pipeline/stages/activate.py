@@ -15,8 +15,9 @@ from pipeline.networks.capture import capture
 from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.forward import forward
+from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
-from pipeline.networks.load import identity, resolve_device
+from pipeline.networks.load import resolve_device
 from pipeline.networks.maps import as_maps
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress

@@ -6,7 +6,7 @@ The best channel is first. Equal scores are ordered by the index of the channel,
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ class RankReads:
     class_name: str | None
     target_class: int | None
     n_images: int
-    n_components: int | float
+    n_components: int | float | Literal["auto"]
     seed: int
 
     def identity(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class RankReads:
 def select(settings: Settings) -> RankReads:
     """Return the settings of this stage; `settings` must be resolved."""
     score = settings.score
-    statistic = score.statistic if isinstance(score, AceSettings) else score.kind
+    statistic = score.own_statistic if isinstance(score, AceSettings) else score.kind
     by = settings.rank.by or statistic
     return RankReads(
         by=by,
@@ -96,7 +96,10 @@ def run(reads: RankReads, *, scores: ChannelScores) -> Ranking:
         if scores.fit.degrees_of_freedom is not None:
             table["degrees_of_freedom"] = scores.fit.degrees_of_freedom[order]
     table["dead"] = scores.dead[order]
-    return Ranking(table.assign(**asdict(reads)), _trust(reads, scores))
+    columns = asdict(reads)
+    if reads.n_components == "auto" and scores.fit is not None:
+        columns["n_components"] = scores.fit.phi.shape[2]
+    return Ranking(table.assign(**columns), _trust(reads, scores))
 
 
 def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.artifacts import Activations, Projections
 from pipeline.numerics.pca import reduce_channels
@@ -11,12 +11,14 @@ from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
 
+MOST_TO_CHOOSE_FROM = 20
+
 
 @dataclass(frozen=True)
 class ReduceReads:
     """Settings of the stage: the number of components, and the memory that it may use."""
 
-    n_components: int | float
+    n_components: int | float | Literal["auto"]
     memory_mib: int
 
     def identity(self) -> dict[str, Any]:
@@ -32,12 +34,19 @@ def select(settings: Settings) -> ReduceReads:
 def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> Projections:
     """Return the projections of each channel's images onto its principal components.
 
+    With ``n_components="auto"`` there are up to 20 of them, from which the ranker chooses.
+
     Raises
     ------
     InputError
         If there are fewer images or pixels than components, or one channel does not fit into the memory.
     """
-    return Projections(*reduce_channels(activations.maps, reads.n_components, progress, memory_mib=reads.memory_mib))
+    maps = activations.maps
+    if reads.n_components == "auto":
+        n_components: int | float = min(MOST_TO_CHOOSE_FROM, maps.shape[1], maps.shape[2] * maps.shape[3])
+    else:
+        n_components = reads.n_components
+    return Projections(*reduce_channels(maps, n_components, progress, memory_mib=reads.memory_mib))
 
 
 STAGE = Stage("reduce", 2, "channels", Projections, select, run)

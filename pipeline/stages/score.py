@@ -17,27 +17,32 @@ from pipeline.stages.stage import Stage
 
 @dataclass(frozen=True)
 class ScoreReads:
-    """Settings of the stage: the ranker and the network. ACE computes both statistics, so `statistic` is not read."""
+    """Settings of the stage: the ranker and the network. ACE computes all statistics, so `statistic` is not read."""
 
     score: ScoreSettings
     network: NetworkRequest
+    choose_components: bool
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the result, in plain JSON types.
 
-        The upstream keys contain the network, the layer and the target. The number of threads does not change the
-        result.
+        The upstream keys contain the network, the layer, the target and the number of components. The number of threads
+        does not change the result.
         """
         determining = asdict(self.score)
         if isinstance(self.score, AceSettings):
-            del determining["n_jobs"], determining["statistic"]
-            determining["spans"] = list(self.score.spans)
+            unused = AceSettings.SUPERSMOOTHER_ONLY if self.score.smoother == "spline" else ("smoothness",)
+            for name in ("n_jobs", "statistic", *unused):
+                del determining[name]
+            determining = {
+                name: list(value) if isinstance(value, tuple) else value for name, value in determining.items()
+            }
         return {**determining, "seed": self.network.seed}
 
 
 def select(settings: Settings) -> ScoreReads:
     """Return the settings of this stage; `settings` must be resolved."""
-    return ScoreReads(settings.score, NetworkRequest.of(settings))
+    return ScoreReads(settings.score, NetworkRequest.of(settings), settings.n_components == "auto")
 
 
 def run(
@@ -73,9 +78,10 @@ def run(
             images=request.inputs(images),
             batch_size=request.model.batch_size,
             progress=progress,
+            choose_components=reads.choose_components,
             copies=Groups.by_label(images.first_copies) if images.n_copies else None,
         )
     )
 
 
-STAGE = Stage("score", 6, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 7, "channels", ChannelScores, select, run)

@@ -220,7 +220,12 @@ def _notes(
     if reads.network.target_class is None:
         notes.append("no predictions and no class activation maps: a regression network has no classes")
     elif found is not None and found.method != "CAM":
-        instead = "Grad-CAM is drawn instead" if found.method else f"Grad-CAM is not drawn, because {found.missing}"
+        if found.method:
+            instead = "Grad-CAM is drawn instead"
+        elif found.failure:
+            instead = f"Grad-CAM could not be computed ({found.failure})"
+        else:
+            instead = "Grad-CAM is not drawn, because its maps have one pixel"
         head = f"{reads.network.model.name} does not end in global average pooling and one linear layer"
         notes.append(f"no CAM: {head}; {instead}")
     if not ranked.has_places:
@@ -294,4 +299,4 @@ def _write_all(folder: Path, pictures: Iterator[tuple[str, Image.Image]], failur
         shutil.rmtree(folder, ignore_errors=True)
 
 
-STAGE = Stage("visualize", 8, "steps", Figures, select, run)
+STAGE = Stage("visualize", 9, "steps", Figures, select, run)

@@ -31,7 +31,7 @@ def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(
     code, out, err = cli(*SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}")
     assert (code, err) == (0, [])
     assert out[0] == (
-        "Which channels of conv1 (digits_cnn) matter for class 8? 20 images, 1 component, statistic maximal."
+        "Which channels of conv1 (digits_cnn) matter for class 8? 20 images, 1 component, statistic penalised."
     )
     stages = ["download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize"]
     assert [line.split()[0] for line in out[1:9]] == stages
@@ -48,7 +48,7 @@ def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(
     assert out[26] == "... of 16 channels."
     drawn = (
         "activation_maps, activation_overlays, association_effect, cam, channel_weighted, faithfulness, "
-        "ranking_curve, reliability, transforms"
+        "ranking_curve, reliability, smoothness, transforms"
     )
     assert out[-5:] == [
         f"Ranking  {run_dir / 'ranking.csv'}",
@@ -224,7 +224,7 @@ def test_each_of_several_faults_is_one_line(cli: Cli) -> None:
     code, out, err = cli("n_imgs=3", "n_components=0", "score.statistic=best")
     assert (code, out) == (1, [])
     assert err == [
-        "error: n_components must be a whole number of at least 1, or a share of the variance in (0, 1); got 0.",
+        "error: n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.",
         "error: score.statistic must be 'maximal', 'first' or 'penalised'; got \"best\".",
         "error: n_imgs must be a known setting; got 3. Did you mean n_images?",
     ]

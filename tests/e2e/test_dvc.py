@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from pipeline.runner import run
 from tests.helpers.project import ROOT
@@ -81,14 +83,24 @@ def test_dvc_runs_only_the_stages_that_depend_on_a_change_and_runs_queued_experi
     if shutil.which("git") is None:
         pytest.skip("git is not here")
     checkout = Checkout(tmp_path / "checkout")
+    weights = tmp_path / "outside.safetensors"  # the network of the other runs, in a file outside of the checkout
+    shutil.copy(ROOT / "data" / "digits_cnn.safetensors", weights)
+    checkout.edit(f"model.checkpoint={weights}")
     downstream = ["reduce", "score", "rank", "evaluate", "visualize"]
-    assert sorted(checkout.repro()) == sorted(["compose", "download", "activate", "ablate", *downstream])
+    assert sorted(checkout.repro()) == sorted(["compose", "identify", "download", "activate", "ablate", *downstream])
     ranking = checkout.folder / "outputs" / "dvc" / "rank" / "ranking.csv"
     assert ranking.read_bytes() == by_runner(compose, tmp_path, "conv1")
-    assert checkout.repro() == []
+    assert checkout.repro() == ["identify"]
+    trained = load_file(weights)
+    save_file({**trained, "conv1.bias": trained["conv1.bias"] + 0.5}, weights)
+    checkout("dvc", "repro", "identify")
+    stale = set(json.loads(checkout("dvc", "status", "--json"))) - {"identify"}  # which always counts as changed
+    assert stale == {"activate", "ablate", *downstream}
+    save_file(trained, weights)
+    assert checkout.repro() == ["identify"]
     checkout.commit()
     checkout.edit("n_components=2")
-    assert checkout.repro() == ["compose", *downstream]
+    assert checkout.repro() == ["compose", "identify", *downstream]
     assert list(logged(checkout)) == ["repro"]
     assert "score.best" in checkout("dvc", "metrics", "diff")
     assert "n_components" in checkout("dvc", "params", "diff")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -278,6 +279,27 @@ def test_jobs_that_differ_in_other_settings_than_numbers_are_named(tmp_path: Pat
     save_png(figure, tmp_path / "agreement.png", dpi=50)
 
 
+def smoothness_choice(values: np.ndarray, *, is_associated: bool = True) -> dict[str, Any]:
+    return {
+        "predictors": (0.0, 0.3, 0.9), "response": (0.0, 0.1, 0.3, 0.9), "shrinkage": (0.0, 0.15),
+        "mean_correlation": values.tolist(), "is_associated": is_associated,
+        "smoothness": {"predictors": 0.25, "response": 0.2, "shrinkage": 0.1},
+        "components": (3,), "components_correlation": [0.3], "n_components": 3,
+    }  # fmt: skip
+
+
+def test_the_number_of_components_is_drawn_where_it_was_chosen() -> None:
+    choice = smoothness_choice(RNG.uniform(0.1, 0.3, size=(2, 3, 4)))
+    choice |= {"components": (1, 2, 5), "components_correlation": [0.1, 0.3, 0.2], "n_components": 2}
+    with paper_style():
+        figure = draw_smoothness(choice, "network, layer, class 5")
+        assert faults(figure) == []
+    (axes,) = [axes for axes in figure.axes if axes.get_title() == "2 components chosen"]
+    curve, mark = [np.asarray(line.get_xydata()).tolist() for line in axes.lines]
+    assert curve == [[1.0, 0.1], [2.0, 0.3], [5.0, 0.2]]
+    assert mark == [[2.0, 0.3]]
+
+
 @pytest.mark.parametrize(
     ("is_associated", "rule"),
     [(True, "as a weighted mean"), (False, "for lack of an association, the typical smoothness")],
@@ -285,11 +307,7 @@ def test_jobs_that_differ_in_other_settings_than_numbers_are_named(tmp_path: Pat
 def test_the_grid_of_the_smoothness_shows_the_best_setting_and_the_chosen_one(is_associated: bool, rule: str) -> None:
     values = RNG.uniform(0.1, 0.3, size=(2, 3, 4))
     values[1, 2, 3] = 0.4
-    choice = {
-        "predictors": (0.0, 0.3, 0.9), "response": (0.0, 0.1, 0.3, 0.9), "shrinkage": (0.0, 0.15),
-        "mean_correlation": values.tolist(), "is_associated": is_associated,
-        "smoothness": {"predictors": 0.25, "response": 0.2, "shrinkage": 0.1},
-    }  # fmt: skip
+    choice = smoothness_choice(values, is_associated=is_associated)
     with paper_style():
         figure = draw_smoothness(choice, "network, layer, class 5")
         assert faults(figure) == []

@@ -207,7 +207,7 @@ def test_names_with_dollar_signs_are_drawn_as_they_are(compose: Compose, tmp_pat
     settings = replace(settings, visualize=replace(settings.visualize, image_ids=tuple(names[:5])))
     result = run(settings, tmp_path / "run")
     assert result.artifacts[Figures].notes == ()
-    assert len(figures) == 10
+    assert len(figures) == 11
     for figure in figures:
         with paper_style():
             texts = drawn_texts(figure)
@@ -235,7 +235,7 @@ def test_long_names_stay_inside_all_figures(
         *(["visualize.images=driving"] if n_images > 1 else []),
     )  # fmt: skip
     run(settings, tmp_path / "run")
-    assert len(figures) == 10
+    assert len(figures) == 11
     for figure in figures:
         with paper_style():
             assert faults(figure) == [], figure.get_suptitle()

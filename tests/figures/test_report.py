@@ -194,7 +194,8 @@ def test_maps_of_one_pixel_have_no_overlays(compose: Compose, tmp_path: Path) ->
     result = run(compose("layer=pool"), tmp_path / "run", [ReportWriter("x")])
     names = {path.stem for path in result.artifacts[Figures].paths}
     assert names == {
-        "activation_maps", "association_effect", "cam", "faithfulness", "ranking_curve", "reliability", "transforms",
+        "activation_maps", "association_effect", "cam", "faithfulness", "ranking_curve", "reliability", "smoothness",
+        "transforms",
     }  # fmt: skip
     page = (tmp_path / "run" / "report.html").read_text()
     assert "No overlays: the maps of pool have no height or no width, so their pixels do not" in page

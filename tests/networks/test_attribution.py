@@ -87,18 +87,18 @@ def test_a_network_without_maps_has_no_class_activation_maps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "missing"),
+    ("network", "failure"),
     [
-        (Frozen(), "the gradient of the class score does not reach its last convolution"),
+        (Frozen(), "no gradient of the class score reaches the last convolution"),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardtanh(10, 11), nn.Flatten(), nn.Linear(4 * 49, 4)),
-            "the gradient of the class score is 0 at its last convolution",
+            "the gradient of the class score is 0 at the last convolution",
         ),
     ],
 )
-def test_there_is_no_grad_cam_without_a_gradient_but_there_are_predictions(network: nn.Module, missing: str) -> None:
+def test_there_is_no_grad_cam_without_a_gradient_but_there_are_predictions(network: nn.Module, failure: str) -> None:
     found = class_activation(network.eval().requires_grad_(False), torch.randn(2, 3, 9, 9), target_class=1)
     assert (found.method, found.target_maps, found.predicted_maps) == (None, None, None)
-    assert found.missing == missing
+    assert found.failure == failure
     assert found.probabilities is not None
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)

@@ -205,7 +205,7 @@ def test_the_error_of_completeness_decreases_with_more_steps_also_if_the_network
         sums = contributed("conductance", network, layer, images(), n_steps).sums
         assert sums is not None
         assert len(sums.total) == 2
-        errors.append(float((sums.total - sums.change).abs().max()))
+        errors.append(float((sums.total - sums.change).abs().sum()))
     assert errors[0] > errors[1] > errors[2]
 
 

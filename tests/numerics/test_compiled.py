@@ -14,7 +14,8 @@ from tests.helpers.project import ROOT
 SOLVE = """
 import numpy as np
 from pipeline.numerics import maximal_correlation
-print(repr(maximal_correlation(np.random.default_rng(0).normal(size=(2, 40, 2)), np.arange(40.0))[0]))
+x, y = np.random.default_rng(0).normal(size=(2, 40, 2)), np.arange(40.0)
+print(repr(maximal_correlation(x, y, smoother="supersmoother")[0]))
 """
 
 

@@ -154,25 +154,22 @@ def test_with_splines_intervals_cover_the_true_correlation(n_images: int, n_comp
             assert (0.9 if n_images == 300 else 0.87) <= share <= 0.99, (name, r, share)
 
 
-# Monotone functions of the response, each with a bound on the coverage by `maximal`. Measured over 150 responses with
-# 10 channels each (standard error about 1 %), at r = .6 and .85: 93 and 92 % for the uniform, 93 and 94 % for the
-# skewed, but 90 and 86 % for the lognormal response with its heavy tails. `penalised` covers less: 92 and 91, 92 and
-# 88, 82 and 64 %.
-CURVED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
-    "uniform": (norm.cdf, 0.87), "skewed": (lambda y: np.exp(y / 2), 0.88), "heavy tails": (np.exp, 0.8),
+# Monotone functions of the response. They do not change the maximal correlation, but theta has to undo them.
+CURVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "uniform": norm.cdf, "skewed": lambda y: np.exp(y / 2), "heavy tails": np.exp,
+    "heavier tails": lambda y: np.exp(2 * y), "cubic": lambda y: y**3,
 }  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("transformed", "smallest"), CURVED.values(), ids=CURVED)
+@pytest.mark.parametrize("transformed", CURVED.values(), ids=CURVED)
 def test_with_splines_intervals_cover_the_correlation_of_curved_associations(
-    transformed: Callable[[np.ndarray], np.ndarray], smallest: float
+    transformed: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    """If the smoothness is chosen, and rather by `maximal`: `penalised` is shrunk where the transforms are curved."""
-    for r in (0.6, 0.85):
-        shares = coverage(300, 3, r, lambda x, y: ace_estimator("spline", x, y), transformed)
-        assert smallest <= shares["maximal"] <= 0.99, (r, shares)
-        assert shares["penalised"] <= shares["maximal"]
+    """88 to 95 % of the intervals, with the smoothness chosen; the lowest is the uniform response at r = .85."""
+    for r in (0.3, 0.6, 0.85):
+        for name, share in coverage(300, 3, r, lambda x, y: ace_estimator("spline", x, y), transformed).items():
+            assert 0.87 <= share <= 0.99, (name, r, share)
 
 
 def test_the_correction_undoes_the_bias_of_a_linear_fit() -> None:

@@ -15,7 +15,6 @@ from pipeline.numerics.spline_ace import (
     spline_correlations,
     spline_transforms,
 )
-from pipeline.numerics.spline_functions import SplineTransforms
 from pipeline.numerics.spline_solver import Smoothness
 from pipeline.numerics.spline_subsets import subset_spline_correlations
 from tests.oracles.iterated_splines import iterated
@@ -101,6 +100,9 @@ def test_permutations_are_scored_as_the_data_are() -> None:
 
 def test_subsets_are_scored_as_the_data_are_but_with_the_functions_of_all_images() -> None:
     values, response = layer(n_images=400)
+    values[:, :, 0] = np.tanh(
+        values[:, :, 0]
+    )  # how heavy tails are transformed depends on the images, as the functions do
     smoothness = Smoothness(0.4, 0.3, 0.1)
     everything = subset_spline_correlations(values, response, np.arange(400)[None], smoothness)
     whole = spline_correlations(values, response, smoothness)
@@ -274,17 +276,3 @@ def test_progress_reaches_the_number_of_channels() -> None:
     result = spline_transforms(values, response, progress=lambda done, total: seen.append((done, total)))
     assert isinstance(result, SplineAceResult)
     assert seen[-1] == (9, 9)
-
-
-def test_the_transforms_can_be_evaluated_anywhere() -> None:
-    values, response = layer(n_channels=1)
-    values[0, :, 2] = 1.0
-    fitted = SplineTransforms(values[0], response, Smoothness(0.5, 0.5))
-    np.testing.assert_allclose(fitted.phi(values[0]), fitted.result.phi[0], atol=1e-9)
-    np.testing.assert_allclose(fitted.theta(response), fitted.result.theta[0], atol=1e-9)
-    steps = response.max() + np.array([0.0, 1.0, 2.0])
-    ahead = fitted.theta(steps)
-    assert ahead[2] - ahead[1] == pytest.approx(ahead[1] - ahead[0])
-    beyond = fitted.phi(np.tile(values[0].min(axis=0), (3, 1)) - np.arange(3.0)[:, None])
-    np.testing.assert_allclose(np.diff(beyond, 2, axis=0), 0, atol=1e-9)
-    assert not beyond[:, 2].any()

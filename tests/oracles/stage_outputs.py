@@ -30,6 +30,7 @@ from pipeline.config import compose_settings
 from pipeline.digests import digest_bytes, digest_file
 from pipeline.resolve import resolve
 from pipeline.runner import STAGES
+from pipeline.settings import AceSettings
 
 PATH = Path(__file__).with_suffix(".json")
 N_IMAGES, SIDE, N_CHANNELS = 24, 8, 6
@@ -95,8 +96,9 @@ def described(path: Path) -> Any:
 
 
 def projected(array: np.ndarray) -> dict[str, Any]:
-    """Return three weighted sums of an array's values; no weight is 0, so that any change of a value moves them."""
-    weights = (2 * np.random.default_rng(0).integers(-8, 8, (3, array.size)) + 1) / 16
+    """Return three weighted sums of an array's values; no weight is small, so that any change of a value moves them."""
+    draw = np.random.default_rng(0)
+    weights = draw.integers(4, 16, (3, array.size)) * draw.choice([-1, 1], (3, array.size)) / 16
     return {"shape": list(array.shape), "projections": (weights @ array.ravel().astype(float)).tolist()}
 
 
@@ -127,16 +129,21 @@ def values(found: Any) -> Any:
 
 
 def run_stages(folder: Path) -> None:
-    """Run every stage on the fixed input; each leaves its files in ``folder/<stage>``."""
+    """Run every stage on the fixed input; each leaves its files in ``folder/<stage>``.
+
+    The stage `score` runs with both smoothers; its files with the supersmoother are in ``folder/score/supersmoother``.
+    """
     write_images(folder / "input")
     settings = resolve(
         compose_settings(
             ["data=folder", f"data.root={folder / 'input'}", "class_name=noise", "target_class=1",
              "model.factory=tests.oracles.stage_outputs:ExactNetwork", "model.weights=random",
              "model.class_names=null", "model.device=cpu", "layer=conv1", f"n_images={N_IMAGES}",
-             "n_components=2", "score.bass=0.0", "visualize.dpi=50", "tracking.enabled=false"]
+             "n_components=2", "visualize.dpi=50", "tracking.enabled=false"]
         )
     )  # fmt: skip
+    assert isinstance(settings.score, AceSettings)
+    by_supersmoother = replace(settings, score=replace(settings.score, smoother="supersmoother", bass=0.0))
     made: dict[str, Any] = {}
     for stage in STAGES:
         own = folder / stage.name
@@ -144,6 +151,10 @@ def run_stages(folder: Path) -> None:
         upstream = {name: made[name] for name in stage.upstream}
         stage.compute(settings, upstream, Workspace(own), lambda done, total: None).save(own)
         made[stage.artifact.name] = exact(stage.artifact.load(own))
+        if stage.name == "score":  # the other smoother, from the same components
+            other = own / "supersmoother"
+            other.mkdir()
+            stage.compute(by_supersmoother, upstream, Workspace(other), lambda done, total: None).save(other)
 
 
 def files(folder: Path) -> list[Path]:

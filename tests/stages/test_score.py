@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
@@ -17,6 +18,7 @@ from pipeline.numerics.spline_solver import Smoothness
 from pipeline.rankers import RankerInputs
 from pipeline.rankers.ace import score_by_ace
 from pipeline.resolve import resolve
+from pipeline.runner import run
 from pipeline.settings import AceSettings
 from pipeline.stages import score
 from tests.helpers.settings import Compose
@@ -39,17 +41,17 @@ def test_a_layer_with_dead_channels_only_is_rejected(compose: Compose) -> None:
 
 
 def test_the_result_depends_neither_on_the_number_of_threads_nor_on_the_statistic_to_rank_by(compose: Compose) -> None:
-    reads = score.select(resolve(compose()))
-    assert isinstance(reads.score, AceSettings)
-    ignored: list[dict[str, Any]] = [{"n_jobs": 7}, {"statistic": "first"}]
-    determining: list[dict[str, Any]] = [
-        {"bass": 1.0}, {"spans": (0.05, 0.2, 0.6)}, {"permutations": 3}, {"smoother": "spline"},
-        {"smoothness": (0.3, 0.2, 0.1)},
-    ]  # fmt: skip
-    for change in ignored:
-        assert replace(reads, score=replace(reads.score, **change)).identity() == reads.identity()
-    for change in determining:
-        assert replace(reads, score=replace(reads.score, **change)).identity() != reads.identity()
+    supersmoother: dict[str, Any] = {"bass": 1.0, "spans": (0.05, 0.2, 0.6), "delrsq": 0.1, "nterm": 2, "maxit": 2}
+    splines: dict[str, Any] = {"smoothness": (0.3, 0.2, 0.1)}
+    for smoother, own, of_the_other in (
+        ("spline", splines, supersmoother), ("supersmoother", supersmoother, splines),
+    ):  # fmt: skip
+        reads = score.select(resolve(compose(f"score.smoother={smoother}")))
+        assert isinstance(reads.score, AceSettings)
+        for name, value in {"n_jobs": 7, "statistic": "first", **of_the_other}.items():
+            assert replace(reads, score=replace(reads.score, **{name: value})).identity() == reads.identity(), name
+        for name, value in {"permutations": 3, "folds": 3, **own}.items():
+            assert replace(reads, score=replace(reads.score, **{name: value})).identity() != reads.identity(), name
 
 
 def scored_by_ace(settings: AceSettings, values: np.ndarray, response: np.ndarray) -> ChannelScores:
@@ -135,3 +137,30 @@ def test_a_given_smoothness_is_used_and_with_few_images_the_default(
     found = scored_by_ace(settings, values, response)
     assert found.smoothness is None
     np.testing.assert_array_equal(found.values["maximal"], SplineAce(expected).fit(values, response).maximal)
+
+
+def test_the_number_of_components_is_the_one_that_predicts_best(compose: Compose, tmp_path: Path) -> None:
+    """With auto, all evidence, the transforms and the column n_components are those of the chosen number."""
+    automatic = run(compose("n_components=auto", "layer=conv1"), tmp_path / "auto")
+    scores = automatic.artifacts[ChannelScores]
+    values = automatic.artifacts[Projections].values[~scores.dead]
+    response = automatic.artifacts[Activations].class_score
+    assert values.shape[2] == 20
+    chosen = select_smoothness(values, response, seed=0, choose_components=True)
+    assert chosen.n_components in (1, 2, 3, 5, 7, 10, 15)
+    assert scores.smoothness is not None
+    assert scores.smoothness["n_components"] == chosen.n_components
+    assert automatic.ranking.table.n_components.unique().tolist() == [chosen.n_components]
+    assert scores.fit is not None
+    assert scores.fit.phi.shape[2] == chosen.n_components
+    smoothness = ",".join(str(value) for value in asdict(chosen.smoothness).values())
+    given = compose(f"n_components={chosen.n_components}", f"score.smoothness=[{smoothness}]", "layer=conv1")
+    pd.testing.assert_frame_equal(
+        run(given, tmp_path / "given").ranking.table, automatic.ranking.table, check_exact=False, rtol=1e-9
+    )
+
+
+def test_with_few_different_images_the_number_of_components_must_be_given(compose: Compose, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run(compose("n_components=auto", "n_images=9"), tmp_path / "run")
+    assert str(caught.value) == ("n_components must be a number with fewer than 10 different images; got auto with 9.")

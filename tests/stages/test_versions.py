@@ -50,7 +50,7 @@ def changed(value: Any) -> Any:
     if isinstance(value, int | np.integer):
         return value + 1
     if isinstance(value, float | np.floating):
-        return 0.5 if np.isnan(value) else value + 1e-6 * max(1.0, abs(float(value)))
+        return 0.5 if not np.isfinite(value) else value + 1e-6 * max(1.0, abs(float(value)))
     return f"{value}x"
 
 

@@ -24,7 +24,7 @@ MAXIMIZED = ("visualize.maximize=always", "visualize.maximize_steps=2")
 Draw = Callable[..., Figures]
 
 # Figures that a run with a class activation map and the supersmoother has no data for.
-NOT_DRAWN = {"grad_cam", "predictions", "smoothness"}
+NOT_DRAWN = {"grad_cam", "predictions"}
 
 
 def raising(error: BaseException) -> Callable[..., NoReturn]:
