@@ -15,8 +15,8 @@ import pipeline
 
 # Packages that compute, read, write or draw values of a result. tests/test_environment.py lists the other dependencies.
 PACKAGES = (
-    "ace", "captum", "matplotlib", "numba", "numpy", "pandas", "pillow", "pyarrow", "safetensors", "scikit-learn",
-    "scipy", "torch", "torchvision",
+    "ace", "anyascii", "captum", "matplotlib", "numba", "numpy", "pandas", "pillow", "pyarrow", "safetensors",
+    "scikit-learn", "scipy", "torch", "torchvision",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("timm",)
 

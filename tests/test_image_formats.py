@@ -67,7 +67,68 @@ def writable() -> Iterator[tuple[str, str, bytes]]:
             yield "TIFF", f"{mode} {compression}", saved(image_of_mode(mode), "TIFF", compression=compression)
 
 
-WRITTEN = {f"{form}-{mode}": data for form, mode, data in writable()}
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def variants() -> Iterator[tuple[str, str, bytes]]:
+    """Files that Pillow reads and does not write: other numbers of bits, and other encodings."""
+    rng = np.random.default_rng(1)
+    start, end = b"\x89PNG\r\n\x1a\n", chunk(b"IEND", b"")
+
+    def png(depth: int, kind: int, n_channels: int, colours: bytes = b"") -> bytes:
+        header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, kind, 0, 0, 0)
+        n_bytes = -(-WIDTH * n_channels * depth // 8)
+        rows = b"".join(b"\0" + rng.bytes(n_bytes) for _ in range(HEIGHT))
+        return start + chunk(b"IHDR", header) + colours + chunk(b"IDAT", zlib.compress(rows)) + end
+
+    for name, kind, n_channels in (("grey", 0, 1), ("RGB", 2, 3), ("grey with alpha", 4, 2), ("RGBA", 6, 4)):
+        yield "PNG", f"{name} of 16 bits", png(16, kind, n_channels)
+    for depth in (1, 2, 4):
+        yield "PNG", f"grey of {depth} bits", png(depth, 0, 1)
+        palette = chunk(b"PLTE", rng.bytes(3 * 2**depth))
+        yield "PNG", f"palette of {depth} bits", png(depth, 3, 1, palette)
+        yield "PNG", f"opaque palette of {depth} bits", png(depth, 3, 1, palette + chunk(b"tRNS", b"\xff" * 2**depth))
+
+    def bmp(bits: int, rows: list[bytes], compression: int = 0, before: bytes = b"") -> bytes:
+        body = b"".join(row + bytes(-len(row) % 4 if compression != 1 else 0) for row in rows)
+        sizes = struct.pack("<IHHI", 54 + len(before) + len(body), 0, 0, 54 + len(before))
+        n_colours = len(before) // 4 if bits <= 8 else 0
+        fields = (40, WIDTH, HEIGHT, 1, bits, compression, len(body), 0, 0, n_colours, 0)
+        return b"BM" + sizes + struct.pack("<IiiHHIIiiII", *fields) + before + body
+
+    for bits in (1, 4, 8, 16, 24, 32):
+        palette = rng.bytes(4 * 2**bits) if bits <= 8 else b""
+        yield "BMP", f"{bits} bits", bmp(bits, [rng.bytes(-(-WIDTH * bits // 8)) for _ in range(HEIGHT)], 0, palette)
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    yield "BMP", "5, 6 and 5 bits", bmp(16, [rng.bytes(2 * WIDTH) for _ in range(HEIGHT)], 3, masks)
+    runs = [b"".join(bytes([1, level]) for level in rng.bytes(WIDTH)) + b"\0\0" for _ in range(HEIGHT)]
+    yield "BMP", "runs of 8 bits", bmp(8, [*runs, b"\0\1"], 1, rng.bytes(1024))
+
+    size, levels = f"{WIDTH} {HEIGHT}\n".encode(), rng.integers(0, 101, WIDTH * HEIGHT * 3)
+    text = b" ".join(str(level).encode() for level in levels)
+    bits_as_text = b" ".join(str(level % 2).encode() for level in levels[: WIDTH * HEIGHT])
+    yield "PPM", "bits as text", b"P1\n" + size + bits_as_text
+    yield "PPM", "grey as text", b"P2\n" + size + b"100\n" + b" ".join(text.split()[: WIDTH * HEIGHT])
+    yield "PPM", "colours as text", b"P3\n" + size + b"100\n" + text
+    yield "PPM", "bits", b"P4\n" + size + rng.bytes(2 * HEIGHT)
+    yield "PPM", "grey up to 1023", b"P5\n" + size + b"1023\n" + (levels[: WIDTH * HEIGHT] * 10).astype(">u2").tobytes()
+    yield "PPM", "colours up to 100", b"P6\n" + size + b"100\n" + levels.astype(np.uint8).tobytes()
+    yield "PPM", "colours of 16 bits", b"P6\n" + size + b"65535\n" + rng.bytes(6 * WIDTH * HEIGHT)
+    yield "PPM", "floats", b"Pf\n" + size + b"-1.0\n" + levels[: WIDTH * HEIGHT].astype("<f4").tobytes()
+
+    colours = image_of_mode("RGB")
+    for compression in ("jpeg", "lzma", "zstd", "group3", "group4"):
+        image = image_of_mode("1") if compression.startswith("group") else colours
+        yield "TIFF", f"compressed by {compression}", saved(image, "TIFF", compression=compression)
+    yield "TIFF", "with addresses of 64 bits", saved(colours, "TIFF", big_tiff=True)
+    yield "GIF", "interlaced", saved(image_of_mode("P"), "GIF", interlace=1)
+    yield "JPEG", "of RGB", saved(colours, "JPEG", keep_rgb=True)
+    yield "WEBP", "without loss", saved(image_of_mode("RGBA"), "WEBP", lossless=True, exact=True)
+
+
+WRITTEN = {f"{form}-{mode}": data for form, mode, data in (*writable(), *variants())}
 
 
 def rule(opened: Image.Image) -> str:
@@ -109,7 +170,7 @@ def test_pixels_are_those_of_pillow_except_by_a_documented_rule(case: str) -> No
 
 
 def test_every_format_and_every_rule_is_among_the_cases() -> None:
-    assert len(WRITTEN) > 90
+    assert len(WRITTEN) > 130
     rules = set()
     for data in WRITTEN.values():
         with Image.open(BytesIO(data)) as opened:
@@ -157,10 +218,6 @@ def test_transparency_that_would_hide_the_whole_image_is_ignored(form: str) -> N
     assert (image[15, 15], image[5, 5]) == (pytest.approx([255] * 3), pytest.approx([0] * 3))
     empty = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
     assert (rgb(decode(saved(empty, form, **options)).image) == 255).all()
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(width: int, depth: int, colour: int, rows: list[bytes], *chunks: bytes) -> bytes:

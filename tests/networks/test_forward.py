@@ -16,7 +16,8 @@ from pipeline.artifacts import Workspace
 from pipeline.errors import NetworkError
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.attribution import class_activation
-from pipeline.networks.contributions import check_gradients
+from pipeline.networks.conductance import conductance
+from pipeline.networks.contributions import check_gradients, check_rules, deeplift, integrated_gradients
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import NetworkCodeError, evaluated, forward
 from pipeline.networks.layout import layout
@@ -184,6 +185,19 @@ def test_scores_are_found_in_dictionaries_tuples_and_objects(wrap: Callable[[tor
     torch.testing.assert_close(ablation.at(IMAGES).scores(EACH, ZERO), plain.at(IMAGES).scores(EACH, ZERO))
 
 
+@pytest.mark.parametrize("method", [deeplift, lambda examined: conductance(examined, 400)])
+def test_contributions_are_complete_for_other_formats_and_outputs(method: Callable[..., Any]) -> None:
+    expected = method(examined(built(Plain)))(IMAGES)
+    assert float(expected.sums.error.max()) < 1e-2 * float(expected.sums.change.abs().max())
+    in_dictionary = method(examined(built(Plain, lambda scores: {"logits": scores})))(IMAGES)
+    torch.testing.assert_close(in_dictionary.channels, expected.channels)
+    in_double = method(examined(built(Plain).double()))(IMAGES)
+    torch.testing.assert_close(in_double.channels, expected.channels, rtol=1e-3, atol=1e-6)
+    in_half = method(examined(built(Plain).bfloat16()))(IMAGES)
+    correlation = np.corrcoef(in_half.channels.flatten(), expected.channels.flatten())[0, 1]
+    assert correlation > 0.99
+
+
 def test_one_number_per_image_is_one_output() -> None:
     network = built(Plain, lambda scores: scores[:, 0])
     assert layout(network, IMAGES).n_outputs == 1
@@ -314,6 +328,17 @@ def test_a_single_image_is_drawn_for_a_network_that_needs_two() -> None:
     np.testing.assert_allclose(one.outputs[0], several.outputs[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", [conductance, integrated_gradients])
+def test_a_network_that_needs_two_images_is_ablated_and_attributed(method: Callable[..., Any]) -> None:
+    network, plain = built(Squeezes), built(Plain)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(IMAGES), plain(IMAGES))
+    found = Ablation(examined(network), IMAGES).at(IMAGES).scores(EACH, ZERO)
+    torch.testing.assert_close(found, Ablation(examined(plain), IMAGES).at(IMAGES).scores(EACH, ZERO))
+    contributed, expected = (method(examined(each), 20)(IMAGES) for each in (network, plain))
+    torch.testing.assert_close(contributed.channels, expected.channels, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("returns", ["softmax", "log_softmax", "logits"])
 def test_outputs_that_are_probabilities_are_shown_unchanged(returns: str) -> None:
     wrap: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -375,6 +400,12 @@ def test_a_quantised_network_is_ranked_by_everything_but_gradients() -> None:
     assert activation.probabilities is not None
     with pytest.raises(NetworkError) as caught:
         check_gradients(network, layout(network, IMAGES).find("conv2"), IMAGES)
+    assert str(caught.value) == (
+        "the network must have gradients for this ranker; got the quantised module 'conv1' (layer 'conv2'). "
+        "Choose another ranker, for example score=ablation or score=ace."
+    )
+    with pytest.raises(NetworkError) as caught:
+        check_rules(network, layout(network, IMAGES).find("conv2"), IMAGES)
     assert str(caught.value) == (
         "the network must have gradients for this ranker; got the quantised module 'conv1' (layer 'conv2'). "
         "Choose another ranker, for example score=ablation or score=ace."
