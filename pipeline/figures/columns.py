@@ -100,9 +100,10 @@ def score_text(score: float) -> str:
 def shown_columns(table: pd.DataFrame) -> list[Column]:
     """Return the columns that differ between channels, in the order of the table.
 
-    ``dead`` is left out if no channel is dead.
+    ``dead`` is left out if no channel is dead, and so is the statistic that the column ``score`` already shows.
     """
-    keys = [key for key in table.columns if key not in QUESTION and not (key == "dead" and not table.dead.any())]
+    left_out = {*QUESTION, f"score_{table.by.iloc[0]}", *([] if table.dead.any() else ["dead"])}
+    keys = [key for key in table.columns if key not in left_out]
     return [Column(key, *KNOWN.get(key, (key.replace("_", " "), ""))) for key in keys]
 
 

@@ -25,7 +25,7 @@ from pipeline.store import process_lock
 
 # MLflow logs each error of its database with a traceback before raising it; `tracking_errors` reports it in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-# A database that cannot be opened is tried again for 3 s in total instead of 102 s, without a message.
+# A database that cannot be opened is tried again for 6 s in total instead of 102 s, without a message.
 mlflow_db.MAX_RETRY_COUNT = 6
 
 ARTIFACTS = "mlartifacts"  # folder of the files of all logged runs, beside the default database

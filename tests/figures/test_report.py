@@ -87,7 +87,10 @@ def test_columns_that_are_not_known_are_shown_under_their_names(content: ReportC
     assert "4.00e-04" in page
     keys = [column.key for column in shown_columns(table)]
     assert keys[:3] == ["rank", "channel", "score"]
-    assert not {"dead", "model", "layer", "class_name"} & set(keys)
+    own = f"score_{table.by.iloc[0]}"  # the column "score" shows it
+    assert own in table
+    assert not {"dead", "model", "layer", "class_name", own} & set(keys)
+    assert {"score_first", "score_maximal", "score_penalised"} - {own} <= set(keys)
 
 
 @pytest.mark.parametrize(
