@@ -425,7 +425,9 @@ def draw(table: pd.DataFrame) -> Figure:
                     label="split-half correlation",
                 )
                 axes.set_yticks(place, list(SHOWN.values()))
-                axes.set_title(f"{network.name}, {layer}", loc="left")
+                axes.set_title(f"{network.name}\n{layer}", loc="left", fontsize="medium")
+                if rows.empty:
+                    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5")
                 axes.grid(axis="y", color="0.9", linewidth=0.6)
         panels[-1, 1].set_xlabel("Spearman correlation, 300 images of a class")
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
