@@ -57,6 +57,6 @@ def test_the_default_settings_run_from_an_installed_wheel_in_another_folder(whee
     table = pd.read_csv(elsewhere / "run" / "ranking.csv")
     assert sorted(table.channel) == list(range(64))
     assert table.score.is_monotonic_decreasing
-    assert len(list((elsewhere / "run" / "figures").glob("*.png"))) == 10
+    assert len(list((elsewhere / "run" / "figures").glob("*.png"))) == 11
     assert (elsewhere / "run" / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert (elsewhere / "outputs" / "mlflow.db").exists()
