@@ -26,6 +26,7 @@ from pipeline.progress import Progress
 Transform = Callable[[Any], Any]
 """From one image to the network's input for it, (channels, height, width)."""
 
+N_EXAMPLES = 2  # images in the forward pass that shows the layers, see `pipeline.networks.layout.layout`
 # Names under which data sets keep their images, in the order in which they are looked for.
 NAMES = ("pixel_values", "image", "images", "img", "inputs", "input", "x", "data")
 
@@ -78,7 +79,7 @@ def collected(
     transform : callable or None
         From one image to the network's input.
     n_images : int or None
-        Number of images to read; None: all.
+        Largest number of images to read; None: all.
     progress : callable
         Called with the number of images that are read and the number of all images.
 
@@ -106,8 +107,6 @@ def collected(
         progress(n_read, max(expected or 0, n_read))
         if n_images is not None and n_read >= n_images:
             break
-    if n_images is not None and n_read < n_images:
-        raise InputError(f"n_images must be at most {n_read}, the number of images; got {n_images}. Lower it.")
     if not n_read:
         raise InputError("images must contain at least one image; got none. A generator can be read only once.")
     return Inputs(_joined(found), reader.keyword)

@@ -8,11 +8,9 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
-from pcace._images import collected
+from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, unwrapped
 from pipeline.networks.layout import layout
-
-N_EXAMPLES = 2  # see `pipeline.networks.layout.layout`
 
 
 def layers(
@@ -62,7 +60,7 @@ def layers(
         if _is_shape(example):
             images = torch.zeros((N_EXAMPLES, *example), device=device)  # type: ignore[misc]
         else:
-            inputs = collected(example, network, transform=None, n_images=None, progress=lambda done, total: None)
+            inputs = collected(example, network, transform=None, n_images=N_EXAMPLES, progress=lambda done, total: None)
             images, keyword = inputs.on(device).read(slice(0, N_EXAMPLES)), inputs.keyword
             images = images if len(images) == N_EXAMPLES else images.repeat(N_EXAMPLES, *[1] * (images.ndim - 1))
         with adapted(network, keyword, _any_score):

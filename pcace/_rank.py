@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pcace._images import Transform, collected, normalization
+from pcace._images import N_EXAMPLES, Transform, collected, normalization
 from pcace._memory import check_room
 from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, unwrapped
 from pcace._pictures import pictures_of
@@ -35,7 +35,6 @@ from pipeline.stages.activate import activations_of, check_class_score
 STAGES = ("reduce", "score", "rank", "ablate", "evaluate")  # those after `activate` that write no files
 WITH_NETWORK = ("score", "ablate", "evaluate")
 KEPT = ("reduce", "score", "rank")  # those that may depend on nothing but the activations
-N_EXAMPLES = 2  # images in the forward pass that shows the layers, see `pipeline.networks.layout.layout`
 
 
 @dataclass(frozen=True)
@@ -164,6 +163,8 @@ def rank(
     run_id = None if log is None else _run_id(log)
     with borrowed(network), shown_progress(is_shown=progress) as show:
         inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
+        if n_images is not None and len(inputs) < n_images:
+            raise InputError(f"n_images must be at most {len(inputs)}, the number of images; got {n_images}. Lower it.")
         image_set = inputs.image_set()
         _check_count(image_set)
         device = device_of(network) or inputs.tensors[0].device

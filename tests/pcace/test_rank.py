@@ -367,3 +367,14 @@ def test_nothing_is_written(
     ranking._repr_html_()
     assert os.listdir(tmp_path) == []
     assert capfd.readouterr() == ("", "")  # the progress is shown in terminals and notebooks only
+
+
+def test_the_layers_are_listed_after_reading_two_images_at_most() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten(), nn.Linear(216, 3))
+
+    def batches() -> Iterator[torch.Tensor]:
+        yield torch.zeros(2, 1, 8, 8)
+        pytest.fail("more images are read than needed")
+
+    assert pcace.layers(model, batches()).layer.tolist() == ["0", "1", "2"]
+    assert pcace.layers(model, torch.zeros(1, 1, 8, 8)).layer.tolist() == ["0", "1", "2"]
