@@ -30,6 +30,9 @@ mlflow_db.MAX_RETRY_COUNT = 6
 
 ARTIFACTS = "mlartifacts"  # folder of the files of all logged runs, beside the default database
 COMPANIONS = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside a database
+# How long to wait for a database that other processes write to. SQLite's own 5 s are too few for many runs that start
+# together on a busy machine. MLflow itself waits for 20 s in each of its sessions.
+LOCK_SECONDS = 60.0
 
 
 def address(path: Path) -> str:
@@ -115,7 +118,7 @@ def check(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         return
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=20)) as database:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=LOCK_SECONDS)) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         if not is_damage(str(error)):
@@ -140,7 +143,7 @@ def _is_complete(path: Path) -> bool:
     """Return whether the database has all tables of the installed version of MLflow."""
     if not path.exists() or path.stat().st_size == 0:
         return False
-    engine = sqlalchemy.create_engine(address(path))
+    engine = sqlalchemy.create_engine(address(path), connect_args={"timeout": LOCK_SECONDS})
     try:
         return bool(mlflow_db._all_tables_exist(engine))  # type: ignore[no-untyped-call]
     finally:
@@ -150,7 +153,7 @@ def _is_complete(path: Path) -> bool:
 def _complete(path: Path, copy: Path, artifacts: Path) -> None:
     """Write a complete copy of the database `path`, which may be incomplete or missing, to `copy`."""
     if path.exists() and _has_runs(path):
-        with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(copy)) as new:
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as old, closing(sqlite3.connect(copy)) as new:
             old.backup(new)
         try:
             _initialize(copy, artifacts)
@@ -168,7 +171,7 @@ def _complete(path: Path, copy: Path, artifacts: Path) -> None:
 
 def _has_runs(path: Path) -> bool:
     """Return whether runs were logged to the database, which may be incomplete."""
-    with closing(sqlite3.connect(path, timeout=20)) as database:
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         return "runs" in tables and database.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
 
@@ -194,7 +197,7 @@ def relocate(path: Path, artifacts: Path) -> None:
         The folder `ARTIFACTS` beside it.
     """
     root = artifacts.as_uri()
-    with closing(sqlite3.connect(path, timeout=20)) as database:
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as database:
         experiments = [
             (f"{root}{below}", experiment)
             for experiment, location in database.execute("SELECT experiment_id, artifact_location FROM experiments")

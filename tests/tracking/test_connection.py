@@ -8,8 +8,10 @@ import os
 import shlex
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import alembic.command
@@ -350,3 +352,38 @@ def test_a_server_that_is_not_mlflow_is_refused_in_one_line(tmp_path: Path) -> N
         f"tracking.uri must be an MLflow store that can be written to; got {server.url} ("
     )
     assert "Correct the address, for example " in str(caught.value)
+
+
+@contextmanager
+def locked_for(seconds: float, file: Path) -> Iterator[None]:
+    """Lock the database for other connections, from the beginning of the context on."""
+    locked = threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(file, isolation_level=None)) as writing:
+            writing.execute("BEGIN EXCLUSIVE")
+            locked.set()
+            time.sleep(seconds)
+            writing.execute("COMMIT")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    locked.wait()
+    try:
+        yield
+    finally:
+        writer.join()
+
+
+@pytest.mark.parametrize("step", ["_is_complete", "relocate"])
+def test_a_database_that_another_process_writes_to_is_waited_for(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    file = outputs_with(empty_database, tmp_path / "outputs") / "mlflow.db"
+    arguments = (file, tmp_path / "outputs" / "mlartifacts") if step == "relocate" else (file,)
+    assert database.LOCK_SECONDS >= 60  # SQLite's own 5 s are too few when eight runs start together
+    with locked_for(0.5, file):
+        getattr(database, step)(*arguments)
+    monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)  # this, not a value of a library, is how long it is waited
+    with locked_for(0.5, file), pytest.raises((sqlite3.Error, sqlalchemy.exc.DBAPIError), match="database is locked"):
+        getattr(database, step)(*arguments)
