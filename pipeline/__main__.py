@@ -25,7 +25,7 @@ from pipeline.config import (
 )
 from pipeline.errors import PipelineError
 from pipeline.job import run_job
-from pipeline.overrides import checked_overrides
+from pipeline.overrides import checked_overrides, with_own_options
 from pipeline.resources import conf_dir
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
         checked = with_absolute_outputs(checked)
-    sys.argv[1:] = [*flags, *checked]  # Hydra does not accept overrides on both sides of a flag
+    sys.argv[1:] = [*flags, *with_own_options(checked)]  # Hydra does not accept overrides on both sides of a flag
     register_resolvers()
     sys.exit(_run_hydra())
 

@@ -27,7 +27,15 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import SettingsError
-from pipeline.overrides import HYDRA_TEXTS, as_entered, checked_overrides, for_shell, quoted, value_of
+from pipeline.overrides import (
+    HYDRA_TEXTS,
+    as_entered,
+    checked_overrides,
+    for_shell,
+    quoted,
+    value_of,
+    with_own_options,
+)
 from pipeline.resources import conf_dir
 from pipeline.settings import AceSettings, ModelSettings, Settings, TrackingSettings, settings_from
 
@@ -94,7 +102,7 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     SettingsError
         If an override cannot be parsed, or a config group has no such option; one line for each fault.
     """
-    checked = checked_overrides(overrides)
+    checked = with_own_options(checked_overrides(overrides))
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         try:
             return compose(CONFIG_NAME, overrides=checked)

@@ -1,9 +1,9 @@
 """``python -m pipeline.dvc STAGE``: the commands that ``dvc.yaml`` runs, one stage per process.
 
-``compose`` writes ``params.yaml`` and ``dvc.yaml``. ``identify`` writes the keys of all artifacts, which show DVC what
-has changed outside of the checkout. Every other stage takes its artifact from the artifact store, which it shares with
-all other runs, or computes it, and puts the artifact's files below ``outputs/dvc``, where DVC tracks them. This module
-does not import DVC.
+``compose`` writes ``params.yaml``, ``dvc.yaml`` and the JSON schemas of the settings. ``identify`` writes the keys of
+all artifacts, which show DVC what has changed outside of the checkout. Every other stage takes its artifact from the
+artifact store, which it shares with all other runs, or computes it, and puts the artifact's files below
+``outputs/dvc``, where DVC tracks them. This module does not import DVC.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.observer import Observer
 
 PARAMS, DVC_YAML = Path("params.yaml"), Path("dvc.yaml")
+SCHEMAS = Path(".vscode/schemas")
 FOLDER = Path("outputs/dvc")
 KEYS = FOLDER / "keys"
 CONF_DIGEST = "conf_digest"  # entry of params.yaml
@@ -70,6 +71,14 @@ def generate_dvc_yaml() -> None:
     text = dvc_yaml(compose_settings())
     if not DVC_YAML.exists() or DVC_YAML.read_text(encoding="utf-8") != text:
         write_whole(DVC_YAML, text)
+
+
+def generate_schemas() -> None:
+    """Write the JSON schemas that VS Code uses for the files in ``conf/``, if the settings have changed."""
+    from pipeline.schema import write_schemas
+
+    if SCHEMAS.parent.is_dir():
+        write_schemas(SCHEMAS)
 
 
 def load_params() -> Settings:
@@ -157,6 +166,7 @@ def main() -> None:
     if sys.argv[1] == "compose":
         compose_params()
         generate_dvc_yaml()
+        generate_schemas()
     elif sys.argv[1] == "identify":
         write_keys()
     else:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.command_line import command
-from pipeline.config import compose_settings
+from pipeline.config import checked_settings, compose_config, values_of
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
@@ -21,6 +21,7 @@ are maps of one pixel, those of a transformer are maps of the patches of the ima
     python -m pipeline.layers model=torchvision model.name=convnext_tiny
     python -m pipeline.layers model=resnet18 model.transform.kind=resize model.transform.size=448"""
 
+DROPPED = ("data", "target")
 HEADINGS = (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right"), ("output", "left"))
 
 
@@ -31,10 +32,11 @@ def main() -> None:
     if {"-h", "--help"} & set(overrides):
         print(USAGE)
         return
-    # Only the model matters here. Overrides of the data and the target are dropped, so that the command of a run can be
-    # copied even if, for example, the folder of its images does not exist on this machine.
+    # Only the model matters here. The data and the target of the overrides and of experiments are dropped, so that the
+    # command of a run can be copied even if, for example, the folder of its images does not exist on this machine.
     relevant = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
-    settings = compose_settings([*relevant, "data=digits", "target=class"])
+    standard = values_of(compose_config())
+    settings = checked_settings({**values_of(compose_config(relevant)), **{name: standard[name] for name in DROPPED}})
     from pipeline.networks.inputs import input_shape
     from pipeline.networks.load import layout_of
 

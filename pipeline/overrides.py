@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.errors import SettingsError, listed
-from pipeline.resources import conf_dir
+from pipeline.resources import conf_dir, own_conf_dir
 from pipeline.settings import UNIONS, Settings
 
 # Settings of Hydra that are text.
@@ -125,8 +125,20 @@ def as_entered(override: str) -> str:
 
 
 def options(group: str) -> list[str]:
-    """Return the options of a config group, for example the names of the files in ``conf/model``."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    """Return the options of a config group: the names of the files in ``conf/model``, also in the user's own folder."""
+    folders = [folder for folder in (conf_dir(), own_conf_dir()) if folder is not None]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def with_own_options(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides and one by which Hydra finds the options in the folder ``conf`` of the working folder.
+
+    Options of the package come first where both have one of the same name.
+    """
+    folder = own_conf_dir()
+    if folder is None or any(text.lstrip("+").startswith("hydra.searchpath=") for text in overrides):
+        return list(overrides)
+    return [*overrides, f"hydra.searchpath=[{quoted(f'file://{folder}')}]"]
 
 
 def _read_as_text(override: str, *, is_sweep: bool) -> str:

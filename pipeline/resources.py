@@ -15,6 +15,15 @@ def conf_dir() -> Path:
     return _resource_dir("conf")
 
 
+def own_conf_dir() -> Path | None:
+    """Return the folder ``conf`` of the working folder, whose YAML files are further options, or None.
+
+    In the checkout, it is the folder of `conf_dir` itself, and adds nothing.
+    """
+    folder = Path.cwd() / "conf"
+    return folder if folder.is_dir() and folder.resolve() != conf_dir().resolve() else None
+
+
 def shipped_weights(name: str) -> Path:
     """Return the path of the weights that are shipped for the model `name`. The file need not exist."""
     return _resource_dir("data") / f"{name}.safetensors"

@@ -21,9 +21,15 @@ class TransformSettings:
     """
 
     kind: Literal["weights", "resize", "none"]
+    """As the weights prescribe (weights), resized to `size` x `size` without keeping the aspect ratio (resize), or
+    at the image's own size (none).
+    """
     size: Positive
+    """Width and height of the network's input in pixels, for kind=resize."""
     mean: tuple[float, ...]
+    """Mean of each input channel, which is subtracted; for kind=resize and kind=none."""
     std: tuple[Annotated[float, Field(gt=0)], ...]
+    """Standard deviation of each input channel, which the difference is divided by; for kind=resize and kind=none."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -37,18 +43,33 @@ class ModelSettings:
     """
 
     library: Library
+    """Library that builds the network, if there is no factory."""
     name: Text
+    """Name of the model in the library; of a network of your own, any name."""
     factory: CallablePath | None
+    """Callable that returns a network of your own, as package.module:callable; null: a model of the library."""
     arguments: dict[str, Any]
+    """Keyword arguments of the model or the factory."""
     weights: str
+    """Member of the model's weights in the library, such as DEFAULT or IMAGENET1K_V1; random: drawn with `seed`."""
     checkpoint: str | None
+    """File with weights of your own, which replace `weights`: .safetensors, .pth, .pt or .th."""
     class_names: tuple[Name, ...] | None
+    """Names of the network's outputs; null: those of the weights or of the data."""
     input_size: tuple[Positive, Positive, Positive]
+    """Channels (1: grey, 3: colour), height and width of the network's input."""
     transform: TransformSettings
+    """How an image becomes the network's input."""
     batch_size: Positive
+    """Maximum number of images in a forward pass; it changes the last digits of the activations."""
     device: Literal["auto", "cpu", "cuda"]
+    """Device of the network; auto: a GPU if there is one."""
     channels: Literal["auto", "first", "last"]
+    """Axis of a layer's output that holds the channels: axis 1 (first), the last axis (last), or the one that the
+    layer implies (auto).
+    """
     randomized: NonNegative
+    """Number of modules with weights, counted from the output, whose weights are drawn anew with `seed`."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,7 +81,11 @@ class ClassTarget:
     """
 
     kind: Literal["class"]
+    """The target: an output of a classification network."""
     score: Literal["logit", "probability", "margin"]
+    """The output itself (logit), after the softmax (probability), or minus the largest of the other outputs
+    (margin).
+    """
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,7 +93,9 @@ class RegressionTarget:
     """The class score is the output of a regression network, unchanged."""
 
     kind: Literal["regression"]
+    """The target: an output of a regression network."""
     output: NonNegative
+    """Index of the output."""
 
 
 TargetSettings = Annotated[ClassTarget | RegressionTarget, Field(discriminator="kind")]

@@ -29,6 +29,7 @@ class ReduceSettings:
     """How much memory the principal components may take, in MiB."""
 
     memory_mib: Positive
+    """Maximum memory in MiB for reducing the maps, independent of the size of the layer."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,6 +37,7 @@ class RankSettings:
     """The score that channels are ranked by; None for the ranker's own."""
 
     by: Literal["maximal", "first", "penalised", "cross_fitted", "excess", "q_value"] | None
+    """Score that the channels are ranked by; null: score.statistic."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,8 +49,15 @@ class AblateSettings:
     """
 
     when: Literal["auto", "always", "never"]
+    """Whether channels are ablated; auto: if inputs have at most 32 x 32 pixels and the layer does not have
+    thousands of channels.
+    """
     mode: Literal["zero", "mean", "resample"]
+    """How channels are ablated for the deletion and insertion curves: set to zero, to the mean over images and
+    positions, or to the map for another image (resample).
+    """
     n_draws: Annotated[int, Field(ge=2)]
+    """Number of random orders of the channels that the curves are compared with."""
 
     MODES: ClassVar = ("zero", "mean", "resample")
 
@@ -58,17 +67,33 @@ class VisualizeSettings:
     """Which channels and images are drawn, and how."""
 
     n_top: Positive
+    """Number of best channels that are drawn."""
     n_bottom: NonNegative
+    """Number of last varying channels that are drawn."""
     channels: tuple[NonNegative, ...]
+    """Channels that are drawn instead of the best and the last ones; empty: those."""
     images: Literal["spread", "driving"]
+    """Images that are drawn: evenly spaced over the set (spread), or for each channel those that activate it most
+    (driving).
+    """
     image_ids: tuple[Name, ...]
+    """Ids of the images that are drawn instead, such as 5/0005; empty: those that `images` selects."""
     n_images: Positive
+    """Number of images that are drawn."""
     scale: Literal["channel", "shared"]
+    """One colour scale for each channel, or one for all, so that channels can be compared (shared)."""
     n_weighted: Positive
+    """Number of best channels in the channel-weighted map."""
     maximize: Literal["auto", "always", "never"]
+    """Whether inputs that maximise the activation of channels are computed; auto: if inputs have at most 32 x 32
+    pixels.
+    """
     n_maximized: Positive
+    """Number of best channels whose activation is maximised."""
     maximize_steps: Positive
+    """Number of steps of the gradient ascent."""
     dpi: Annotated[int, Field(ge=50, le=600)]
+    """Resolution of the figures in dots per inch."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -76,8 +101,11 @@ class TrackingSettings:
     """Where a run is logged: an MLflow tracking address, or None for the SQLite file under the outputs."""
 
     enabled: bool
+    """Whether runs are logged to MLflow."""
     uri: str | None
+    """Tracking address of MLflow; null: the SQLite file mlflow.db in paths.outputs."""
     experiment: Text
+    """Name of the MLflow experiment."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,6 +113,7 @@ class PathSettings:
     """Where files are written."""
 
     outputs: Text
+    """Folder of the runs, the artifact store and mlflow.db."""
 
     @property
     def downloads(self) -> Path:
@@ -97,21 +126,39 @@ class Settings:
     """All settings of a run: which channels of `layer` matter for this class, judged on `n_images` images?"""
 
     layer: LayerName
+    """Layer whose channels are ranked, as the dotted path of a module: layer4.1.conv2 or layer4[1].conv2."""
     class_name: Name | None
+    """Name of the class in the data and in the network."""
     target_class: NonNegative | None
+    """Index of the class among the network's outputs; null: derived from class_name."""
     n_images: Annotated[int, Field(ge=MIN_IMAGES)]
+    """Number of images."""
     n_components: ComponentCount
+    """Number of principal components of each channel, or a share of its variance; auto: a number up to 20, chosen
+    by cross-validation for the whole layer.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """Seed of all random choices: images, random weights, permutations, folds, halves and random orders."""
     model: ModelSettings
+    """The network."""
     data: DataSettings
+    """The images."""
     reduce: ReduceSettings
+    """The principal components."""
     target: TargetSettings
+    """The class score."""
     score: ScoreSettings
+    """The ranker."""
     rank: RankSettings
+    """The order of the channels."""
     ablate: AblateSettings
+    """Ablation of channels."""
     visualize: VisualizeSettings
+    """The figures."""
     tracking: TrackingSettings
+    """The log of runs."""
     paths: PathSettings
+    """The folders in which files are written."""
 
     @property
     def target_label(self) -> str:

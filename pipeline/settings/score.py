@@ -26,7 +26,11 @@ class HalvesSettings:
     """
 
     bootstrap: NonNegative
+    """Number of random halves of the images that the ranker is run on, for confidence intervals and the split-half
+    reliability; an even number; 0: none.
+    """
     top_k: Positive
+    """Number of best ranks for which the probability of each channel is estimated."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,19 +38,39 @@ class AceSettings(HalvesSettings):
     """PCACE: ACE between a channel's principal component projections and the class score."""
 
     kind: Literal["ace"]
+    """The ranker: PCACE."""
     smoother: Literal["spline", "supersmoother"]
+    """How the transforms are estimated: penalised regression splines, or Friedman's supersmoother as in the
+    original scripts.
+    """
     smoothness: tuple[Curvature, Curvature, Shrinkage] | None
+    """Of the splines: [predictors, response, shrinkage]; null: chosen by cross-validation for the whole layer."""
     solver: Literal["compiled", "ace"]
+    """Of the supersmoother: the project's solver, or the package ace from PyPI, which is about a thousand times
+    slower.
+    """
     statistic: AceStatistic | None
+    """The maximum of the criterion with its penalties (penalised), the correlation of all transforms with theta
+    (maximal), or that of the first transform (first); null: penalised with splines, maximal with the supersmoother.
+    """
     bass: Annotated[float, Field(ge=0, le=10)]
+    """Of the supersmoother: smoothness beyond what its cross-validation selects."""
     spans: tuple[Share, Share, Share]
+    """Of the supersmoother: its three window sizes, in rising order, as shares of the images."""
     delrsq: Annotated[float, Field(gt=0, lt=1)]
+    """Of the supersmoother: iterations stop when R squared changes by at most this much."""
     maxit: Positive
+    """Of the supersmoother: maximum number of outer iterations."""
     nterm: Positive
+    """Of the supersmoother: number of outer iterations over which the change of R squared is compared with delrsq."""
     n_jobs: Annotated[int, Field(ge=0)]
+    """Number of threads, or of processes with solver=ace; 0: one per core."""
     permutations: NonNegative
+    """Number of permutations of the class scores, for the permutation null; 0: none."""
     folds: NonNegative
+    """Number of folds for the cross-fitted score; at least 2, or 0: none."""
     repeats: Positive
+    """Number of random partitions into folds that the cross-fitted score is averaged over."""
 
     SUPERSMOOTHER_ONLY: ClassVar = ("bass", "spans", "delrsq", "nterm", "maxit")  # settings that splines do not use
 
@@ -64,6 +88,7 @@ class RankerSettings(HalvesSettings):
         "pearson", "multiple_correlation", "distance_correlation", "mutual_information", "weight_norm",
         "mean_activation", "gradient_x_activation", "deeplift", "ablation",
     ]  # fmt: skip
+    """The ranker."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -71,7 +96,9 @@ class PathRankerSettings(HalvesSettings):
     """A ranker that integrates gradients along the path from the zero input to the image, in `n_steps` points."""
 
     kind: Literal["conductance", "integrated_gradients"]
+    """The ranker."""
     n_steps: Annotated[int, Field(ge=2)]
+    """Number of points on the path from the zero input to the image."""
 
 
 OtherSettings = RankerSettings | PathRankerSettings

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-# Strict: the text "3" is not the number 3, and true is not 1. Unknown settings are errors.
-STRICT = ConfigDict(strict=True, extra="forbid")
+# Strict: the text "3" is not the number 3, and true is not 1. Unknown settings are errors. The text below a setting is
+# its description in the JSON schema and in the documentation.
+STRICT = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
 RULE_ERROR = "rule"  # the type of pydantic's error where a `Rule` is not met
 
 
@@ -35,12 +37,19 @@ class Rule:
     before : bool
         Check the value as it was given, before pydantic checks its type. Needed where the type is a union, for which
         pydantic would report one error for each member, and where a value of another type deserves this rule's message.
+    schema : mapping
+        The rule in JSON schema: keywords that are added to those of the type, or replace an ``anyOf`` among them.
     """
 
     text: str
     is_met: Callable[[Any], bool]
     advice: str = ""
     before: bool = False
+    schema: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema of the annotated type with this rule."""
+        return {**handler(core), **self.schema}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return the schema of the annotated type with this rule's check before or after it."""
@@ -79,22 +88,43 @@ def _is_one_layer(value: object) -> bool:
 
 AUTO = "auto"  # n_components: chosen by cross-validation
 Text = Annotated[str, Field(min_length=1)]
-Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1)]
+NAME_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]}  # class_name: 3 is the class "3"
+Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1), WithJsonSchema(NAME_SCHEMA)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Network = Annotated[str, Rule("be a network such as 10.0.0.0/8", _is_network)]
+ADDRESS, CALLABLE = r"https?://[^?#]+", r"[\w.]+:[\w.]+"
 WebAddress = Annotated[
-    str, Rule("have the form https://host/path", lambda text: re.fullmatch(r"https?://[^?#]+", text) is not None)
+    str,
+    Rule(
+        "have the form https://host/path",
+        lambda text: re.fullmatch(ADDRESS, text) is not None,
+        schema={"pattern": f"^{ADDRESS}$"},
+    ),
 ]
 CallablePath = Annotated[
-    str, Rule("have the form package.module:callable", lambda text: re.fullmatch(r"[\w.]+:[\w.]+", text) is not None)
+    str,
+    Rule(
+        "have the form package.module:callable",
+        lambda text: re.fullmatch(CALLABLE, text) is not None,
+        schema={"pattern": f"^{CALLABLE}$"},
+    ),
 ]
 ComponentCount = Annotated[
     int | float | Literal["auto"],
     Rule(
-        "be a whole number of at least 1, a share of the variance in (0, 1), or auto", _is_count_or_share, before=True
+        "be a whole number of at least 1, a share of the variance in (0, 1), or auto",
+        _is_count_or_share,
+        before=True,
+        schema={
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                {"const": AUTO},
+            ]
+        },
     ),
 ]
 LayerName = Annotated[
@@ -105,5 +135,6 @@ LayerName = Annotated[
         _is_one_layer,
         advice="For several, run a sweep: --multirun layer=conv1,conv2.",
         before=True,
+        schema={"anyOf": [{"type": "string", "pattern": "^[^*?,]+$"}, {"type": "integer"}]},
     ),
 ]

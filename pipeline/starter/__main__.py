@@ -1,0 +1,5 @@
+"""``python -m pipeline.starter`` is the command ``pcace init``."""
+
+from pipeline.starter import main
+
+main()
