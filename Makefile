@@ -5,7 +5,7 @@ BIN := .venv/bin
 # pip prints only warnings and errors; the user's PIP_* environment variables are respected.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: help setup run test test-unit lint repro sweep ui notebooks bench clean
+.PHONY: help setup run test test-unit lint repro sweep ui notebooks docs bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,12 +39,16 @@ ui: setup  ## open MLflow with the runs on this machine
 notebooks: .venv/installed-dev  ## run the notebooks in examples/notebooks
 	@$(BIN)/python examples/notebooks/run.py
 
+docs: .venv/installed-dev  ## build the documentation into site/ (open site/index.html)
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html -d site/.doctrees docs site
+	@echo "Open site/index.html"
+
 bench: .venv/installed-dev  ## run the benchmarks
 	@$(BIN)/python -m benchmarks
 
 clean:  ## delete the outputs of runs and tools, but not .venv and the included weights
 	find outputs -mindepth 1 ! -name README.md -delete
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
