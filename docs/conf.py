@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import pages  # noqa: E402 # in this folder
-
-import pipeline  # noqa: E402
+import pipeline
+from docs import pages
 
 project = "pcace"
 author = "The pcace authors"

@@ -1,7 +1,7 @@
 """What Sphinx does with a page before it is parsed: generated parts are filled in, and links to files resolved.
 
-A line ``<!-- generated: NAME -->`` in a page is replaced by the Markdown that the function ``NAME`` in `reference_pages`
-returns.
+A line ``<!-- generated: NAME -->`` in a page is replaced by the Markdown that the function ``NAME`` in
+`reference_pages` returns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import reference_pages  # in this folder
+from docs import reference_pages
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent

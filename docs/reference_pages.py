@@ -10,15 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-import tables  # in this folder
-
+from docs import tables
 from pipeline.commands import COMMANDS, usage
-from pipeline.figures.catalogue import _ENTRIES as FIGURES
+from pipeline.figures.catalogue import FIGURES
 from pipeline.overrides import options
 from pipeline.schema import FORMS, defaults, described, forms_of
 from pipeline.settings import Settings
@@ -30,7 +29,6 @@ WIDTH = 100
 GROUPS = ("model", "data", "reduce", "target", "score", "rank", "ablate", "visualize", "tracking", "paths")
 # Options that set the settings of a form.
 OPTIONS = {
-    "data": {name: (f"data={name}",) for name in ("digits", "folder", "manifest", "torchvision", "urls", "street_view")},
     "target": {"class": (), "regression": ("target=regression",)},
 }
 
@@ -53,8 +51,6 @@ def settings() -> str:
 
 
 def _type(owner: type, name: str) -> type:
-    from typing import get_type_hints
-
     found = get_type_hints(owner)[name]
     assert isinstance(found, type)
     return found
@@ -88,7 +84,8 @@ def _entries(found: Mapping[str, Any], prefix: str, values: Mapping[str, Any]) -
             continue
         default = values.get(f"{prefix}{name}", ...)
         shown = "must be given" if default is ... else f"default `{json.dumps(default, ensure_ascii=False)}`"
-        yield f"`{prefix}{name}`\n: {schema['description']}\n  *{type_of(schema)}; {shown}.*\n"
+        kind = type_of(schema)
+        yield f"`{prefix}{name}`\n: {schema['description']}\\\n  *{kind[:1].upper()}{kind[1:]}; {shown}.*\n"
 
 
 def type_of(schema: Mapping[str, Any]) -> str:
@@ -109,7 +106,8 @@ def type_of(schema: Mapping[str, Any]) -> str:
     bounds = [
         f"{text} {schema[key]:,}"
         for key, text in (
-            ("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below")
+            ("minimum", "at least"), ("exclusiveMinimum", "above"),
+            ("maximum", "at most"), ("exclusiveMaximum", "below"),
         )
         if key in schema
     ]  # fmt: skip
@@ -122,8 +120,13 @@ def commands() -> str:
     for name in COMMANDS:
         text += [f"\n## `pcace {name}`\n", _block(help_of(name))]
         if name == "store":
-            text += [f"\n### `pcace store {each}`\n{_block(help_of(name, each))}" for each in ("ls", "verify", "gc", "rm")]
-    text += ["\n## `python -m pipeline.dvc`\n", "The commands in `dvc.yaml`: `compose`, `identify`, and one per stage.\n"]
+            text += [
+                f"\n### `pcace store {each}`\n\n{_block(help_of(name, each))}" for each in ("ls", "verify", "gc", "rm")
+            ]
+    text += [
+        "\n## `python -m pipeline.dvc`\n",
+        "The commands in `dvc.yaml`: `compose`, `identify`, and one per stage.\n",
+    ]
     targets = re.findall(r"^([a-z-]+):.*?## (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     text += ["\n## `make`, in a checkout\n", *(f"`make {name}`\n: {about}\n" for name, about in targets)]
     return "\n".join(text)
@@ -181,7 +184,7 @@ def stages() -> str:
 
 def figures() -> str:
     """Every figure of a run and its caption."""
-    return "\n".join(f"`{entry.name}.png`\n: {entry.caption}\n" for entry in FIGURES)
+    return "\n".join(f"`{entry.name}.png`\n: {entry.caption}\n" for entry in FIGURES.values())
 
 
 def changelog() -> str:
@@ -195,7 +198,7 @@ def contributing() -> str:
 
 
 def _included(name: str) -> str:
-    import pages
+    from docs import pages
 
     return pages.included(name).partition("\n")[2]
 
@@ -204,9 +207,3 @@ def decisions() -> str:
     """A table of contents with all decisions."""
     names = sorted(path.stem for path in (DOCS / "decisions").glob("0*.md"))
     return "\n".join(["```{toctree}", ":maxdepth: 1", "", *names, "```"])
-
-
-def field_names(kind: type) -> list[str]:
-    """Return the names of the fields of a dataclass."""
-    assert is_dataclass(kind)
-    return [field.name for field in fields(kind)]

@@ -56,14 +56,15 @@ IMAGES = {
 TABLES = (
     TablePage(
         "ranking.csv, ranking.parquet",
-        "One row for each channel, best first. The columns depend on the ranker and on the evidence that was requested; "
-        "those of the settings at the end are the same in every row. `Ranking.to_frame()` returns the same table in Python.",
+        "One row for each channel, best first. The columns depend on the ranker and on the evidence that was "
+        "requested; those of the settings at the end are the same in every row. In Python, `Ranking.to_frame()` "
+        "returns the same table.",
         {**{name: about for name, (_, about) in KNOWN.items()}, **QUESTION},
     ),
     TablePage(
         "effects.csv",
-        "One row for each varying channel, in the order of the ranking: how the class score changes when the channel is "
-        "ablated.",
+        "One row for each varying channel, in the order of the ranking: how the class score changes when the channel "
+        "is ablated.",
         {
             "rank": KNOWN["rank"][1],
             "channel": KNOWN["channel"][1],
@@ -72,12 +73,14 @@ TABLES = (
             "mean": "The same with the channel set to its mean over images and positions.",
             "resample": "The same with the channel's map for another image.",
             "zero_signed": "Mean change of the class score, with its sign, with the channel set to zero.",
+            "mean_signed": "The same with the channel set to its mean.",
+            "resample_signed": "The same with the channel's map for another image.",
         },
     ),
     TablePage(
         "curves.csv",
-        "The deletion and insertion curves, in the artifact of the stage evaluate. The class score is normalised to 1 with "
-        "no channel ablated and 0 with all of them ablated.",
+        "The deletion and insertion curves, in the artifact of the stage evaluate. The class score is normalised to 1 "
+        "with no channel ablated and 0 with all of them ablated.",
         CURVES,
     ),
     TablePage("manifest.csv, images.csv", "One row for each image: in the image set, and in MLflow.", IMAGES),
@@ -128,8 +131,8 @@ TABLES = (
     ),
     TablePage(
         "Agreement of rankings",
-        "What `pcace.compare` returns in Python, and what `pcace compare` prints: one row for each pair of rankings of the "
-        "same channels.",
+        "What `pcace.compare` returns in Python, and what `pcace compare` prints: one row for each pair of rankings of "
+        "the same channels.",
         {
             "first": "Name of the first ranking.",
             "second": "Name of the second ranking.",
