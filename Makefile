@@ -5,6 +5,8 @@ BIN := .venv/bin
 # pip prints only warnings and errors; the user's PIP_* environment variables are respected.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
+
 .PHONY: help setup run test test-unit lint repro sweep ui notebooks docs bench clean
 
 help:  ## list the targets
@@ -26,6 +28,13 @@ lint: .venv/installed-dev  ## run the checks that CI runs besides the tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile
+	@$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	@$(SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yml
+	@$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	@$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/question.yml
+	@$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	@$(SCHEMA) vendor.citation-file-format CITATION.cff
 
 repro: .venv/installed-dev  ## run the same pipeline with DVC
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -78,8 +77,7 @@ def _entries(found: Mapping[str, Any], prefix: str, values: Mapping[str, Any]) -
 
     for name, schema in found.items():
         if (reference := schema.get("$ref")) is not None:
-            group = getattr(classes, reference.rpartition("/")[2])
-            assert is_dataclass(group)
+            group: type = getattr(classes, reference.rpartition("/")[2])
             yield from _entries(described(group), f"{prefix}{name}.", values)
             continue
         default = values.get(f"{prefix}{name}", ...)

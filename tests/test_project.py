@@ -20,6 +20,7 @@ from tests.helpers.project import ROOT
 
 README = (ROOT / "README.md").read_text()
 PAGES = [*ROOT.glob("*.md"), ROOT / "data" / "README.md", ROOT / "outputs" / "README.md"]
+GITHUB = ROOT / ".github"
 PAGES += [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md"), *ROOT.glob("benchmarks/results/*.md")]
 FOLDERS = ("benchmarks", "conf", "data", "docs", "examples", "pcace", "pipeline", "tests")
 ONLY_IN_WHEEL = ("pipeline/conf", "pipeline/data")
@@ -53,6 +54,7 @@ def test_the_commands_of_the_readme_are_found() -> None:
     assert len(commands()) >= 5
     assert "make run" in README.split("##")[0]
     assert "make test" in README.split("##")[0]
+    assert len(README.splitlines()) <= 128  # details belong to the pages of the documentation
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -97,9 +99,23 @@ def test_the_makefile_has_its_targets() -> None:
         "sweep",
         "ui",
         "notebooks",
+        "docs",
         "bench",
         "clean",
     } <= targets
+
+
+def test_actions_are_pinned_by_version_and_have_the_least_permissions() -> None:
+    """`make lint` checks the workflows against their schemas."""
+    workflows = sorted(GITHUB.glob("workflows/*.yml"))
+    assert [path.stem for path in workflows] == ["docs", "release", "tests"]
+    for path in workflows:
+        text = path.read_text()
+        used = re.findall(r"uses: (\S+)", text)
+        assert used
+        assert [action for action in used if not re.fullmatch(r"[\w./-]+@v\d+\.\d+\.\d+", action)] == []
+        assert "\npermissions:\n  contents: read\n" in text
+        assert len(re.findall("timeout-minutes:", text)) == len(re.findall("runs-on:", text))
 
 
 def imported(source: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The documentation as its reader uses it: blocks that are not marked are run, the site is built, its links are followed.
+"""The documentation as its reader uses it: code blocks are run, the site is built, and its links are followed.
 
 The blocks share one store and one MLflow database, and each command is run once, with fewer images and permutations
 than it would have by default, unless it states them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -31,6 +33,26 @@ def test_the_wheel_has_the_package_the_configuration_and_the_weights_only(wheel:
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"pcace", "pipeline"}
     assert "pcace/py.typed" in names
     assert not [name for name in names if "tests" in name or "outputs" in name]
+
+
+def test_the_files_that_the_dockerfile_copies_are_enough_for_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    names = [name for line in copied for name in line.split()]
+    assert {"pcace", "pipeline", "conf", "pyproject.toml"} <= set(names)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [name for name in names if f"!{name}" not in ignored] == []
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    (path,) = (tmp_path / "dist").glob("pcace-*.whl")
+
+    def sources(of: Path) -> set[str]:
+        return {name for name in zipfile.ZipFile(of).namelist() if "__pycache__" not in name}
+
+    assert sources(path) == sources(wheel)
 
 
 def test_the_default_settings_run_from_an_installed_wheel_in_another_folder(wheel: Path, tmp_path: Path) -> None:
