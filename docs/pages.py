@@ -15,7 +15,7 @@ from docs import reference_pages
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-GENERATED = re.compile(r"<!-- generated: (\w+) -->")
+GENERATED = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)]*)?\)")
 # Files outside of docs/ that are pages of the site.
 PAGES = {
