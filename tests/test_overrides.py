@@ -15,7 +15,7 @@ from pipeline import __main__ as pcace
 from pipeline import config
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
-from pipeline.overrides import as_entered, checked_overrides, for_shell, quoted, value_of
+from pipeline.overrides import as_entered, checked_overrides, for_shell, options, quoted, value_of, with_own_options
 from pipeline.settings import FolderSettings, Settings
 from tests.helpers.cli import Cli, command_line
 
@@ -234,3 +234,25 @@ def test_a_pattern_selects_options_of_a_group() -> None:
 
 def test_folders_of_hydra_may_have_any_name(tmp_path: Path) -> None:
     assert checked_overrides([f"hydra.run.dir={tmp_path}/photos (1)"]) == [f"hydra.run.dir='{tmp_path}/photos (1)'"]
+
+
+def test_files_in_the_folder_conf_of_the_working_folder_are_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "it's mine, a=b"  # characters that have a meaning in an override
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nn_images: 37\n"
+    (folder / "conf" / "experiment" / "mine.yaml").write_text(text)
+    (folder / "conf" / "experiment" / "pca_sizes.yaml").write_text(text)
+    before = options("experiment")
+    assert "mine" not in before
+    assert with_own_options(["layer=conv2"]) == ["layer=conv2"]
+    monkeypatch.chdir(folder)
+    assert options("experiment") == sorted([*before, "mine"])
+    assert compose_settings(["experiment=mine", "n_components=2"]).n_images == 37
+    # An option of the package is not replaced.
+    assert compose_settings(["experiment=pca_sizes"]).n_images == 150
+    given = ["hydra.searchpath=[file:///elsewhere]"]
+    assert with_own_options(given) == given
+    with pytest.raises(SettingsError, match=r"^experiment must be one of .*, mine, .*; got 'yours'\.$"):
+        compose_settings(["experiment=yours"])

@@ -28,7 +28,12 @@ def test_the_starter_runs_in_its_folder(cli: Cli, tmp_path: Path, monkeypatch: p
     stage = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["rank"]
     command = stage["cmd"].removeprefix("pcace run ").split()
     code, out, err = cli(
-        *command, "tracking=none", "visualize.maximize=never", "ablate.n_draws=2", "score.bootstrap=20"
+        *command,
+        "tracking=none",
+        "visualize.maximize=never",
+        "ablate.n_draws=2",
+        "score.bootstrap=20",
+        "visualize.dpi=50",
     )
     assert (code, err) == (0, [])
     assert out[0].startswith("Which channels of conv2 (mine) matter for class vertical? 150 images, 3 components")
