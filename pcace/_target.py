@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.class_labels import class_labels
 from pipeline.networks.forward import reported_errors
 
 Score = Callable[[Any], torch.Tensor]
@@ -81,8 +82,8 @@ def _class_names(network: nn.Module, images: object, given: Sequence[str] | None
     if given is not None:
         return [str(name) for name in given]
     by_index = getattr(getattr(network, "config", None), "id2label", None)  # transformers
-    if isinstance(by_index, dict) and by_index:
-        return [str(by_index.get(index, index)) for index in range(max(map(int, by_index)) + 1)]
+    if isinstance(by_index, dict) and (names := class_labels(by_index)) is not None:
+        return list(names)
     of_data = getattr(getattr(images, "dataset", images), "classes", None)  # torchvision's data sets
     return [str(name) for name in of_data] if isinstance(of_data, list | tuple) else None
 
