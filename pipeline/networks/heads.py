@@ -22,7 +22,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.networks.hooks import attached
 from pipeline.networks.windows import Windows, windows_of_block, windows_of_torchvision
 
 NAME = "heads"
@@ -70,9 +69,8 @@ def expose_heads(network: nn.Module) -> ExitStack:
             n_heads = _n_heads(module)
             if n_heads is not None and not hasattr(module, NAME):
                 parent = network.get_submodule(name.rpartition(".")[0]) if name else module
-                stack.enter_context(_exposed(module, parent, n_heads))
+                _expose(module, parent, n_heads, stack)
         return stack.pop_all()
-    raise AssertionError("an ExitStack does not suppress exceptions")
 
 
 @contextmanager
@@ -100,26 +98,23 @@ def _projection(module: nn.Module) -> nn.Linear | None:
     return next((each for each in found if isinstance(each, nn.Linear)), None)
 
 
-@contextmanager
-def _exposed(module: nn.Module, parent: nn.Module, n_heads: int) -> Iterator[None]:
-    """Add the module ``heads`` to one attention layer, and lead the outputs of its heads through it."""
+def _expose(module: nn.Module, parent: nn.Module, n_heads: int, stack: ExitStack) -> None:
+    """Add the module ``heads`` to one attention layer, and lead the outputs of its heads through it.
+
+    What undoes this is added to `stack` as plain functions, which do not run if the stack is forgotten.
+    """
     heads = AttentionHeads(n_heads)
     module.add_module(NAME, heads)
-    try:
-        if isinstance(module, nn.MultiheadAttention):
-            context = _own_forward(module, partial(_run_multihead, module, heads, module.forward))
-        elif type(module).__module__ == "torchvision.models.swin_transformer":
-            context = _own_forward(module, partial(_run_torchvision_swin, module, heads, module.forward))
-        else:
-            context = _before_projection(module, parent, heads)
-        with context:
-            yield
-    finally:
-        del module._modules[NAME]
+    stack.callback(module._modules.pop, NAME)
+    if isinstance(module, nn.MultiheadAttention):
+        _replace_forward(module, partial(_run_multihead, module, heads, module.forward), stack)
+    elif type(module).__module__ == "torchvision.models.swin_transformer":
+        _replace_forward(module, partial(_run_torchvision_swin, module, heads, module.forward), stack)
+    else:
+        _change_projection(module, parent, heads, stack)
 
 
-@contextmanager
-def _before_projection(module: nn.Module, parent: nn.Module, heads: AttentionHeads) -> Iterator[None]:
+def _change_projection(module: nn.Module, parent: nn.Module, heads: AttentionHeads, stack: ExitStack) -> None:
     """Lead the input of the output projection through the heads."""
     projection = _projection(module)
     assert projection is not None  # see _n_heads
@@ -130,25 +125,19 @@ def _before_projection(module: nn.Module, parent: nn.Module, heads: AttentionHea
             return None
         return (_through(heads, inputs[0], None if block is None else block()), *inputs[1:])
 
-    handles = [projection.register_forward_pre_hook(before)]
+    stack.callback(projection.register_forward_pre_hook(before).remove)
     if start is not None:
-        handles.append(parent.register_forward_pre_hook(start, with_kwargs=True))
-    with attached(handles):
-        yield
+        stack.callback(parent.register_forward_pre_hook(start, with_kwargs=True).remove)
 
 
-@contextmanager
-def _own_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Replace the method ``forward`` of one module inside the context."""
+def _replace_forward(module: nn.Module, forward: Callable[..., Any], stack: ExitStack) -> None:
+    """Replace the method ``forward`` of one module, and not of its class."""
     own = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own
+    vars(module)["forward"] = forward
+    if own is None:
+        stack.callback(vars(module).pop, "forward")
+    else:
+        stack.callback(vars(module).__setitem__, "forward", own)
 
 
 def _run_multihead(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +15,13 @@ from torchvision.models import SwinTransformer, VisionTransformer
 
 import pcace
 from pipeline.artifacts import Workspace
+from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.capture import capture
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.conductance import conductance
 from pipeline.networks.contributions import gradient_x_activation
-from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.forward import forward
 from pipeline.networks.heads import AttentionHeads, exposed_heads
 from pipeline.networks.inputs import TensorInputs
@@ -377,3 +379,29 @@ def test_what_is_not_the_output_of_heads_is_rejected() -> None:
         "layer must consist of the outputs of attention heads, which are the attention times the values; got something "
         "else before the output projection (layer 'attn.heads', Gated). Choose another layer, for example 'attn'."
     )
+
+
+def test_the_pipeline_opens_the_heads_of_the_network_in_the_settings() -> None:
+    arguments = [f"+model.arguments.{name}={value}" for name, value in VIT.items()]
+    settings = compose_settings(
+        ["model=transformers", "model.name=vit", "model.weights=random", *arguments,
+         "layer=vit.layers.0.attention.heads", "target_class=1"]
+    )  # fmt: skip
+    examined = NetworkRequest.of(settings).open()
+    gc.collect()  # nothing that is forgotten removes the heads again
+    assert isinstance(examined.module, AttentionHeads)
+    assert (examined.n_channels, examined.layer.maps) == (2, (2, 4, 4))
+    found = activations_of(examined, TensorInputs([images_of()]), 4, Workspace(), lambda *_: None)
+    attention = examined.network.get_submodule("vit.layers.0.attention")
+    by_hand = outputs_by_hand(attention, observed(examined.network, attention, images_of()), 2)[:, 1:]
+    np.testing.assert_allclose(found.maps[1].reshape(N_IMAGES, 16), by_hand[:, :, 1].norm(dim=2), rtol=1e-4, atol=1e-6)
+
+
+def test_the_network_is_restored_if_an_error_ends_the_context() -> None:
+    network = seeded(torchvision_swin)
+    before = [name for name, _ in network.named_modules()]
+    with pytest.raises(ValueError, match="stop"), exposed_heads(network):
+        assert len(list(network.modules())) > len(before)
+        raise ValueError("stop")
+    assert [name for name, _ in network.named_modules()] == before
+    assert not any("forward" in vars(module) or module._forward_pre_hooks for module in network.modules())
