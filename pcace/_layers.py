@@ -10,9 +10,11 @@ import torch
 
 from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, unwrapped
+from pcace._wording import worded_for_python
 from pipeline.networks.layout import layout
 
 
+@worded_for_python()
 def layers(
     model: Model,
     example: object,

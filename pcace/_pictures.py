@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from pipeline.figures.cam import SizedImage
 from pipeline.figures.pictures import Picture
-from pipeline.networks.inputs import TensorInputs
+from pipeline.networks.inputs import Inputs
 
 MAX_BYTES = 2**26  # of all pictures together, 64 MiB; they are reduced until they fit
 N_AT_ONCE = 64
@@ -55,24 +55,25 @@ class KeptPictures:
             return cls(file["pictures"])
 
 
-def pictures_of(
-    inputs: TensorInputs, normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
-) -> KeptPictures:
+def pictures_of(inputs: Inputs, normalization: tuple[tuple[float, ...], tuple[float, ...]] | None) -> KeptPictures:
     """Return the inputs of a network as pictures.
 
     Parameters
     ----------
-    inputs : TensorInputs
+    inputs : Inputs
         The inputs. Inputs other than images, such as vectors, are drawn as grey rows.
     normalization : tuple of (mean, std) or None
         The normalisation that is undone. None: it is not known, and the range of the values is stretched to that of
         pictures, unless all values are in [0, 1].
     """
-    low, high = _range(inputs)
+    first = _as_images(inputs.read(slice(0, 1)))
+    if normalization is not None and len(normalization[0]) != first.shape[1]:
+        normalization = None
+    low, high = (0.0, 1.0) if normalization is not None else _range(inputs)
     found = []
     for start in range(0, len(inputs), N_AT_ONCE):
         pixels = _as_images(inputs.read(slice(start, start + N_AT_ONCE)).detach().float().cpu())
-        if normalization is not None and len(normalization[0]) == pixels.shape[1]:
+        if normalization is not None:
             mean, std = (torch.tensor(values).view(-1, 1, 1) for values in normalization)
             pixels = pixels * std + mean
         else:
@@ -89,11 +90,12 @@ def pictures_of(
     return KeptPictures(pictures[..., 0] if pictures.shape[-1] == 1 else pictures)
 
 
-def _range(inputs: TensorInputs) -> tuple[float, float]:
+def _range(inputs: Inputs) -> tuple[float, float]:
     """Return the smallest and the largest value of the inputs; (0, 1) if all are within."""
     low, high = 0.0, 1.0
-    for part in inputs.parts:
-        values = part.detach()[torch.isfinite(part)].float()
+    for start in range(0, len(inputs), N_AT_ONCE):
+        part = inputs.read(slice(start, start + N_AT_ONCE)).detach()
+        values = part[torch.isfinite(part)].float()
         if len(values):
             low, high = min(low, float(values.min())), max(high, float(values.max()))
     return low, high

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pcace._images import N_EXAMPLES, Transform, collected, normalization
-from pcace._memory import check_room
+from pcace._forms import Transform, normalization
+from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, unwrapped
 from pcace._pictures import pictures_of
 from pcace._progress import ShowProgress, shown_progress
@@ -20,6 +20,8 @@ from pcace._ranking import Ranking
 from pcace._settings import Subject, checked_names, completed
 from pcace._store import Kept, kept_in
 from pcace._target import FoundTarget, Target, found_target
+from pcace._temporary import TemporaryWorkspace
+from pcace._wording import worded_for_python
 from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
@@ -71,6 +73,7 @@ class LiveNetwork(NetworkRequest):
         return self.held
 
 
+@worded_for_python()
 def rank(
     model: Model,
     images: object,
@@ -167,17 +170,13 @@ def rank(
             raise InputError(f"n_images must be at most {len(inputs)}, the number of images; got {n_images}. Lower it.")
         image_set = inputs.image_set()
         _check_count(image_set)
-        device = device_of(network) or inputs.tensors[0].device
+        device = device_of(network) or inputs.device
         held = inputs.on(device)
         with adapted(network, inputs.keyword, found.score):
             layers = layout(network, held.read(slice(0, N_EXAMPLES)), values["model"]["channels"])
-            subject = Subject(
-                name_of(network), name, *_outputs(found, layers), len(inputs), tuple(inputs.tensors[0].shape[1:])
-            )
+            subject = Subject(name_of(network), name, *_outputs(found, layers), len(inputs), inputs.shape)
             resolved = completed(values, subject)
             live = _live(resolved, network, layers, held, device)
-            if store is None:
-                _check_memory(live, len(inputs))
             is_adapted = inputs.keyword is not None or found.score is not None
             _check(resolved, live, layers, is_adapted=is_adapted)
             with kept_in(store) as kept:
@@ -194,16 +193,6 @@ def _run_id(log: object) -> str:
     from pipeline.tracking.ranking import run_id_of
 
     return run_id_of(log)
-
-
-def _check_memory(live: LiveNetwork, n_images: int) -> None:
-    """Raise `InputError` if the maps of the layer do not fit into the memory."""
-    n_channels, height, width = live.examined.layer.maps
-    check_room(
-        4 * n_channels * n_images * height * width,
-        f"the maps of {n_images} images",
-        "Give fewer images (n_images=...), a layer with smaller maps, or store=..., which keeps maps on the disk.",
-    )
 
 
 def _check_count(images: ImageSet) -> None:
@@ -289,7 +278,7 @@ def _computed(
 
     made: dict[str, Artifact] = {"images": images}
     made[Activations.name] = (
-        activate(Workspace()) if kept is None else kept.activations(load_stage("activate"), images, activate)
+        activate(TemporaryWorkspace()) if kept is None else kept.activations(load_stage("activate"), images, activate)
     )
     for name in STAGES:
         stage = load_stage(name)

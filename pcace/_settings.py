@@ -117,7 +117,9 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
     SettingsError
         If a value is not possible; one line for each fault.
     """
-    shape = subject.input_shape if len(subject.input_shape) == 3 else (1, 1, int(np.prod(subject.input_shape)))
+    shape = subject.input_shape  # of the settings, which know only grey and colour images
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        shape = (1, 1, int(np.prod(subject.input_shape)))
     is_class = subject.target_class is not None
     if is_class and values["target"]["kind"] != "class":
         raise SettingsError(

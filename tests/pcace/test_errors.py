@@ -55,24 +55,22 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     ),
     "a setting of another ranker": (
         lambda: {"settings": {"score": {"n_steps": 4}}},
-        "score.n_steps must be a setting of a ranking in memory; got 4. "
+        "n_steps must be a setting of a ranking in memory; got 4. "
         "The settings of pearson are bootstrap, top_k; docs/python.md lists the others.",
     ),
     "two wrong values": (
         lambda: {"n_components": 0, "bootstrap": 3.5},
         "n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.\n"
-        "score.bootstrap must be a whole number; got 3.5.",
+        "bootstrap must be a whole number; got 3.5.",
     ),
     "a setting of the smoother that is not used": (
         lambda: {"ranker": "ace", "bass": 3, "settings": {"score": {"maxit": 50}}},
-        "score.bass must be left at 5.0 with score.smoother=spline, which does not use it; got 3. "
-        "Add score.smoother=supersmoother.\n"
-        "score.maxit must be left at 20 with score.smoother=spline, which does not use it; got 50. "
-        "Add score.smoother=supersmoother.",
+        'bass must be left at 5.0 with smoother="spline", which does not use it; got 3. Add smoother="supersmoother".\n'
+        'maxit must be left at 20 with smoother="spline", which does not use it; got 50. Add smoother="supersmoother".',
     ),
     "an odd number of halves": (
         lambda: {"bootstrap": 3},
-        "score.bootstrap must be even, halves come in pairs; got 3.",
+        "bootstrap must be even, halves come in pairs; got 3.",
     ),
     "several layers": (
         lambda: {"layer": ["0", "1"]},
@@ -95,7 +93,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     ),
     "a layer that does not exist": (
         lambda: {"layer": "9"},
-        "layer must be one of the network's layers; got '9'. Nearest: 1, 2, 3. `python -m pipeline.layers` lists all.",
+        "layer must be one of the network's layers; got '9'. Nearest: 1, 2, 3. pcace.layers(model, images) lists all.",
     ),
     "no network": (
         lambda: {"model": "resnet18"},
@@ -139,7 +137,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     "a constant class score": (
         lambda: {"target": lambda outputs: outputs[:, 0] * 0 + 2},
         "class scores must differ between images; got 2 for every image (a function of the outputs, 20 images). "
-        "Check that the weights are trained, the images differ and the transform suits the network.",
+        "Check that the weights are trained, the images differ and their normalisation is that of the training.",
     ),
     "pictures without a transform": (
         lambda: {"images": PICTURES},
@@ -214,11 +212,11 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     "a layer that no gradient reaches": (
         lambda: {"model": Detached(*network()), "ranker": "conductance"},
         "gradients must pass from the network's outputs to the layer; got none (layer '0'). Remove torch.no_grad and "
-        "detach from the network, or choose a ranker that needs no gradients, for example score=ablation.",
+        'detach from the network, or choose a ranker that needs no gradients, for example ranker="ablation".',
     ),
     "a ranker that cannot score the layer": (
         lambda: {"layer": "1", "ranker": "weight_norm"},
-        "layer must have weights for each of its 4 channels for score=weight_norm; got a layer of type ReLU. "
+        'layer must have weights for each of its 4 channels for ranker="weight_norm"; got a layer of type ReLU. '
         "Choose a convolution or a linear layer.",
     ),
 }

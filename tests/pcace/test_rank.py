@@ -16,7 +16,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import pcace
-from pcace import _memory
 
 N_IMAGES = 40
 QUICK: dict[str, Any] = {"ranker": "pearson", "bootstrap": 0, "settings": {"ablate.when": "never"}, "progress": False}
@@ -335,28 +334,6 @@ def test_a_network_whose_mode_does_more_than_flags_is_restored_by_it(images: tor
     pcace.rank(network, images, "features.0", 1, **QUICK)
     assert network.training
     assert not network.is_merged
-
-
-def test_images_and_maps_that_do_not_fit_into_the_memory_are_refused(
-    network: nn.Module, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    n_bytes = 4 * 6 * N_IMAGES * 36
-    assert (_memory.available() or n_bytes) >= n_bytes
-    monkeypatch.setattr(_memory, "available", lambda: n_bytes - 1)
-    with pytest.raises(pcace.PipelineError) as caught:
-        pcace.rank(network, images, "features.0", 1, **QUICK)
-    assert str(caught.value) == (
-        f"the maps of {N_IMAGES} images must fit into the memory; got 0.0 GiB (0.0 GiB are available). Give fewer "
-        "images (n_images=...), a layer with smaller maps, or store=..., which keeps maps on the disk."
-    )
-    pcace.rank(network, images, "features.0", 1, store=tmp_path, **QUICK)
-    data = Pairs(images)
-    monkeypatch.setattr(_memory, "available", lambda: 4 * 64 * N_IMAGES - 1)
-    with pytest.raises(pcace.PipelineError, match=r"^40 images must fit into the memory; got .* n_images=\.\.\.$"):
-        pcace.rank(network, data, "features.0", 1, **QUICK)
-    assert data.n_reads == 1
-    monkeypatch.setattr(_memory, "available", lambda: n_bytes)
-    assert pcace.rank(network, data, "features.0", 1, **QUICK).n_images == N_IMAGES
 
 
 def test_nothing_is_written(
