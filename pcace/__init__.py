@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pcace._compare import Comparison, compare
     from pcace._digits import digits
     from pcace._layers import layers
+    from pcace._load import load
     from pcace._rank import rank
-    from pcace._ranking import Ranking, load
+    from pcace._ranking import Ranking
     from pipeline import __version__
     from pipeline.errors import PipelineError
     from pipeline.numerics import ACERegressor, maximal_correlation, optimal_transforms
@@ -50,7 +51,7 @@ _MODULES = {
     "compare": "pcace._compare",
     "digits": "pcace._digits",
     "layers": "pcace._layers",
-    "load": "pcace._ranking",
+    "load": "pcace._load",
     "maximal_correlation": "pipeline.numerics",
     "optimal_transforms": "pipeline.numerics",
     "rank": "pcace._rank",

@@ -14,16 +14,19 @@ from torch import nn
 from pcace._forms import Transform, normalization
 from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, unwrapped
-from pcace._pictures import pictures_of
+from pcace._pictures import pictures_of, scale_of
 from pcace._progress import ShowProgress, shown_progress
 from pcace._ranking import Ranking
 from pcace._settings import Subject, checked_names, completed
 from pcace._store import Kept, kept_in
 from pcace._target import FoundTarget, Target, found_target
 from pcace._temporary import TemporaryWorkspace
+from pcace._views import LazyViews, LiveViews
 from pcace._wording import worded_for_python
 from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
+from pipeline.environment import environment
 from pipeline.errors import InputError, NetworkError
+from pipeline.figures.ranked_layer import check_choice
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import NetworkLayout, layout
@@ -181,8 +184,11 @@ def rank(
             _check(resolved, live, layers, is_adapted=is_adapted)
             with kept_in(store) as kept:
                 made = _computed(resolved, live, image_set, show, found.label, kept)
-    pictures = pictures_of(inputs.on(None), normalization(transform))
-    ranking = Ranking.of(resolved, found.label, image_set, made, pictures)
+    scale = scale_of(inputs.on(None), normalization(transform))
+    views = LiveViews.of(resolved, live.examined, inputs, scale, found.score)
+    ranking = Ranking.of(
+        resolved, found.label, image_set, made, pictures_of(inputs.on(None), scale), LazyViews(views), environment()
+    )
     if run_id is not None:
         ranking.log(run_id)
     return ranking
@@ -254,6 +260,7 @@ def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout, *, is_a
             "ranker must not be deeplift for a function of the outputs, or for images that are passed by name; got "
             "deeplift. Choose another ranker, for example conductance."
         )
+    check_choice(settings.visualize, layer.name, layer.maps[0], list(map(str, range(len(live.held)))))
     RANKERS[settings.score.kind].check(live.examined.network, layer, live.held.read(slice(0, N_EXAMPLES)))
     if settings.target_class is not None:
         check_target(settings.target, layers.n_outputs)

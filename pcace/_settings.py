@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,22 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
             "target": target,
         }
     )
+
+
+def as_given(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a ranking by the names under which they are given to `pcace.rank`.
+
+    The settings of groups have dotted names, as in the argument ``settings``.
+    """
+    found: dict[str, Any] = {"ranker": settings.score.kind}
+    found |= {name: getattr(settings, name) for name in MAIN}
+    found |= {name: getattr(settings.model, name) for name in OF_MODEL}
+    found |= {name: value for name, value in asdict(settings.score).items() if name != "kind"}
+    for group in GROUPS:
+        if group != "score":
+            values = asdict(getattr(settings, group))
+            found |= {f"{group}.{name}": value for name, value in values.items() if name != "kind"}
+    return {name: value for name, value in found.items() if name != "class_names"}
 
 
 def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

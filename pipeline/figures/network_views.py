@@ -93,7 +93,12 @@ def maximized(
 
 
 def notes_on_views(
-    ranked: RankedLayer, model: str, found: ClassActivation | None, *, is_maximized: bool
+    ranked: RankedLayer,
+    model: str,
+    found: ClassActivation | None,
+    *,
+    is_maximized: bool,
+    no_class: str = "a regression network has no classes",
 ) -> tuple[str, ...]:
     """Return a note for each figure that does not apply, or that is replaced by another one.
 
@@ -107,10 +112,12 @@ def notes_on_views(
         The class activation maps; None if there are none.
     is_maximized : bool
         Whether activation maximisation is computed.
+    no_class : str
+        Why there are no classes where the ranking is not for a class.
     """
     notes = []
     if ranked.target_class is None:
-        notes.append("no predictions and no class activation maps: a regression network has no classes")
+        notes.append(f"no predictions and no class activation maps: {no_class}")
     elif found is not None and found.method != "CAM":
         if found.method:
             instead = "Grad-CAM is drawn instead"
