@@ -11,6 +11,7 @@ Importing this package is fast: PyTorch and the other libraries are imported whe
 
 from __future__ import annotations
 
+import random
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -90,7 +91,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
+    state = random.getstate()  # some libraries draw random numbers while they are imported
+    try:
+        value = getattr(import_module(_MODULES[name]), name)
+    finally:
+        random.setstate(state)
     globals()[name] = value
     return value
 

@@ -111,7 +111,7 @@ def rank(
         The images as the network's input: a tensor or array of shape (n_images, ...), a list of tensors or arrays, a
         ``Dataset`` of single images, or a ``DataLoader`` or another iterable of batches. Labels beside the images are
         ignored. With `transform`, single images may have any form, such as PIL images or paths. The images are read
-        once, and kept in memory.
+        once; they are kept in memory, or in a temporary file if they are large.
     layer : str or Module
         The layer, by its dotted path (``"layer4.1.conv2"`` or ``"layer4[1].conv2"``) or as a module of the network.
     target : int, str, callable or None, default=None
@@ -177,7 +177,9 @@ def rank(
         held = inputs.on(device)
         with adapted(network, inputs.keyword, found.score):
             layers = layout(network, held.read(slice(0, N_EXAMPLES)), values["model"]["channels"])
-            subject = Subject(name_of(network), name, *_outputs(found, layers), len(inputs), inputs.shape)
+            outputs = _outputs(found, layers)
+            names = _names(found, layers, is_given=values["model"]["class_names"] is not None)
+            subject = Subject(name_of(network), name, *outputs, len(inputs), inputs.shape, found.class_name, names)
             resolved = completed(values, subject)
             live = _live(resolved, network, layers, held, device)
             is_adapted = inputs.keyword is not None or found.score is not None
@@ -232,6 +234,24 @@ def _outputs(target: FoundTarget, layers: NetworkLayout) -> tuple[int | None, in
             f"target must be in [0, {layers.n_outputs - 1}], the outputs of the network; got {target.index}."
         )
     return target.index, None
+
+
+def _names(target: FoundTarget, layers: NetworkLayout, *, is_given: bool) -> tuple[str, ...] | None:
+    """Return the names of all outputs of the network; None if they are not known.
+
+    Raises
+    ------
+    NetworkError
+        If the names were given, and there is not one for each output.
+    """
+    if target.names is None or len(target.names) == layers.n_outputs:
+        return target.names
+    if is_given and target.index is not None:
+        raise NetworkError(
+            f"class_names must have one name for each of the {layers.n_outputs} outputs of the network; "
+            f"got {len(target.names)}."
+        )
+    return None
 
 
 def _live(

@@ -176,16 +176,21 @@ class Ranking(RankingFigures):
 
     @worded_for_python()
     def log(self, run: object) -> None:
-        """Log the table, the report, the settings and a few metrics to an MLflow run, which is not ended.
+        """Log the table, the report, the settings as parameters and a few metrics to an MLflow run, which is not ended.
 
         Parameters
         ----------
         run : mlflow.entities.Run, str or True
-            The run, its id, or True for the active run. The files are in the folder of the run with the layer's name.
+            The run, its id, or True for the active run. The files are in the folder of the run with the layer's name,
+            and names of metrics and parameters begin with it. A second ranking of the layer gets a number.
         """
+        from pcace._settings import as_given
         from pipeline.tracking.ranking import log_ranking, run_id_of
 
-        log_ranking(run_id_of(run), self.layer, self._ranking, asdict(self.settings), self.report)
+        parameters = {
+            "model": self.model, "target": self.target, "n_images": self.n_images, **as_given(self.settings),
+        }  # fmt: skip
+        log_ranking(run_id_of(run), self.layer, self._ranking, asdict(self.settings), parameters, self.report)
 
     @worded_for_python()
     def save(self, folder: str | Path) -> Path:

@@ -37,6 +37,10 @@ class Subject:
         Number of images.
     input_shape : tuple of int
         Shape of the network's input for one image.
+    class_name : str or None
+        Name of the class, if it is known.
+    class_names : tuple of str or None
+        Names of all outputs of the network, if they are known.
     """
 
     model: str
@@ -45,6 +49,8 @@ class Subject:
     output: int | None
     n_images: int
     input_shape: tuple[int, ...]
+    class_name: str | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 def checked_names(ranker: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,12 +88,14 @@ def checked_names(ranker: str | None, given: Mapping[str, Any]) -> dict[str, Any
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
             own = [each for each in values["score"] if each != "kind"]
-            hint = (
-                f"Did you mean {near[0]}?"
-                if near
-                else f"The settings of {values['score']['kind']} are {listed(own, 30)}; "
-                "docs/python.md lists the others."
-            )
+            if name in ("score", "score.kind"):  # as on the command line
+                hint = f"Give ranker={value!r}."
+            elif near:
+                hint = f"Did you mean {near[0]}?"
+            else:
+                hint = (
+                    f"The settings of {values['score']['kind']} are {listed(own, 30)}; docs/python.md lists the others."
+                )
             faults.append(f"{name} must be a setting of a ranking in memory; got {value!r}. {hint}")
             continue
         *parents, leaf = names[name]
@@ -128,6 +136,7 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
     model = {
         **values["model"],
         "name": subject.model,
+        "class_names": list(subject.class_names) if subject.class_names else values["model"]["class_names"],
         "weights": "random",
         "input_size": list(shape),
         "transform": {"kind": "none", "size": shape[-1], "mean": [0.0] * shape[0], "std": [1.0] * shape[0]},
@@ -137,7 +146,7 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
         {
             **values,
             "layer": subject.layer,
-            "class_name": None,
+            "class_name": subject.class_name,
             "target_class": subject.target_class,
             "n_images": subject.n_images,
             "model": model,

@@ -87,7 +87,7 @@ class StoredTensors:
         if step != 1:
             raise ValueError(f"images must be consecutive; got a step of {step}.")
         n_images, n_bytes = max(stop - start, 0), math.prod(self.shape) * self.dtype.itemsize  # bytes of an image
-        values = torch.empty((n_images, *self.shape), dtype=self.dtype)
+        values = torch.empty((n_images, *self.shape), dtype=self.dtype, device="cpu")
         if n_images:
             self._file.seek(start * n_bytes)
             self._file.readinto(values.reshape(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]

@@ -58,6 +58,10 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         "n_steps must be a setting of a ranking in memory; got 4. "
         "The settings of pearson are bootstrap, top_k; docs/python.md lists the others.",
     ),
+    "the ranker as on the command line": (
+        lambda: {"score": "ace"},
+        "score must be a setting of a ranking in memory; got 'ace'. Give ranker='ace'.",
+    ),
     "two wrong values": (
         lambda: {"n_components": 0, "bootstrap": 3.5},
         "n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.\n"
@@ -125,6 +129,33 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     "a name that does not exist": (
         lambda: {"target": "cats", "class_names": ["cat", "dog", "ship"]},
         "target must be the name of one class; got 'cats' (there is none). Nearest: cat. An index is always possible.",
+    ),
+    "names of other classes": (
+        lambda: {"class_names": ["cat", "dog"]},
+        "class_names must have one name for each of the 3 outputs of the network; got 2.",
+    ),
+    "arrays with the channels last": (
+        lambda: {"images": np.zeros((20, 8, 9, 3), dtype=np.float32)},
+        "images in arrays must have the channels before height and width; got shape (20, 8, 9, 3), which looks like "
+        "channels last. Give array.transpose(0, 3, 1, 2), or transform=..., which does so for one image; a tensor is "
+        "passed to the network as it is.",
+    ),
+    "a list of arrays with the channels last": (
+        lambda: {"images": [np.zeros((8, 9, 3))] * 20},
+        "images in arrays must have the channels before height and width; got shape (8, 9, 3), which looks like "
+        "channels last. Give array.transpose(2, 0, 1), or transform=..., which does so for one image; a tensor is "
+        "passed to the network as it is.",
+    ),
+    "images of several types": (
+        lambda: {"images": [torch.rand(1, 8, 8), torch.rand(1, 8, 8).double()]},
+        "all images must have one type; got float32 and float64 (image 1). Convert them to one of the two.",
+    ),
+    "images that the network cannot process": (
+        lambda: {"images": torch.rand(20, 2, 8, 8)},
+        re.compile(
+            r"the network must process the images; got RuntimeError: .* \(input of shape \(2, 2, 8, 8\)\)\. "
+            r"Check the shape of the images and the code of the network\."
+        ),
     ),
     "a function that returns all outputs": (
         lambda: {"target": lambda outputs: outputs},

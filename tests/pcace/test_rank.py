@@ -304,6 +304,64 @@ def test_the_network_is_left_as_it_was_found_if_the_ranking_is_interrupted(
     assert states(network) == before
 
 
+class Interrupted(Small):
+    """A network that is interrupted when it runs the third time."""
+
+    n_runs = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.n_runs += 1
+        if self.n_runs == 3:
+            torch.rand(3)
+            raise KeyboardInterrupt
+        return super().forward(images)
+
+
+def test_an_interruption_while_images_are_read_or_the_network_runs_changes_nothing(
+    network: Small, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reading() -> Iterator[torch.Tensor]:
+        yield images
+        random.random()
+        raise KeyboardInterrupt
+
+    def scoring(*_arguments: Any) -> None:
+        np.random.rand()  # noqa: NPY002
+        raise KeyboardInterrupt
+
+    with torch.random.fork_rng():
+        interrupted = Interrupted()
+    for each, given in ((network, reading()), (interrupted, images), (network, images)):
+        each.train()
+        before = states(each)
+        with pytest.raises(KeyboardInterrupt), monkeypatch.context() as context:
+            if each is network and given is images:
+                context.setattr("pcace._rank.load_stage", scoring)
+            pcace.rank(each, given, "features.0", 1, **QUICK)
+        assert states(each) == before
+
+
+@pytest.mark.parametrize("ranker", ["ace", "conductance", "integrated_gradients", "deeplift"])
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
+def test_networks_are_ranked_inside_of_contexts_without_gradients(
+    context: Callable[[], Any], ranker: str, network: Small, images: torch.Tensor
+) -> None:
+    options: dict[str, Any] = {"permutations": 2, "folds": 0} if ranker == "ace" else {}
+    options |= {"ranker": ranker, "bootstrap": 0, "progress": False, "settings": {"ablate.when": "never"}}
+    expected = pcace.rank(network, images, "features.0", 1, **options)
+    with context():
+        found = pcace.rank(network, images, "features.0", 1, **options)
+    assert found.to_frame().equals(expected.to_frame())
+
+
+def test_the_names_of_the_classes_are_kept(network: nn.Module, images: torch.Tensor) -> None:
+    names = ("cat", "dog", "ship")
+    network.pretrained_cfg = {"label_names": names}  # type: ignore[assignment]
+    ranking = pcace.rank(network, images, "features.0", "dog", **QUICK)
+    assert ranking.settings.model.class_names == names
+    assert set(ranking.to_frame().class_name) == {"dog"}
+
+
 def test_buffers_that_the_network_changes_are_restored(images: torch.Tensor) -> None:
     class Counting(Small):
         calls: torch.Tensor
