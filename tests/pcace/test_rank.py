@@ -413,3 +413,10 @@ def test_the_layers_are_listed_after_reading_two_images_at_most() -> None:
 
     assert pcace.layers(model, batches()).layer.tolist() == ["0", "1", "2"]
     assert pcace.layers(model, torch.zeros(1, 1, 8, 8)).layer.tolist() == ["0", "1", "2"]
+
+
+def test_the_layers_are_listed_for_pictures_with_a_transform() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten(), nn.Linear(216, 3))
+    pictures = [Image.new("L", (8, 8))] * 3
+    found = pcace.layers(model, pictures, transform=lambda picture: torch.from_numpy(np.asarray(picture) / 255.0)[None])
+    assert found.layer.tolist() == ["0", "1", "2"]
