@@ -61,7 +61,9 @@ def report_page(
                 gallery=gallery(ranked, views.maximized),
                 figures=figures,
                 notes=[*notes, *map(in_python, views.notes), *attempts.notes],
-                settings=as_given(settings),
+                settings={
+                    name: value if isinstance(value, str) else repr(value) for name, value in as_given(settings).items()
+                },
                 environment=versions,
                 stages=[],
                 command="",

@@ -17,6 +17,7 @@ from pipeline.settings import Settings
 GROUPS = ("reduce", "score", "rank", "ablate", "visualize", "target")
 OF_MODEL = ("batch_size", "channels", "class_names")
 MAIN = ("n_components", "seed")
+ARGUMENTS = ("layer", "target", "ranker", "n_images", "transform", "progress", "store", "log")  # others of `pcace.rank`
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def checked_names(ranker: str | None, given: Mapping[str, Any]) -> dict[str, Any
     faults = []
     for name, value in _flat(given):
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+            near = difflib.get_close_matches(name, [*names, *ARGUMENTS], n=1, cutoff=0.75)
             own = [each for each in values["score"] if each != "kind"]
             if name in ("score", "score.kind"):  # as on the command line
                 hint = f"Give ranker={value!r}."

@@ -53,6 +53,10 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         lambda: {"bootstrp": 4},
         "bootstrp must be a setting of a ranking in memory; got 4. Did you mean bootstrap?",
     ),
+    "an argument that is misspelt": (
+        lambda: {"n_imgs": 4},
+        "n_imgs must be a setting of a ranking in memory; got 4. Did you mean n_images?",
+    ),
     "a setting of another ranker": (
         lambda: {"settings": {"score": {"n_steps": 4}}},
         "n_steps must be a setting of a ranking in memory; got 4. "

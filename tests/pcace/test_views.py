@@ -87,6 +87,7 @@ def test_they_are_saved_with_the_ranking(network: nn.Module, tmp_path: Path) -> 
     assert "Activation maximisation: for each of the best channels" in pages[0]
     assert '<th scope="row" class="text"><code>ranker</code></th><td class="text">pearson</td>' in pages[0]
     assert f'<code>torch</code></th><td class="text">{ranking.versions["torch"]}</td>' in pages[0]
+    assert '<code>rank.by</code></th><td class="text">None</td>' in pages[0]
     assert loaded.versions == ranking.versions
     assert len(loaded.plot_cam()) == len(ranking.plot_cam()) > 4
     shown = [axes.images[0].get_array() for axes in loaded.plot_maximization() if axes.images]
