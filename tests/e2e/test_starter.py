@@ -27,14 +27,8 @@ def test_the_starter_runs_in_its_folder(cli: Cli, tmp_path: Path, monkeypatch: p
     # The command of the page and of dvc.yaml, without the figures and the log, which take the most time.
     stage = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["rank"]
     command = stage["cmd"].removeprefix("pcace run ").split()
-    code, out, err = cli(
-        *command,
-        "tracking=none",
-        "visualize.maximize=never",
-        "ablate.n_draws=2",
-        "score.bootstrap=20",
-        "visualize.dpi=50",
-    )
+    less = ("tracking=none", "visualize.maximize=never", "visualize.dpi=50", "ablate.n_draws=2", "score.bootstrap=20")
+    code, out, err = cli(*command, *less)
     assert (code, err) == (0, [])
     assert out[0].startswith("Which channels of conv2 (mine) matter for class vertical? 150 images, 3 components")
     table = pd.read_csv("results/ranking.csv")
