@@ -49,7 +49,7 @@ notebooks: .venv/installed-dev  ## run the notebooks in examples/notebooks
 	@$(BIN)/python examples/notebooks/run.py
 
 docs: .venv/installed-dev  ## build the documentation into site/ (open site/index.html)
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html -d site/.doctrees docs site
+	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html -d site/.doctrees docs site
 	@echo "Open site/index.html"
 
 bench: .venv/installed-dev  ## run the benchmarks
