@@ -28,6 +28,7 @@ from pipeline.environment import environment
 from pipeline.errors import InputError, NetworkError
 from pipeline.figures.ranked_layer import check_choice
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
+from pipeline.networks.heads import exposed_heads
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.targets import check_target, score_of
@@ -115,6 +116,7 @@ def rank(
         once; they are kept in memory, or in a temporary file if they are large.
     layer : str or Module
         The layer, by its dotted path (``"layer4.1.conv2"`` or ``"layer4[1].conv2"``) or as a module of the network.
+        The heads of an attention layer are the layer ``heads`` in it (``"blocks.3.attn.heads"``).
     target : int, str, callable or None, default=None
         The class score: an output of the network by its index or, where the names of the classes are known, by its
         name; or a function from the network's outputs to one number for each image. None for a network with one output.
@@ -165,10 +167,11 @@ def rank(
     """
     network = unwrapped(model)
     values = checked_names(ranker, {**(settings or {}), **options})
-    name = layer_name(network, layer)
+    with exposed_heads(network):
+        name = layer_name(network, layer)
     found = found_target(target, network, images, values["model"]["class_names"])
     run_id = None if log is None else _run_id(log)
-    with borrowed(network), shown_progress(is_shown=progress) as show:
+    with borrowed(network), exposed_heads(network), shown_progress(is_shown=progress) as show:
         inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
         if n_images is not None and len(inputs) < n_images:
             raise InputError(f"n_images must be at most {len(inputs)}, the number of images; got {n_images}. Lower it.")

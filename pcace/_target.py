@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.class_labels import class_labels
 from pipeline.networks.forward import reported_errors
 
 Score = Callable[[Any], torch.Tensor]
@@ -90,12 +91,12 @@ def _class_names(network: nn.Module, images: object, given: Sequence[str] | None
     if given is not None:
         return tuple(str(name) for name in given)
     by_index = getattr(getattr(network, "config", None), "id2label", None)  # transformers
-    if isinstance(by_index, dict) and by_index:
-        return tuple(str(by_index.get(index, index)) for index in range(max(map(int, by_index)) + 1))
+    if isinstance(by_index, dict) and (labels := class_labels(by_index)) is not None:
+        return tuple(labels)
     config = getattr(network, "pretrained_cfg", None)  # timm
-    labels = config.get("label_names") if isinstance(config, dict) else None
-    if isinstance(labels, list | tuple):
-        return tuple(str(name) for name in labels)
+    of_timm = config.get("label_names") if isinstance(config, dict) else None
+    if isinstance(of_timm, list | tuple):
+        return tuple(str(name) for name in of_timm)
     of_data = getattr(getattr(images, "dataset", images), "classes", None)  # torchvision's data sets
     return tuple(str(name) for name in of_data) if isinstance(of_data, list | tuple) else None
 
