@@ -1,4 +1,4 @@
-"""The tables that runs write, with a sentence for every column; tests/e2e/test_site.py compares them with those of a run.
+"""The tables that runs write and their columns; tests/e2e/test_site.py compares them with those of a run.
 
 The columns of a ranking are described where the report takes them from, in `pipeline.figures.columns`.
 """
