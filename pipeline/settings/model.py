@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -49,6 +50,12 @@ class ModelSettings:
     device: Literal["auto", "cpu", "cuda"]
     channels: Literal["auto", "first", "last"]
     randomized: NonNegative
+
+    @property
+    def label(self) -> str:
+        """Name of the network in titles: of a folder, which `name` may be with transformers, only the last part."""
+        is_folder = self.library == "transformers" and self.factory is None and not self.name.startswith("hf-hub:")
+        return (Path(self.name).name or self.name) if is_folder else self.name
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -111,7 +111,7 @@ def run(
         visualize=reads.visualize,
         views=views,
         layer=request.layer,
-        question=f"{request.model.name}, {request.layer}, {reads.target_label}",
+        question=f"{request.model.label}, {request.layer}, {reads.target_label}",
         score_label=score_label(request.target),
         target_class=request.target_class,
         outputs=reads.class_names,
@@ -185,7 +185,7 @@ def _notes(
             instead = f"Grad-CAM could not be computed ({found.failure})"
         else:
             instead = "Grad-CAM is not drawn, because its maps have one pixel"
-        head = f"{reads.network.model.name} does not end in global average pooling and one linear layer"
+        head = f"{reads.network.model.label} does not end in global average pooling and one linear layer"
         notes.append(f"no CAM: {head}; {instead}")
     if not ranked.has_places:
         notes.append(
