@@ -13,7 +13,7 @@ from torch import nn
 
 from pcace._forms import Transform, normalization
 from pcace._images import N_EXAMPLES, collected
-from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, unwrapped
+from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, random_states_kept, unwrapped
 from pcace._pictures import pictures_of, scale_of
 from pcace._progress import ShowProgress, shown_progress
 from pcace._ranking import Ranking
@@ -78,6 +78,7 @@ class LiveNetwork(NetworkRequest):
 
 
 @worded_for_python()
+@random_states_kept()
 def rank(
     model: Model,
     images: object,
