@@ -27,6 +27,7 @@ from pipeline.figures.ranked_layer import RankedLayer, chosen_images
 from pipeline.networks.attribution import ClassActivation, class_activation
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward, network_input
+from pipeline.networks.heads import exposed_heads
 from pipeline.networks.maximization import Maximized
 from pipeline.settings import Settings
 
@@ -143,7 +144,12 @@ class LiveViews:
         """Return the views of a ranking. The network is left as it was found."""
         network, attempts = self.examined.network, Attempts()
         is_shown = len(self.real) > 0
-        with borrowed(network), adapted(network, self.keyword, self.score), shown_progress(is_shown=is_shown) as show:
+        with (
+            borrowed(network),
+            exposed_heads(network),
+            adapted(network, self.keyword, self.score),
+            shown_progress(is_shown=is_shown) as show,
+        ):
             is_unchanged = attempts.result(f"{PARTS}: the network cannot be run again", partial(self._is_same, ranked))
             if not is_unchanged:
                 changed = f"{PARTS}: the network has changed since the ranking"

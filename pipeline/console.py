@@ -85,7 +85,7 @@ class ConsoleObserver(Observer):
             if isinstance(score, AceSettings)
             else f"score {score.kind}"
         )
-        network = model.name
+        network = model.label
         if model.randomized:
             network += f", {model.randomized} module{'s' if model.randomized > 1 else ''} randomised"
         self._print(

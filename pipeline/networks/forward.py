@@ -103,7 +103,8 @@ def network_scores(outputs: object, n_images: int) -> torch.Tensor:
         found = type(outputs).__name__ if scores is None else f"shape {tuple(scores.shape)}"
         raise NetworkError(
             f"the network must return one row of scores per image, (n, n_outputs) or (n,); got {found} "
-            f"({n_images} images). Wrap it in a module that returns the scores."
+            f"({n_images} images). Wrap it in a module that returns the scores, or give pcace.rank a function of the "
+            "outputs as target."
         )
     if not scores.is_floating_point():
         raise NetworkError(

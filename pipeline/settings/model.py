@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -70,6 +71,12 @@ class ModelSettings:
     """
     randomized: NonNegative
     """Number of modules with weights, counted from the output, whose weights are drawn anew with `seed`."""
+
+    @property
+    def label(self) -> str:
+        """Name of the network in titles: of a folder, which `name` may be with transformers, only the last part."""
+        is_folder = self.library == "transformers" and self.factory is None and not self.name.startswith("hf-hub:")
+        return (Path(self.name).name or self.name) if is_folder else self.name
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -56,7 +56,7 @@ def select(settings: Settings) -> RankReads:
     return RankReads(
         by=by,
         statistic=by if by in ACE_STATISTICS else statistic,  # otherwise, `by` is a column of the evidence
-        model=settings.model.name,
+        model=settings.model.label,
         layer=settings.layer,
         class_name=settings.class_name,
         target_class=settings.target_class,

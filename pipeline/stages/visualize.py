@@ -107,7 +107,7 @@ def run(
         visualize=reads.visualize,
         views=views,
         layer=request.layer,
-        question=f"{request.model.name}, {request.layer}, {reads.target_label}",
+        question=f"{request.model.label}, {request.layer}, {reads.target_label}",
         score_label=score_label(request.target),
         target_class=request.target_class,
         outputs=reads.class_names,
@@ -154,7 +154,7 @@ def run(
         _write_all(folder / "overlays", _overlays(ranked, found), "overlays could not be drawn", attempts)
     _write_all(folder / Figures.CARDS, _cards(ranked), "pictures of the best channels could not be drawn", attempts)
     (folder / Figures.GALLERY).write_text(json.dumps(gallery(ranked, best)) + "\n", encoding="utf-8")
-    notes = notes_on_views(ranked, request.model.name, found, is_maximized=n_steps > 0)
+    notes = notes_on_views(ranked, request.model.label, found, is_maximized=n_steps > 0)
     return Figures(folder, (*notes, *attempts.notes))
 
 

@@ -78,7 +78,7 @@ class MlflowTracker(Observer):
         self._uri = tracking_uri(outputs, settings.tracking.uri)
         with tracking_errors(self._uri):
             self._client, experiment_id = connect(outputs, settings.tracking.uri, settings.tracking.experiment)
-            name = f"{settings.model.name} {settings.layer} {settings.target_label.removeprefix('class ')}"
+            name = f"{settings.model.label} {settings.layer} {settings.target_label.removeprefix('class ')}"
             tags = {**origin_tags(), **self._tags}
             self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
 

@@ -216,12 +216,13 @@ def test_one_number_per_image_is_one_output() -> None:
         (
             lambda scores: (scores, scores),
             "the network must return one row of scores per image, (n, n_outputs) or (n,); got tuple (6 images). "
-            "Wrap it in a module that returns the scores.",
+            "Wrap it in a module that returns the scores, or give pcace.rank a function of the outputs as target.",
         ),
         (
             lambda scores: scores.T,
             "the network must return one row of scores per image, (n, n_outputs) or (n,); got shape (4, 6) "
-            "(6 images). Wrap it in a module that returns the scores.",
+            "(6 images). Wrap it in a module that returns the scores, or give pcace.rank a function of the outputs as "
+            "target.",
         ),
         (
             lambda scores: scores.argmax(dim=1),

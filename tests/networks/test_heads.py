@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -405,3 +406,15 @@ def test_the_network_is_restored_if_an_error_ends_the_context() -> None:
         raise ValueError("stop")
     assert [name for name, _ in network.named_modules()] == before
     assert not any("forward" in vars(module) or module._forward_pre_hooks for module in network.modules())
+
+
+def test_the_report_of_a_ranking_of_heads_runs_the_network_again(tmp_path: Path) -> None:
+    layer = "encoder.layers.encoder_layer_1.self_attention.heads"
+    options: dict[str, Any] = {"ranker": "pearson", "bootstrap": 0, "n_components": 1, "progress": False}
+    settings = {"visualize.maximize_steps": 2, "visualize.n_maximized": 1}
+    ranking = pcace.rank(seeded(torchvision_vit), images_of(), layer, 1, settings=settings, **options)
+    ranking.report(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Grad-CAM" in text
+    assert "cannot be run again" not in text
+    assert "could not be computed" not in text

@@ -130,5 +130,5 @@ def test_a_network_that_does_not_return_one_row_of_scores_per_image_is_rejected(
         layout_of(own("TwoOutputs"))
     assert str(caught.value) == (
         "the network must return one row of scores per image, (n, n_outputs) or (n,); got tuple (2 images). "
-        "Wrap it in a module that returns the scores."
+        "Wrap it in a module that returns the scores, or give pcace.rank a function of the outputs as target."
     )

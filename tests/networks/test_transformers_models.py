@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from pipeline.errors import NetworkError
 from pipeline.networks.class_labels import class_labels
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Preprocessing, input_shape
-from pipeline.networks.layout import canonical_name
 from pipeline.networks.load import check_weights, class_names, layout_of, load
 from pipeline.runner import plan
 from pipeline.runner import run as run_pipeline
@@ -308,8 +308,10 @@ def test_the_message_about_the_missing_package_says_how_to_install_it(monkeypatc
     )
 
 
-def test_a_name_with_brackets_is_a_layer() -> None:
-    assert canonical_name("vit.layers[1].mlp.fc1") == "vit.layers.1.mlp.fc1"
+def test_titles_contain_the_last_part_of_a_path() -> None:
+    assert [model(name).label for name in ("/home/me/cats", "./vit", "vit", "hf-hub:someone/cats")] == [
+        "cats", "vit", "vit", "hf-hub:someone/cats",
+    ]  # fmt: skip
 
 
 def settings_of(folder: Path, tmp_path: Path, *overrides: str) -> Settings:
@@ -341,4 +343,7 @@ def test_a_network_of_a_folder_is_ranked_and_new_weights_give_new_results(folder
     save_file({name: 2 * value for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
     after = plan(result.settings)
     assert after["activate"] != before["activate"]
+    (tmp_path / "other").mkdir()
+    place = str(folder.rename(tmp_path / "other" / folder.name))
+    assert plan(replace(result.settings, model=replace(result.settings.model, name=place))) == after
     assert after["download"] == before["download"]
