@@ -89,7 +89,10 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
+    from pipeline.imports import without_collection
+
+    with without_collection():
+        value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

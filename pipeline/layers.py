@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.command_line import command
 from pipeline.config import compose_settings
+from pipeline.imports import import_for_command
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
@@ -35,6 +36,7 @@ def main() -> None:
     # copied even if, for example, the folder of its images does not exist on this machine.
     relevant = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
     settings = compose_settings([*relevant, "data=digits", "target=class"])
+    import_for_command("pipeline.networks.load")
     from pipeline.networks.inputs import input_shape
     from pipeline.networks.load import layout_of
 

@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from pipeline.errors import StorageError
@@ -375,15 +376,22 @@ def locked_for(seconds: float, file: Path) -> Iterator[None]:
         writer.join()
 
 
-@pytest.mark.parametrize("step", ["_is_complete", "relocate"])
+def write(file: Path) -> None:
+    """Write to the database as MLflow does."""
+    MlflowClient(database.address(file)).create_experiment("another")
+
+
+@pytest.mark.parametrize("step", ["_is_complete", "relocate", "write"])
 def test_a_database_that_another_process_writes_to_is_waited_for(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     file = outputs_with(empty_database, tmp_path / "outputs") / "mlflow.db"
+    function = write if step == "write" else getattr(database, step)
     arguments = (file, tmp_path / "outputs" / "mlartifacts") if step == "relocate" else (file,)
     assert database.LOCK_SECONDS >= 60  # SQLite's own 5 s are too few when eight runs start together
+    errors = (sqlite3.Error, sqlalchemy.exc.DBAPIError, MlflowException)
     with locked_for(0.5, file):
-        getattr(database, step)(*arguments)
+        function(*arguments)
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)  # this, not a value of a library, is how long it is waited
-    with locked_for(0.5, file), pytest.raises((sqlite3.Error, sqlalchemy.exc.DBAPIError), match="database is locked"):
-        getattr(database, step)(*arguments)
+    with locked_for(0.5, file), pytest.raises(errors, match="database is locked"):
+        function(*arguments)
