@@ -33,8 +33,6 @@ QUIET = (
 QUESTION = (*SMALL, "tracking.enabled=true", "visualize.maximize=always", "visualize.maximize_steps=8")
 HOSTILE = '<img src=x onerror="document.title=1">.png'
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
