@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -357,14 +356,14 @@ def test_a_server_that_is_not_mlflow_is_refused_in_one_line(tmp_path: Path) -> N
 
 @contextmanager
 def locked_for(seconds: float, file: Path) -> Iterator[None]:
-    """Lock the database for other connections, from the beginning of the context on."""
-    locked = threading.Event()
+    """Lock the database for other connections, for some seconds or until the end of the context."""
+    locked, ended = threading.Event(), threading.Event()
 
     def write() -> None:
         with closing(sqlite3.connect(file, isolation_level=None)) as writing:
             writing.execute("BEGIN EXCLUSIVE")
             locked.set()
-            time.sleep(seconds)
+            ended.wait(seconds)
             writing.execute("COMMIT")
 
     writer = threading.Thread(target=write)
@@ -373,6 +372,7 @@ def locked_for(seconds: float, file: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         writer.join()
 
 
@@ -393,5 +393,5 @@ def test_a_database_that_another_process_writes_to_is_waited_for(
     with locked_for(0.5, file):
         function(*arguments)
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)  # this, not a value of a library, is how long it is waited
-    with locked_for(0.5, file), pytest.raises(errors, match="database is locked"):
+    with locked_for(60, file), pytest.raises(errors, match="database is locked"):
         function(*arguments)
