@@ -11,6 +11,7 @@ Importing this package is fast: PyTorch and the other libraries are imported whe
 
 from __future__ import annotations
 
+import random
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from pcace._compare import Comparison, compare
     from pcace._digits import digits
     from pcace._layers import layers
+    from pcace._load import load
     from pcace._rank import rank
-    from pcace._ranking import Ranking, load
+    from pcace._ranking import Ranking
     from pipeline import __version__
     from pipeline.errors import PipelineError
     from pipeline.numerics import ACERegressor, maximal_correlation, optimal_transforms
@@ -50,7 +52,7 @@ _MODULES = {
     "compare": "pcace._compare",
     "digits": "pcace._digits",
     "layers": "pcace._layers",
-    "load": "pcace._ranking",
+    "load": "pcace._load",
     "maximal_correlation": "pipeline.numerics",
     "optimal_transforms": "pipeline.numerics",
     "rank": "pcace._rank",
@@ -91,8 +93,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pipeline.imports import without_collection
 
-    with without_collection():
-        value = getattr(import_module(_MODULES[name]), name)
+    state = random.getstate()  # some libraries draw random numbers while they are imported
+    try:
+        with without_collection():
+            value = getattr(import_module(_MODULES[name]), name)
+    finally:
+        random.setstate(state)
     globals()[name] = value
     return value
 

@@ -11,18 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from pcace._images import N_EXAMPLES, Transform, collected, normalization
-from pcace._memory import check_room
+from pcace._forms import Transform, normalization
+from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, unwrapped
-from pcace._pictures import pictures_of
+from pcace._pictures import pictures_of, scale_of
 from pcace._progress import ShowProgress, shown_progress
 from pcace._ranking import Ranking
 from pcace._settings import Subject, checked_names, completed
 from pcace._store import Kept, kept_in
 from pcace._target import FoundTarget, Target, found_target
+from pcace._temporary import TemporaryWorkspace
+from pcace._views import LazyViews, LiveViews
+from pcace._wording import worded_for_python
 from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
+from pipeline.environment import environment
 from pipeline.errors import InputError, NetworkError
+from pipeline.figures.ranked_layer import check_choice
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
+from pipeline.networks.heads import exposed_heads
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.targets import check_target, score_of
@@ -71,6 +77,7 @@ class LiveNetwork(NetworkRequest):
         return self.held
 
 
+@worded_for_python()
 def rank(
     model: Model,
     images: object,
@@ -105,9 +112,10 @@ def rank(
         The images as the network's input: a tensor or array of shape (n_images, ...), a list of tensors or arrays, a
         ``Dataset`` of single images, or a ``DataLoader`` or another iterable of batches. Labels beside the images are
         ignored. With `transform`, single images may have any form, such as PIL images or paths. The images are read
-        once, and kept in memory.
+        once; they are kept in memory, or in a temporary file if they are large.
     layer : str or Module
         The layer, by its dotted path (``"layer4.1.conv2"`` or ``"layer4[1].conv2"``) or as a module of the network.
+        The heads of an attention layer are the layer ``heads`` in it (``"blocks.3.attn.heads"``).
     target : int, str, callable or None, default=None
         The class score: an output of the network by its index or, where the names of the classes are known, by its
         name; or a function from the network's outputs to one number for each image. None for a network with one output.
@@ -158,32 +166,34 @@ def rank(
     """
     network = unwrapped(model)
     values = checked_names(ranker, {**(settings or {}), **options})
-    name = layer_name(network, layer)
+    with exposed_heads(network):
+        name = layer_name(network, layer)
     found = found_target(target, network, images, values["model"]["class_names"])
     run_id = None if log is None else _run_id(log)
-    with borrowed(network), shown_progress(is_shown=progress) as show:
+    with borrowed(network), exposed_heads(network), shown_progress(is_shown=progress) as show:
         inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
         if n_images is not None and len(inputs) < n_images:
             raise InputError(f"n_images must be at most {len(inputs)}, the number of images; got {n_images}. Lower it.")
         image_set = inputs.image_set()
         _check_count(image_set)
-        device = device_of(network) or inputs.tensors[0].device
+        device = device_of(network) or inputs.device
         held = inputs.on(device)
         with adapted(network, inputs.keyword, found.score):
             layers = layout(network, held.read(slice(0, N_EXAMPLES)), values["model"]["channels"])
-            subject = Subject(
-                name_of(network), name, *_outputs(found, layers), len(inputs), tuple(inputs.tensors[0].shape[1:])
-            )
+            outputs = _outputs(found, layers)
+            names = _names(found, layers, is_given=values["model"]["class_names"] is not None)
+            subject = Subject(name_of(network), name, *outputs, len(inputs), inputs.shape, found.class_name, names)
             resolved = completed(values, subject)
             live = _live(resolved, network, layers, held, device)
-            if store is None:
-                _check_memory(live, len(inputs))
             is_adapted = inputs.keyword is not None or found.score is not None
             _check(resolved, live, layers, is_adapted=is_adapted)
             with kept_in(store) as kept:
                 made = _computed(resolved, live, image_set, show, found.label, kept)
-    pictures = pictures_of(inputs.on(None), normalization(transform))
-    ranking = Ranking.of(resolved, found.label, image_set, made, pictures)
+    scale = scale_of(inputs.on(None), normalization(transform))
+    views = LiveViews.of(resolved, live.examined, inputs, scale, found.score)
+    ranking = Ranking.of(
+        resolved, found.label, image_set, made, pictures_of(inputs.on(None), scale), LazyViews(views), environment()
+    )
     if run_id is not None:
         ranking.log(run_id)
     return ranking
@@ -194,16 +204,6 @@ def _run_id(log: object) -> str:
     from pipeline.tracking.ranking import run_id_of
 
     return run_id_of(log)
-
-
-def _check_memory(live: LiveNetwork, n_images: int) -> None:
-    """Raise `InputError` if the maps of the layer do not fit into the memory."""
-    n_channels, height, width = live.examined.layer.maps
-    check_room(
-        4 * n_channels * n_images * height * width,
-        f"the maps of {n_images} images",
-        "Give fewer images (n_images=...), a layer with smaller maps, or store=..., which keeps maps on the disk.",
-    )
 
 
 def _check_count(images: ImageSet) -> None:
@@ -239,6 +239,24 @@ def _outputs(target: FoundTarget, layers: NetworkLayout) -> tuple[int | None, in
     return target.index, None
 
 
+def _names(target: FoundTarget, layers: NetworkLayout, *, is_given: bool) -> tuple[str, ...] | None:
+    """Return the names of all outputs of the network; None if they are not known.
+
+    Raises
+    ------
+    NetworkError
+        If the names were given, and there is not one for each output.
+    """
+    if target.names is None or len(target.names) == layers.n_outputs:
+        return target.names
+    if is_given and target.index is not None:
+        raise NetworkError(
+            f"class_names must have one name for each of the {layers.n_outputs} outputs of the network; "
+            f"got {len(target.names)}."
+        )
+    return None
+
+
 def _live(
     settings: Settings,
     network: nn.Module,
@@ -265,6 +283,7 @@ def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout, *, is_a
             "ranker must not be deeplift for a function of the outputs, or for images that are passed by name; got "
             "deeplift. Choose another ranker, for example conductance."
         )
+    check_choice(settings.visualize, layer.name, layer.maps[0], list(map(str, range(len(live.held)))))
     RANKERS[settings.score.kind].check(live.examined.network, layer, live.held.read(slice(0, N_EXAMPLES)))
     if settings.target_class is not None:
         check_target(settings.target, layers.n_outputs)
@@ -289,7 +308,7 @@ def _computed(
 
     made: dict[str, Artifact] = {"images": images}
     made[Activations.name] = (
-        activate(Workspace()) if kept is None else kept.activations(load_stage("activate"), images, activate)
+        activate(TemporaryWorkspace()) if kept is None else kept.activations(load_stage("activate"), images, activate)
     )
     for name in STAGES:
         stage = load_stage(name)

@@ -15,6 +15,7 @@ from pipeline.networks.capture import capture
 from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.forward import forward
+from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
 from pipeline.networks.load import resolve_device
@@ -94,9 +95,11 @@ def activations_of(
     ------
     NetworkError
         If the outputs for an image differ between passes or depend on its batch, if the layer does not run exactly once
-        in a forward pass, or if it does not return one row per image.
+        in a forward pass, if it does not return one row per image, or if its channels are not attention heads although
+        it is named so.
     """
     layer, n_images = examined.layer.name, len(inputs)
+    check_heads(examined.network, examined.layer, inputs.read(slice(N_SAMPLE)))
     check_consistent(examined.network, layer, inputs.read(slice(N_SAMPLE)))
     class_score = np.empty(n_images, dtype=np.float64)
     maps = None
