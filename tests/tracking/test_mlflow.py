@@ -110,7 +110,8 @@ def test_a_data_set_that_another_run_adds_at_the_same_moment_is_shared(
     compose: Compose, tracked: Path, tmp_path: Path
 ) -> None:
     settings = compose("tracking.enabled=true")
-    images, tracker, added = fetch(settings, tmp_path / "set"), MlflowTracker(), []
+    images, tracker = fetch(settings, tmp_path / "set"), MlflowTracker()
+    added: list[str] = []
 
     def add(_mapper: object, _connection: object, row: SqlDataset) -> None:
         if not added:
