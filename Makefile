@@ -18,7 +18,7 @@ run: setup  ## rank the channels of the embedded default network
 	@$(BIN)/python -m pipeline
 
 test: .venv/installed-dev  ## run all tests (ARGS=... passes arguments to pytest)
-	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: .venv/installed-dev  ## run the unit tests, which end in about a second each
 	@$(BIN)/python -m pytest -n auto --dist loadgroup -m unit $(ARGS)

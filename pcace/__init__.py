@@ -91,9 +91,12 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pipeline.imports import without_collection
+
     state = random.getstate()  # some libraries draw random numbers while they are imported
     try:
-        value = getattr(import_module(_MODULES[name]), name)
+        with without_collection():
+            value = getattr(import_module(_MODULES[name]), name)
     finally:
         random.setstate(state)
     globals()[name] = value

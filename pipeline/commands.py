@@ -9,8 +9,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
+
+from pipeline.imports import import_for_command
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,5 @@ def dispatched() -> bool:
 def run(name: str, arguments: list[str]) -> None:
     """Run a subcommand with arguments."""
     sys.argv[:] = [Path(sys.argv[0]).name, *arguments]
-    import_module(COMMANDS[name].module).main()
+    import_for_command(COMMANDS[name].module)
+    sys.modules[COMMANDS[name].module].main()

@@ -15,6 +15,7 @@ from rich.table import Table
 from pipeline.command_line import command
 from pipeline.config import compose_settings
 from pipeline.errors import InputError
+from pipeline.imports import import_for_command
 
 if TYPE_CHECKING:
     from pipeline.tracking.comparison import Comparison
@@ -73,6 +74,7 @@ def main() -> None:
     asked = arguments(sys.argv[1:])
     settings = compose_settings(asked.overrides)
     # Imported here because MLflow takes seconds, which --help and a wrong argument should not wait for.
+    import_for_command("pipeline.tracking.comparison")
     from pipeline.tracking.comparison import compare
     from pipeline.tracking.connection import open_store, tracking_errors
     from pipeline.tracking.runs import experiment_id, latest_sweep

@@ -24,6 +24,7 @@ from pipeline.config import compose_config, compose_settings, default_outputs
 from pipeline.digests import digest_bytes, digest_file
 from pipeline.errors import SettingsError
 from pipeline.files import write_whole
+from pipeline.imports import import_for_command
 from pipeline.resources import conf_dir
 from pipeline.settings import Settings, settings_from
 from pipeline.stages import ORDER, load_stage
@@ -66,6 +67,7 @@ def compose_params() -> None:
 
 def generate_dvc_yaml() -> None:
     """Write ``dvc.yaml`` if the stages, the settings that they read, or the modules that they import have changed."""
+    import_for_command("pipeline.dvc_file")
     from pipeline.dvc_file import dvc_yaml
 
     text = dvc_yaml(compose_settings())
@@ -107,6 +109,7 @@ def write_keys() -> None:
 
     A key contains the digests of the images, the network's weights and the code of the user, wherever they are.
     """
+    import_for_command("pipeline.runner")
     from pipeline.resolve import resolve
     from pipeline.runner import plan
 
@@ -121,6 +124,7 @@ def run_stage(name: str) -> None:
 
     The last stage runs the whole pipeline instead, whose other artifacts are in the store by then, and logs the run.
     """
+    import_for_command("pipeline.runner", "pipeline.console")
     from pipeline.console import ConsoleObserver
     from pipeline.resolve import resolve
     from pipeline.runner import Execution, run, store_of
@@ -152,6 +156,7 @@ def _publish(source: Path, target: Path) -> None:
 def _trackers(settings: Settings) -> list[Observer]:
     if not settings.tracking.enabled:
         return []
+    import_for_command("pipeline.tracking.mlflow")
     from pipeline.tracking.mlflow import MlflowTracker
 
     return [MlflowTracker({"dvc": os.environ.get("DVC_EXP_NAME", "repro")})]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline.command_line import ignore_closed_output, print_error, provide_home
 from pipeline.config import job_overrides, rerun_command, run_dir, settings_from_config, sweep_id
 from pipeline.errors import PipelineError
+from pipeline.imports import import_for_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,6 +56,8 @@ def run_job(config: DictConfig) -> None:
 def _run(config: DictConfig, record: Record) -> None:
     """Run the pipeline with the observers that the command line uses."""
     settings = settings_from_config(config)
+    tracking = ["pipeline.tracking.mlflow"] if settings.tracking.enabled else []
+    import_for_command("pipeline.runner", "pipeline.report_writer", "pipeline.console", *tracking)
     from pipeline.console import ConsoleObserver
     from pipeline.records import RecordingObserver
     from pipeline.report_writer import ReportWriter

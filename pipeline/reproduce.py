@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.command_line import command
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
+from pipeline.imports import import_for_command
 from pipeline.overrides import checked_overrides, value_of
 from pipeline.settings import Settings, settings_from
 
@@ -186,6 +187,7 @@ def reproduce(run_id: str, overrides: list[str]) -> bool:
     local = compose_settings([*of_machine, "data=digits"])  # of these, only the outputs and the tracking are used
     outputs = Path(local.paths.outputs).absolute()
 
+    import_for_command("pipeline.runner", "pipeline.console", "pipeline.tracking.provenance")
     from pipeline.console import ConsoleObserver
     from pipeline.observer import RunResult
     from pipeline.runner import run

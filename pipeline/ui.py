@@ -17,6 +17,7 @@ from pathlib import Path
 from pipeline.command_line import command
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, StorageError
+from pipeline.imports import import_for_command
 from pipeline.settings import Settings
 
 USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
@@ -104,6 +105,7 @@ def print_addresses(server: str, pages: Sequence[tuple[str, str]]) -> None:
 
 def serve(settings: Settings, port: int | None) -> int:
     """Start the server, print the addresses to look at, wait until the server ends, and return its exit code."""
+    import_for_command("pipeline.tracking.comparison")
     from pipeline.tracking.connection import tracking_uri
 
     uri = tracking_uri(Path(settings.paths.outputs), settings.tracking.uri)

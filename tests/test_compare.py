@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.tracking.comparison import labelled
 from pipeline.tracking.connection import tracking_uri
 from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.runs import LoggedRun
-from tests.helpers.settings import Compose
+from tests.helpers.settings import SMALL
 from tests.helpers.tracking import logged_runs
 
 Cli = Callable[..., tuple[int, list[str], list[str]]]
@@ -46,15 +47,27 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
-@pytest.fixture
-def swept(compose: Compose, tracked: Path, tmp_path: Path) -> list[pd.DataFrame]:
-    """Three runs of one sweep: two of conv1, one of conv2; their rankings."""
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> tuple[Path, list[pd.DataFrame]]:
+    """Outputs with three runs of one sweep, two of conv1 and one of conv2, and their rankings."""
+    outputs = tmp_path_factory.mktemp("swept") / "outputs"
+    outputs.mkdir()
+    shutil.copy(empty_database, outputs)
     found = []
     for name, asked in enumerate((["n_components=1"], ["n_components=2"], ["n_components=1", "layer=conv2"])):
-        settings = compose("tracking.enabled=true", *asked)
-        result = run(settings, tmp_path / str(name), [ReportWriter("x"), MlflowTracker({"sweep": "monday"})])
+        settings = compose_settings([f"paths.outputs={outputs}", *SMALL, "tracking.enabled=true", *asked])
+        result = run(settings, outputs / str(name), [ReportWriter("x"), MlflowTracker({"sweep": "monday"})])
         found.append(result.ranking.table)
-    return found
+    return outputs, found
+
+
+@pytest.fixture
+def swept(
+    cli: Cli, finished: tuple[Path, list[pd.DataFrame]], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, list[pd.DataFrame]]:
+    """The same; the command reads these outputs."""
+    monkeypatch.setenv("PCACE_OUTPUTS", str(finished[0]))
+    return finished
 
 
 def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
@@ -62,20 +75,21 @@ def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
     return client, logged_runs(client)
 
 
-def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataFrame], tmp_path: Path) -> None:
+def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: tuple[Path, list[pd.DataFrame]]) -> None:
+    outputs, tables = swept
     code, out, err = cli("--sweep", "last", "--top", "5")
     assert (code, err) == (0, [])
     assert [line.split()[0] for line in out[:4]] == ["run", "layer=conv1,", "layer=conv1,", "layer=conv2,"]
     assert out[5].split() == ["first", "run", "second", "run", "Spearman", "Kendall", "RBO", "top", "5"]
-    first, second = (ranks_by_channel(table) for table in swept[:2])
+    first, second = (ranks_by_channel(table) for table in tables[:2])
     spearman = float(np.corrcoef(first, second)[0, 1])
     assert f"{spearman:.3f}" in out[6].split()
     assert any(line.startswith("Ranks are not compared between different layers, because ") for line in out)
 
-    folder = tmp_path / "outputs" / "comparisons" / "monday"
+    folder = outputs / "comparisons" / "monday"
     names = {"agreement.png", "slopes.png", "distributions.png", "comparison.html"}
     assert {path.name for path in folder.iterdir()} == names
-    client, (compared, *runs) = logged(tmp_path / "outputs")
+    client, (compared, *runs) = logged(outputs)
     assert compared.data.tags["compares"].split(",") == [run.info.run_id for run in reversed(runs)]
     assert (compared.info.status, "sweep" in compared.data.tags) == ("FINISHED", False)
     assert compared.data.metrics["spearman.mean"] == pytest.approx(spearman)
@@ -92,7 +106,7 @@ def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: list[pd.DataF
     code, out, _ = cli(*(run.info.run_id[:9] for run in runs[1:]))
     assert [line.split()[0] for line in out[1:3]] == ["n_components=2", "n_components=1"]
 
-    settings = compose_settings([f"paths.outputs={tmp_path / 'outputs'}"])
+    settings = compose_settings([f"paths.outputs={outputs}"])
     shown = dict(ui.addresses(settings, "http://here"))
     latest = f"http://here/#/experiments/1/runs/{runs[0].info.run_id}/artifacts/report.html"
     assert shown["latest report"] == latest

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import mlflow.store.db.utils as mlflow_db
@@ -30,9 +31,35 @@ mlflow_db.MAX_RETRY_COUNT = 6
 
 ARTIFACTS = "mlartifacts"  # folder of the files of all logged runs, beside the default database
 COMPANIONS = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside a database
-# How long to wait for a database that other processes write to. SQLite's own 5 s are too few for many runs that start
-# together on a busy machine. MLflow itself waits for 20 s in each of its sessions.
+# How long to wait for a database that other processes write to. SQLite's own 5 s and the 20 s of MLflow's sessions are
+# too few for many runs that start together on a busy machine.
 LOCK_SECONDS = 60.0
+_BUSY_TIMEOUT = "PRAGMA busy_timeout"  # MLflow executes this statement in each session
+_create_engine = mlflow_db.create_sqlalchemy_engine
+
+
+def _create_patient_engine(uri: str) -> sqlalchemy.Engine:
+    """Return MLflow's engine for a database, which waits for `LOCK_SECONDS` if it is an SQLite database."""
+    engine: sqlalchemy.Engine = _create_engine(uri)  # type: ignore[no-untyped-call]
+    if engine.dialect.name == "sqlite":
+
+        @sqlalchemy.event.listens_for(engine, "connect")
+        def _wait(connection: sqlite3.Connection, _: object) -> None:
+            connection.execute(_busy_timeout())
+
+        @sqlalchemy.event.listens_for(engine, "before_cursor_execute", retval=True)
+        def _keep_waiting(*call: Any) -> tuple[str, Any]:
+            _connection, _cursor, statement, parameters = call[:4]
+            return _busy_timeout() if statement.startswith(_BUSY_TIMEOUT) else statement, parameters
+
+    return engine
+
+
+def _busy_timeout() -> str:
+    return f"{_BUSY_TIMEOUT} = {round(LOCK_SECONDS * 1000)}"
+
+
+mlflow_db.create_sqlalchemy_engine = _create_patient_engine
 
 
 def address(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 import warnings
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
@@ -171,7 +173,13 @@ class MlflowTracker(Observer):
             dataset = mlflow.data.from_pandas(manifest, name=name, digest=digest[:32])  # type: ignore[attr-defined]
             context = mlflow.entities.InputTag("mlflow.data.context", "ranking")
             entity = mlflow.entities.DatasetInput(dataset._to_mlflow_entity(), [context])
-        self._logged.log_inputs(self.run_id, [entity])
+        try:
+            self._logged.log_inputs(self.run_id, [entity])
+        except MlflowException as error:
+            if not re.search("UNIQUE|duplicate", str(error), re.IGNORECASE):
+                raise
+            # Another run has added the same data set after MLflow has looked for it, and before it has added it.
+            self._logged.log_inputs(self.run_id, [entity])
         with tempfile.TemporaryDirectory() as folder:
             marked_table(manifest).to_csv(Path(folder) / "images.csv", index=False)
             self._logged.log_artifact(self.run_id, str(Path(folder) / "images.csv"))

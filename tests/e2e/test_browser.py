@@ -33,8 +33,6 @@ QUIET = (
 QUESTION = (*SMALL, "tracking.enabled=true", "visualize.maximize=always", "visualize.maximize_steps=8")
 HOSTILE = '<img src=x onerror="document.title=1">.png'
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -186,7 +184,7 @@ def test_the_report_is_made_for_screen_readers(page: Page, outputs: Path) -> Non
     assert page.locator('#ranking thead th:not([scope="col"])').count() == 0
     assert page.locator("#ranking tbody th[scope=row]").count() == 64
     assert page.locator("img:not([alt])").count() == 0
-    assert (page.locator("#curve").get_attribute("aria-label", timeout=1000) or "").startswith("Score by rank: from ")
+    assert (page.locator("#curve").get_attribute("aria-label") or "").startswith("Score by rank: from ")
     assert page.locator("#count[role=status]").count() == 1
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the ranking"

@@ -22,7 +22,7 @@ from tests.helpers.tracking import logged_runs
 
 PARTS = ("conf", "pipeline", "data/digits_cnn.safetensors", "outputs/README.md", ".dvc/config", ".dvc/.gitignore",
          ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "pyproject.toml")  # fmt: skip
-QUEUED = ("conv2", "conv3")
+QUEUED = ("penalised", "excess")  # settings of the last stages: DVC takes the results of the others from its cache
 
 
 class Checkout:
@@ -42,7 +42,7 @@ class Checkout:
         self.commit()
 
     def __call__(self, *command: str) -> str:
-        hidden = ("PYTHONPATH", "PCACE_OUTPUTS")
+        hidden = ("PYTHONPATH", "PCACE_OUTPUTS", "PYTHONDONTWRITEBYTECODE")  # about forty processes import the checkout
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         for who in ("AUTHOR", "COMMITTER"):
@@ -71,10 +71,10 @@ def logged(checkout: Checkout) -> dict[str, Path]:
     return {run.data.tags["dvc"]: Path(client.download_artifacts(run.info.run_id, "ranking.csv")) for run in runs}
 
 
-def by_runner(compose: Compose, folder: Path, layer: str) -> bytes:
+def by_runner(compose: Compose, folder: Path, *overrides: str) -> bytes:
     """The ranking of a run without DVC."""
-    run(compose(f"layer={layer}"), folder / layer, [])
-    return (folder / layer / "ranking.csv").read_bytes()
+    run(compose(*overrides), folder / "by_runner", [])
+    return (folder / "by_runner" / "ranking.csv").read_bytes()
 
 
 def test_dvc_runs_only_the_stages_that_depend_on_a_change_and_runs_queued_experiments(
@@ -89,8 +89,7 @@ def test_dvc_runs_only_the_stages_that_depend_on_a_change_and_runs_queued_experi
     downstream = ["reduce", "score", "rank", "evaluate", "visualize"]
     assert sorted(checkout.repro()) == sorted(["compose", "identify", "download", "activate", "ablate", *downstream])
     ranking = checkout.folder / "outputs" / "dvc" / "rank" / "ranking.csv"
-    assert ranking.read_bytes() == by_runner(compose, tmp_path, "conv1")
-    assert checkout.repro() == ["identify"]
+    assert ranking.read_bytes() == by_runner(compose, tmp_path)
     trained = load_file(weights)
     save_file({**trained, "conv1.bias": trained["conv1.bias"] + 0.5}, weights)
     checkout("dvc", "repro", "identify")
@@ -104,7 +103,6 @@ def test_dvc_runs_only_the_stages_that_depend_on_a_change_and_runs_queued_experi
     assert list(logged(checkout)) == ["repro"]
     assert "score.best" in checkout("dvc", "metrics", "diff")
     assert "n_components" in checkout("dvc", "params", "diff")
-    assert "visualize" in checkout("dvc", "dag")
     checkout("dvc", "plots", "show")
     page = (checkout.folder / "dvc_plots" / "index.html").read_text()
     assert "score by rank" in page
@@ -112,12 +110,13 @@ def test_dvc_runs_only_the_stages_that_depend_on_a_change_and_runs_queued_experi
     shutil.rmtree(checkout.folder / "dvc_plots")
     checkout("git", "checkout", "-q", ".")
 
-    overrides = [*SMALL[2:], "class_name='8'", f"layer={','.join(QUEUED)}", "tracking.enabled=true"]
+    overrides = [*SMALL[2:], "class_name='8'", "layer=conv2", f"rank.by={','.join(QUEUED)}", "tracking.enabled=true"]
     checkout("dvc", "exp", "run", "--queue", *(part for each in overrides for part in ("-S", each)))
     # One worker, because the first of several to end removes what the others need to end (dvc-task 0.40).
     checkout("dvc", "exp", "run", "--run-all")
     found = {name: path.read_bytes() for name, path in logged(checkout).items() if name != "repro"}
-    assert set(found.values()) == {by_runner(compose, tmp_path, layer) for layer in QUEUED}
+    assert set(found.values()) == {by_runner(compose, tmp_path, "layer=conv2", f"rank.by={by}") for by in QUEUED}
+    assert len(set(found.values())) == len(QUEUED)
     shown = checkout("dvc", "exp", "show", "--csv")
     assert all(name in shown for name in found)
     assert shown.count("Success") == len(found) == len(QUEUED)

@@ -22,6 +22,12 @@ def cifar(photographs: Path, weights: Path) -> list[str]:
     return ["experiment=cifar10_resnet20", f"data.root={photographs}", f"model.checkpoint={weights}"]
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs that the tests of one layer share, so that its activations and ablations are computed once."""
+    return tmp_path_factory.mktemp("cifar10") / "outputs"
+
+
 def test_the_resnet20_recognises_the_photographs(compose: Compose, photographs: Path, resnet20_weights: Path) -> None:
     settings = compose(*cifar(photographs, resnet20_weights), "class_name=cat", "layer=conv1")
     network, preprocessing = load(settings.model, seed=0), Preprocessing(settings.model)
@@ -47,13 +53,13 @@ def assert_same_scores(found: np.ndarray, golden: list[float]) -> None:
 
 @pytest.mark.parametrize("n_components", [1, 10])
 def test_scores_are_those_of_an_independent_computation(
-    compose: Compose, photographs: Path, resnet20_weights: Path, tmp_path: Path, n_components: int
+    compose: Compose, photographs: Path, resnet20_weights: Path, tmp_path: Path, outputs: Path, n_components: int
 ) -> None:
     golden = json.loads((ORACLES / "cifar10_resnet20.json").read_text())[str(n_components)]
     settings = compose(
         *cifar(photographs, resnet20_weights), "class_name=cat", "layer=layer3.2.conv2", "n_images=300",
         f"n_components={n_components}", "score.smoother=supersmoother", "score.bass=0.0",
-        "score.bootstrap=0", "score.folds=0",
+        "score.bootstrap=0", "score.folds=0", "ablate.n_draws=2", f"paths.outputs={outputs}",
     )  # fmt: skip
     table = run(settings, tmp_path / "run").ranking.table.sort_values("channel")
     assert table.layer.tolist() == ["layer3.2.conv2"] * 64
@@ -87,6 +93,7 @@ def test_the_faithfulness_of_the_ranking_is_as_measured(
     tmp_path: Path,
     photographs: Path,
     resnet20_weights: Path,
+    outputs: Path,
     smoother: str,
     n_components: int,
     spearman: float,
@@ -94,7 +101,7 @@ def test_the_faithfulness_of_the_ranking_is_as_measured(
     settings = compose(
         *cifar(photographs, resnet20_weights), "class_name=cat", "layer=layer3.2.conv2", "n_images=300",
         f"n_components={n_components}", "score.permutations=0", "score.folds=0", "score.bootstrap=0",
-        "ablate.n_draws=2", f"score.smoother={smoother}",
+        "ablate.n_draws=2", f"score.smoother={smoother}", f"paths.outputs={outputs}",
     )  # fmt: skip
     found = run(settings, tmp_path / "run").effects.faithfulness
     assert found.spearman == pytest.approx(spearman, abs=0.02)

@@ -112,14 +112,20 @@ def test_one_thread_computes_an_artifact_and_the_others_wait(tmp_path: Path) -> 
     made: list[Path] = []
     notes: list[str] = []
     found: list[tuple[str, bool]] = []
+    all_wait = threading.Event()
 
     def make(folder: Path) -> None:
         made.append(folder)
-        time.sleep(0.3)  # long enough for the other threads to start
+        assert all_wait.wait(60)
         (folder / "values.txt").write_text("the same")
 
+    def note(text: str) -> None:
+        notes.append(text)
+        if len(notes) == 3:
+            all_wait.set()
+
     def want() -> None:
-        with Store(tmp_path, notes.append) as store:
+        with Store(tmp_path, note) as store:
             folder, is_cached = store.obtain(KEY, make)
             found.append(((folder / "values.txt").read_text(), is_cached))
 

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 import sqlalchemy
 from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
 from pipeline.errors import StorageError
@@ -356,14 +356,14 @@ def test_a_server_that_is_not_mlflow_is_refused_in_one_line(tmp_path: Path) -> N
 
 @contextmanager
 def locked_for(seconds: float, file: Path) -> Iterator[None]:
-    """Lock the database for other connections, from the beginning of the context on."""
-    locked = threading.Event()
+    """Lock the database for other connections, for some seconds or until the end of the context."""
+    locked, ended = threading.Event(), threading.Event()
 
     def write() -> None:
         with closing(sqlite3.connect(file, isolation_level=None)) as writing:
             writing.execute("BEGIN EXCLUSIVE")
             locked.set()
-            time.sleep(seconds)
+            ended.wait(seconds)
             writing.execute("COMMIT")
 
     writer = threading.Thread(target=write)
@@ -372,18 +372,26 @@ def locked_for(seconds: float, file: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         writer.join()
 
 
-@pytest.mark.parametrize("step", ["_is_complete", "relocate"])
+def write(file: Path) -> None:
+    """Write to the database as MLflow does."""
+    MlflowClient(database.address(file)).create_experiment("another")
+
+
+@pytest.mark.parametrize("step", ["_is_complete", "relocate", "write"])
 def test_a_database_that_another_process_writes_to_is_waited_for(
     tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     file = outputs_with(empty_database, tmp_path / "outputs") / "mlflow.db"
+    function = write if step == "write" else getattr(database, step)
     arguments = (file, tmp_path / "outputs" / "mlartifacts") if step == "relocate" else (file,)
     assert database.LOCK_SECONDS >= 60  # SQLite's own 5 s are too few when eight runs start together
+    errors = (sqlite3.Error, sqlalchemy.exc.DBAPIError, MlflowException)
     with locked_for(0.5, file):
-        getattr(database, step)(*arguments)
+        function(*arguments)
     monkeypatch.setattr(database, "LOCK_SECONDS", 0.05)  # this, not a value of a library, is how long it is waited
-    with locked_for(0.5, file), pytest.raises((sqlite3.Error, sqlalchemy.exc.DBAPIError), match="database is locked"):
-        getattr(database, step)(*arguments)
+    with locked_for(60, file), pytest.raises(errors, match="database is locked"):
+        function(*arguments)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.store.tracking.dbmodels.models import SqlDataset
 
 from pipeline.artifacts import Figures
 from pipeline.environment import git_state
@@ -16,6 +20,7 @@ from pipeline.runner import STAGES, run
 from pipeline.tracking.connection import tracking_uri
 from pipeline.tracking.mlflow import MlflowTracker
 from tests.helpers.settings import Compose
+from tests.helpers.stages import fetch
 
 
 def logged(outputs: Path) -> tuple[MlflowClient, list[Run]]:
@@ -99,6 +104,39 @@ def test_the_stages_of_a_repeated_run_are_logged_as_cached(compose: Compose, tmp
     assert {first.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {0.0}
     assert {again.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {1.0}
     assert "sweep" not in again.data.tags
+
+
+def test_a_data_set_that_another_run_adds_at_the_same_moment_is_shared(
+    compose: Compose, tracked: Path, tmp_path: Path
+) -> None:
+    settings = compose("tracking.enabled=true")
+    images, tracker = fetch(settings, tmp_path / "set"), MlflowTracker()
+    added: list[str] = []
+
+    def add(_mapper: object, _connection: object, row: SqlDataset) -> None:
+        if not added:
+            added.append("0123")
+            values = (added[0], row.experiment_id, row.name, row.digest, row.dataset_source_type, row.dataset_source)
+            with closing(sqlite3.connect(tracked / "mlflow.db")) as other:
+                other.execute(
+                    "INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type, "
+                    "dataset_source) VALUES (?, ?, ?, ?, ?, ?)",
+                    values,
+                )
+                other.commit()
+
+    tracker.started(settings)
+    sqlalchemy.event.listen(SqlDataset, "before_insert", add)
+    try:
+        tracker._log_images(images, "ab" * 16)
+    finally:
+        sqlalchemy.event.remove(SqlDataset, "before_insert", add)
+    assert added
+    with closing(sqlite3.connect(tracked / "mlflow.db")) as rows:
+        assert rows.execute("SELECT dataset_uuid FROM datasets").fetchall() == [("0123",)]
+    _, (found,) = logged(tracked)
+    assert found.inputs is not None
+    assert [each.dataset.digest for each in found.inputs.dataset_inputs] == ["ab" * 16]
 
 
 def test_a_failed_run_is_logged_as_failed_with_its_error(compose: Compose, tmp_path: Path) -> None:
