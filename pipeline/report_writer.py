@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.artifacts import Figures
 from pipeline.environment import environment, git_state
-from pipeline.figures.report_page import ReportContent, render_report
+from pipeline.figures.report_page import NetworkPlace, ReportContent, render_report
 from pipeline.files import write_whole
 from pipeline.observer import Observer, RunResult
 from pipeline.run_folder import REPORT
@@ -25,10 +25,13 @@ class ReportWriter(Observer):
     ----------
     command : str
         Command that repeats the run, shown in the report.
+    place : NetworkPlace, optional
+        Place of the layer in the network, if the run is one of the runs of a network.
     """
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, place: NetworkPlace | None = None) -> None:
         self._command = command
+        self._place = place
         self._notes: list[str] = []
 
     def noted(self, text: str) -> None:
@@ -52,6 +55,7 @@ class ReportWriter(Observer):
                     ],
                     command=self._command,
                     trust=result.ranking.trust,
+                    place=self._place,
                 )
             )
             write_whole(result.run_dir / REPORT, page)
