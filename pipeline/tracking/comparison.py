@@ -19,6 +19,7 @@ from pipeline.figures.report_page import embedded, template
 from pipeline.figures.style import paper_style, save_png
 from pipeline.numerics.agreement import MEASURES, Agreement, agreement, headings, ranks_by_channel
 from pipeline.store import storage_errors
+from pipeline.tracking.names import SECONDS
 from pipeline.tracking.runs import LoggedRun, chosen_runs, ranked_runs, read_run
 
 PAGE = "comparison.html"
@@ -202,7 +203,7 @@ def _page(
     failed: Sequence[tuple[str, str]],
 ) -> str:
     def seconds(run: LoggedRun) -> float:
-        return sum(value for name, value in run.metrics.items() if name.startswith("stage.seconds."))
+        return sum(value for name, value in run.metrics.items() if name.startswith(SECONDS))
 
     shown = [
         {

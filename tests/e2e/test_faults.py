@@ -162,7 +162,7 @@ def test_eight_runs_that_start_together_compute_each_stage_once_and_are_all_logg
     assert [logged.info.status for logged in runs] == ["FINISHED"] * 8
     rankings = set()
     for logged in runs:
-        assert len(client.get_metric_history(logged.info.run_id, "score_by_rank")) == 16
+        assert len(client.get_metric_history(logged.info.run_id, "score.penalised/by_rank")) == 16
         artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
         assert {"config.json", "environment.json", "keys.json", "ranking.csv", "ranking.json", "figures"} <= artifacts
         csv = client.download_artifacts(logged.info.run_id, "ranking.csv", str(tmp_path))

@@ -36,7 +36,7 @@ RNG = np.random.default_rng(0)
 def content(ranking: NetworkRanking, folder: Path) -> NetworkContent:
     picture = RNG.integers(0, 255, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(picture).save(folder / "figure.png")
-    gallery = gallery_of(max(ranking.layers.n_channels))
+    gallery, _, _ = gallery_of(max(ranking.layers.n_channels))
     reports = {name: report_address(name) for name in ranking.layers.layer}
     best = pictured(ranking, dict.fromkeys(reports, gallery))
     return NetworkContent(
@@ -90,8 +90,8 @@ def layer_content(n_channels: int, n_images: int, side: int) -> ReportContent:
     table = table.assign(
         score=scores, score_maximal=scores + 0.01, score_penalised=scores, score_first=scores / 2,
         corrected=scores - 0.1, cross_fitted=scores - 0.2, low=scores - 0.2, high=scores, p_value=0.005, q_value=0.01,
-        p_family=0.1, excess=9.123, null_mean=0.21, null_deviation=0.0312, top_k_chance=0.5, rank_low=1.0, rank_high=9.0,
-        r_squared=scores, degrees_of_freedom=5.123, dead=False, by="penalised", statistic="penalised",
+        p_family=0.1, excess=9.123, null_mean=0.21, null_deviation=0.0312, top_k_chance=0.5, rank_low=1.0,
+        rank_high=9.0, r_squared=scores, degrees_of_freedom=5.123, dead=False, by="penalised", statistic="penalised",
         model="resnet18", layer="layer", class_name="tabby", target_class=281, n_images=300, n_components=3, seed=0,
     )  # fmt: skip
     coarse = [Image.fromarray(RNG.integers(0, 255, (12, 12, 3), dtype=np.uint8)) for _ in range(n_images)]

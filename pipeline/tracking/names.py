@@ -1,0 +1,105 @@
+"""Names in MLflow: of runs, so that they begin with what tells them apart, and of metrics, so that charts are in order.
+
+MLflow draws a chart for each metric, in a section for everything before the last slash of its name. Metrics without a
+slash come first. These are the ones that can be compared between rankers and layers. Scores have a section for each
+statistic, because the scores of different statistics have different scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from mlflow.entities import Metric
+
+from pipeline.artifacts import Effects, NetworkRanking, Ranking
+from pipeline.rankers import ranking_statistic
+from pipeline.settings import AceSettings, Settings
+
+FAITHFULNESS = ("spearman", "deletion_area", "insertion_area")
+SECONDS, CACHED = "stage.seconds/", "stage.cached/"
+# Metrics of a network along its depth, with the position of the layer as step, by the column of its table of layers.
+BY_LAYER = ("association", "share_significant", "reliability", "median", "upper_quartile", "variance")
+
+
+def run_name(settings: Settings, layer: str | None = None) -> str:
+    """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings of the run.
+    layer : str, optional
+        Name instead of that of the layer, for runs of several layers.
+    """
+    score, kept = settings.score, settings.n_components
+    by = settings.rank.by or (score.own_statistic if isinstance(score, AceSettings) else score.kind)
+    if isinstance(kept, float):
+        components = f"{kept:.0%} of the variance"
+    else:
+        components = f"{kept} component{'s' if kept != 1 else ''}"
+    parts = [f"{by} {layer or settings.layer} {settings.target_label}", f"{settings.n_images} images", components]
+    parts.append(settings.model.name)
+    if n_randomized := settings.model.randomized:
+        parts.append(f"{n_randomized} module{'s' if n_randomized > 1 else ''} randomised")
+    return ", ".join([*parts, f"seed {settings.seed}"])
+
+
+def ranking_metrics(ranking: Ranking, effects: Effects | None = None) -> dict[str, float]:
+    """Return the metrics of a ranking, by name; those that were not computed are left out."""
+    table, trust = ranking.table, ranking.trust
+    statistic = ranking_statistic(str(table.by.iloc[0]))
+    section = score_section(table)
+    n_varying = int((~table.dead).sum())
+    n_significant = trust.n_significant
+    found: dict[str, float | None] = {
+        "accuracy": trust.accuracy,
+        "images_for_reliable": trust.images_for_reliable,
+        "n_significant": n_significant,
+        "reliability": trust.reliability,
+        "share_significant": None if n_significant is None or not n_varying else n_significant / n_varying,
+        f"{section}/best": float(table.score.max()),
+        f"{section}/median": float(table[~table.dead].score.median()),
+        f"{section}/share_above_half": float((table.score > 0.5).mean()) if statistic.is_correlation else None,
+        "layer/n_channels": len(table),
+        "layer/n_dead": len(table) - n_varying,
+    }
+    if effects is not None:
+        measured = asdict(effects.faithfulness)
+        found |= {f"faithfulness.{name}": measured[name] for name in FAITHFULNESS}
+    return {name: float(value) for name, value in found.items() if value is not None and np.isfinite(value)}
+
+
+def score_section(table: pd.DataFrame) -> str:
+    """Return the section of the metrics of the scores, which is the same for scores of the same kind."""
+    return f"score.{table.by.iloc[0]}"
+
+
+def score_curve(table: pd.DataFrame, now: int) -> list[Metric]:
+    """Return the scores as a metric whose step is the rank."""
+    name = f"{score_section(table)}/by_rank"
+    return [Metric(name, float(score), now, int(rank)) for rank, score in zip(table["rank"], table.score, strict=True)]
+
+
+def network_metrics(ranking: NetworkRanking, now: int) -> list[Metric]:
+    """Return the metrics of a network: a few numbers, and curves whose step is the position of the layer."""
+    layers, channels, by = ranking.layers, ranking.channels, ranking.summary.by
+    numbers = {
+        "association.best": layers.association.max(),
+        "n_layers_reliable": float((layers.reliability >= 0.7).sum()) if layers.reliability.notna().any() else np.nan,
+        "n_significant": layers.n_significant.sum() if layers.n_significant.notna().any() else np.nan,
+        "share_significant": (channels.q < 0.05).mean() if channels.q.notna().any() else np.nan,
+        f"score.{by}/best": channels[by].max(),
+        f"score.{by}/median": channels[by].median(),
+        "network/n_layers": len(layers),
+        "network/n_not_ranked": len(ranking.not_ranked),
+        "network/n_channels": len(channels),
+    }
+    found = [Metric(name, float(value), now, 0) for name, value in numbers.items() if np.isfinite(value)]
+    for column in BY_LAYER:
+        name = f"by_layer/{column if column not in ('median', 'upper_quartile') else f'{by}.{column}'}"
+        for position, value in zip(layers.position, layers[column], strict=True):
+            if np.isfinite(value):
+                found.append(Metric(name, float(value), now, int(position)))
+    return found
