@@ -83,7 +83,7 @@ def test_values_that_were_not_computed_are_not_drawn_as_0() -> None:
         assert sum(each.text == "not computed" for each in drawn_texts(figure)) == 3  # a reliability, and both shares
         every = draw_channels(ranking)
     assert every.legends == []
-    np.testing.assert_allclose(np.sort(every.axes[0].lines[0].get_xdata()), [0.2, 0.3])  # type: ignore[call-overload]
+    np.testing.assert_allclose(np.sort(every.axes[0].lines[0].get_xdata()), [0.2, 0.3])
     assert "score" in texts(every)
 
 
@@ -94,7 +94,7 @@ def test_the_association_is_drawn_along_the_depth_and_the_best_layers_are_named(
     with paper_style():
         figure = draw_association(ranking)
     (axes,) = figure.axes
-    (line,) = (each for each in axes.lines if each.get_linestyle() == "-" and len(each.get_xdata()) == n_layers)
+    (line,) = (each for each in axes.lines if each.get_linestyle() == "-" and len(np.asarray(each.get_xdata())) == n_layers)
     np.testing.assert_array_equal(line.get_xydata(), layers[["depth", "association"]].to_numpy())
     (intervals,) = (each for each in axes.collections if isinstance(each, LineCollection))
     ends = [segment[:, 1] for segment in intervals.get_segments()]
