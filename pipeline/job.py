@@ -59,15 +59,20 @@ def _run(config: DictConfig, record: Record) -> None:
     from pipeline.records import RecordingObserver
     from pipeline.report_writer import ReportWriter
     from pipeline.runner import run
+    from pipeline.whole_network import run_network
 
     # The report comes first, because the tracker logs it.
-    observers: list[Observer] = [ReportWriter(rerun_command()), ConsoleObserver(), RecordingObserver(record)]
-    if settings.tracking.enabled:
+    reports = ReportWriter(rerun_command(), rerun_command)
+    observers: list[Observer] = [reports, ConsoleObserver(), RecordingObserver(record)]
+    if settings.tracking.enabled and not settings.selects_several:
         from pipeline.tracking.mlflow import MlflowTracker
 
         sweep = sweep_id()
         observers.append(MlflowTracker({} if sweep is None else {"sweep": sweep}))
-    run(settings, Path(run_dir()), observers)
+    if settings.selects_several:
+        run_network(settings, Path(run_dir()), observers)
+    else:
+        run(settings, Path(run_dir()), observers)
 
 
 def _save(record: Record) -> None:
