@@ -210,9 +210,18 @@ def job_overrides() -> list[str]:
     return [as_entered(str(override)) for override in given]
 
 
-def rerun_command() -> str:
-    """Return the command that repeats the current run. For a job of a sweep, it repeats this job only."""
-    return shlex.join(["python", "-m", "pipeline", *job_overrides()])
+def rerun_command(layer: str | None = None) -> str:
+    """Return the command that repeats the current run. For a job of a sweep, it repeats this job only.
+
+    Parameters
+    ----------
+    layer : str, optional
+        One of the layers of the run, which the command ranks alone.
+    """
+    overrides = job_overrides()
+    if layer is not None:
+        overrides = [*(each for each in overrides if not each.startswith("layer=")), f"layer={layer}"]
+    return shlex.join(["python", "-m", "pipeline", *overrides])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pipeline.artifacts.effects import Effects, Faithfulness
 from pipeline.artifacts.figures import Figures
 from pipeline.artifacts.image_set import ImageRecord, ImageSet, first_copies
 from pipeline.artifacts.network_ranking import NetworkRanking, NetworkSummary
+from pipeline.artifacts.probe import Probe
 from pipeline.artifacts.projections import Projections
 from pipeline.artifacts.ranking import Ranking, Trust
 from pipeline.artifacts.workspace import Workspace
@@ -25,6 +26,7 @@ __all__ = [
     "ImageSet",
     "NetworkRanking",
     "NetworkSummary",
+    "Probe",
     "Projections",
     "Ranking",
     "Trust",

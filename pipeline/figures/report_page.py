@@ -42,27 +42,6 @@ LEFT_OUT = {"cam": "", "activation_maps": "activation_overlays"}
 
 
 @dataclass(frozen=True)
-class NetworkPlace:
-    """Place of a layer among the layers of a network, for the links of its report.
-
-    Attributes
-    ----------
-    position, n_layers : int
-        Number of the layer in the order of execution, from 1 on, and number of all layers.
-    network : str
-        Relative address of the page of the network.
-    previous, following : tuple of (str, str) or None
-        Name and relative address of the report of the layer before and after this one.
-    """
-
-    position: int
-    n_layers: int
-    network: str
-    previous: tuple[str, str] | None = None
-    following: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True)
 class ReportContent:
     """Content of the report of a run.
 
@@ -84,9 +63,9 @@ class ReportContent:
         Command that repeats the run.
     trust : Trust
         Reliability of the ranking.
-    place : NetworkPlace or None
-        Place of the layer in the network, if the report is one of those of a network. These have links to one another,
-        and smaller pictures.
+    network : str
+        Relative address of the page of the network, if the report is one of those of its layers, which have smaller
+        pictures; empty for the report of a single layer.
     """
 
     table: pd.DataFrame
@@ -98,7 +77,7 @@ class ReportContent:
     stages: Sequence[tuple[str, float, bool, str]]
     command: str
     trust: Trust = field(default_factory=Trust)
-    place: NetworkPlace | None = None
+    network: str = ""
 
 
 def render_report(content: ReportContent) -> str:
@@ -109,10 +88,10 @@ def render_report(content: ReportContent) -> str:
     target = "the output of the network" if is_regression else f"class {class_name}"
     kept = float(first.n_components)
     components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
-    data = content.gallery if content.place is None else compact(content.gallery)
+    data = compact(content.gallery) if content.network else content.gallery
     sheet = data["maps"]
     names = {path.stem for path in content.figures}
-    left_out = {name for name, other in LEFT_OUT.items() if content.place is not None and other in {"", *names}}
+    left_out = {name for name, other in LEFT_OUT.items() if content.network and other in {"", *names}}
     return template("report.html.j2").render(
         title=f"Which channels of {first.layer} matter for {target}?",
         subtitle=f"{first.model}, {first.n_images} images, {components}, statistic {first.statistic}",
@@ -122,14 +101,14 @@ def render_report(content: ReportContent) -> str:
         is_by_ace="r_squared" in table,
         score_name=score_label(table),
         columns=shown_columns(table),
-        rows=_rows(table, sheet, is_compact=content.place is not None),
-        place=content.place,
+        rows=_rows(table, sheet, is_compact=bool(content.network)),
+        network=content.network,
         gallery=data,
         map_rows=-(-sheet["cells"] // sheet["columns"]),
         # The picture with all maps is already in the style sheet.
         data={**data, "maps": {key: value for key, value in sheet.items() if key != "src"}},
         figures=[
-            {"src": embedded(path, is_compact=content.place is not None), "caption": FIGURES[path.stem].caption}
+            {"src": embedded(path, is_compact=bool(content.network)), "caption": FIGURES[path.stem].caption}
             for path in content.figures
             if FIGURES[path.stem].in_report and path.stem not in left_out
         ],

@@ -21,7 +21,16 @@ from pipeline.settings.model import (
     target_contradictions,
 )
 from pipeline.settings.score import MIN_IMAGES, ScoreSettings, automatic_components, score_contradictions
-from pipeline.settings.types import STRICT, ComponentCount, LayerName, Name, NonNegative, Positive, Text
+from pipeline.settings.types import (
+    STRICT,
+    ComponentCount,
+    LayerName,
+    Name,
+    NonNegative,
+    Positive,
+    Text,
+    selects_several,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,6 +38,13 @@ class ReduceSettings:
     """How much memory the principal components may take, in MiB."""
 
     memory_mib: Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkSettings:
+    """How much of the disk the activation maps of several layers may take at a time, in GiB."""
+
+    disk_gib: Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -94,7 +110,10 @@ class PathSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class Settings:
-    """All settings of a run: which channels of `layer` matter for this class, judged on `n_images` images?"""
+    """All settings of a run: which channels of `layer` matter for this class, judged on `n_images` images?
+
+    `layer` is one layer, or selects several: see `selects_several`.
+    """
 
     layer: LayerName
     class_name: Name | None
@@ -105,6 +124,7 @@ class Settings:
     model: ModelSettings
     data: DataSettings
     reduce: ReduceSettings
+    network: NetworkSettings
     target: TargetSettings
     score: ScoreSettings
     rank: RankSettings
@@ -112,6 +132,11 @@ class Settings:
     visualize: VisualizeSettings
     tracking: TrackingSettings
     paths: PathSettings
+
+    @property
+    def selects_several(self) -> bool:
+        """Whether `layer` selects several layers, which are ranked together as a network."""
+        return selects_several(self.layer)
 
     @property
     def target_label(self) -> str:

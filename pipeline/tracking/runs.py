@@ -17,6 +17,8 @@ from pipeline.errors import InputError, StorageError, listed
 from pipeline.tracking.connection import existing_experiment
 
 RANKED = "artifact.rank"  # tag of the runs with a ranking; summaries of sweeps and comparisons do not have it
+NETWORK = "network"  # tag of the runs of the layers of a network: the id of the network's run
+NETWORK_SUMMARY = "network_summary"  # tag of the network's run itself: its own id
 N_CARDS = 5  # number of channels, from the best on, whose pictures are read back
 
 

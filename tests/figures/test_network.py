@@ -94,7 +94,9 @@ def test_the_association_is_drawn_along_the_depth_and_the_best_layers_are_named(
     with paper_style():
         figure = draw_association(ranking)
     (axes,) = figure.axes
-    (line,) = (each for each in axes.lines if each.get_linestyle() == "-" and len(np.asarray(each.get_xdata())) == n_layers)
+    (line,) = (
+        each for each in axes.lines if each.get_linestyle() == "-" and len(np.asarray(each.get_xdata())) == n_layers
+    )
     np.testing.assert_array_equal(line.get_xydata(), layers[["depth", "association"]].to_numpy())
     (intervals,) = (each for each in axes.collections if isinstance(each, LineCollection))
     ends = [segment[:, 1] for segment in intervals.get_segments()]
