@@ -34,8 +34,8 @@ DRAWN: tuple[tuple[str, str, Callable[[NetworkRanking], Figure], Callable[[Netwo
     ),
     (
         "layer_distributions",
-        "Distribution of the scores in each layer, split-half reliability of the order of its channels, and share of its "
-        "channels that stand out.",
+        "Distribution of the scores in each layer, split-half reliability of the order of its channels, and share of "
+        "its channels that stand out.",
         draw_layer_distributions,
         lambda ranking: True,
     ),
