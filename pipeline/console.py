@@ -30,7 +30,7 @@ from pipeline.network_console import N_NAME, channels_table, layer_line, layers_
 from pipeline.numerics.compiled import announced_by
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult, StageReport
 from pipeline.overrides import for_shell
-from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, LAYERS, REPORT
+from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, LAYERS, NETWORK_PAGE, REPORT
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages import ORDER
 from pipeline.stages.stage import Stage
@@ -178,7 +178,11 @@ class ConsoleObserver(Observer):
         self._print("")
         self._print(f"Channels {_shown_path(result.run_dir / NetworkRanking.CHANNELS_CSV)}")
         self._print(f"Layers   {_shown_path(result.run_dir / NetworkRanking.LAYERS_CSV)}")
-        self._print(f"Reports  {_shown_path(result.run_dir / LAYERS)} (a folder for each layer)")
+        if (result.run_dir / NETWORK_PAGE).exists():
+            self._print(
+                f"Report   {_shown_path(result.run_dir / NETWORK_PAGE)} (with a link to the report of each layer)"
+            )
+        self._print(f"Folders  {_shown_path(result.run_dir / LAYERS)} (one for each layer)")
         self._print_mlflow(result.settings)
 
     def _print_state(self) -> None:

@@ -218,7 +218,8 @@ def _draw(
                 save_png(figure, folder / f"{name}{suffix}.png", DPI)
                 drawn.append((folder / f"{name}{suffix}.png", caption))
         scores = [run.table[~run.table.dead].score.to_numpy(dtype=float) for run in runs]
-        save_png(draw_distributions(scores, labels), folder / "distributions.png", DPI)
+        kinds = [str(run.table.by.iloc[0]) for run in runs]
+        save_png(draw_distributions(scores, labels, kinds), folder / "distributions.png", DPI)
         drawn.append((folder / "distributions.png", "Distribution of the scores of the varying channels of each run."))
     return drawn
 

@@ -138,7 +138,7 @@ def _page(title: str, networks: Sequence[LoggedNetwork], found: NetworkCompariso
         sentences=found.sentences,
         facts=list(values[0]),
         networks=[
-            {"label": label, "values": list(each.values())} for label, each in zip(found.labels, values, strict=True)
+            {"label": label, "cells": list(each.values())} for label, each in zip(found.labels, values, strict=True)
         ],
         figure=embedded(figure),
         is_by_layer=found.is_by_layer,
