@@ -26,7 +26,7 @@ from pipeline.run_folder import FIGURES, REPORT
 from pipeline.settings import Settings
 from pipeline.spreadsheets import marked_table
 from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
-from pipeline.tracking.names import CACHED, SECONDS, ranking_metrics, run_name, score_curve
+from pipeline.tracking.names import CACHED, QUALITY, SECONDS, ranking_metrics, run_name, score_curve
 from pipeline.tracking.runs import ranked_runs, read_ranking
 
 PARAM_LENGTH = 6000  # maximum length of a parameter in MLflow's SQL store
@@ -153,8 +153,10 @@ class MlflowTracker(Observer):
             return
         own = result.ranking.table.channel.tolist()
         other = own if first is run else read_ranking(self._logged, first).channel.tolist()
-        self._logged.log_metric(self.run_id, "overlap_with_first.top_10", top_overlap(own, other, 10))
-        self._logged.log_metric(self.run_id, "overlap_with_first.rank_biased", rank_biased_overlap(own, other))
+        self._logged.log_metric(self.run_id, f"{QUALITY}overlap_with_first.top_10", top_overlap(own, other, 10))
+        self._logged.log_metric(
+            self.run_id, f"{QUALITY}overlap_with_first.rank_biased", rank_biased_overlap(own, other)
+        )
 
     def _log_images(self, images: ImageSet, digest: str) -> None:
         """Log the images as a data set of MLflow, identified by the digest of the artifact's key."""

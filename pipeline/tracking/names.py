@@ -1,8 +1,8 @@
 """Names in MLflow: of runs, so that they begin with what tells them apart, and of metrics, so that charts are in order.
 
-MLflow draws a chart for each metric, in a section for everything before the last slash of its name. Metrics without a
-slash come first. These are the ones that can be compared between rankers and layers. Scores have a section for each
-statistic, because the scores of different statistics have different scales.
+MLflow draws a chart for each metric, in a section for everything before the last slash of its name, and orders the
+sections by name. ``quality`` has what can be compared between rankers and layers, and comes first. Scores have a section
+for each statistic, because the scores of different statistics have different scales; ``size`` and ``stage.*`` come last.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline.rankers import ranking_statistic
 from pipeline.settings import AceSettings, Settings
 
 FAITHFULNESS = ("spearman", "deletion_area", "insertion_area")
+QUALITY = "quality/"
 SECONDS, CACHED = "stage.seconds/", "stage.cached/"
 # Metrics of a network along its depth, with the position of the layer as step, by the column of its table of layers.
 BY_LAYER = ("association", "share_significant", "reliability", "median", "upper_quartile", "variance")
@@ -54,20 +55,20 @@ def ranking_metrics(ranking: Ranking, effects: Effects | None = None) -> dict[st
     n_varying = int((~table.dead).sum())
     n_significant = trust.n_significant
     found: dict[str, float | None] = {
-        "accuracy": trust.accuracy,
-        "images_for_reliable": trust.images_for_reliable,
-        "n_significant": n_significant,
-        "reliability": trust.reliability,
-        "share_significant": None if n_significant is None or not n_varying else n_significant / n_varying,
+        f"{QUALITY}accuracy": trust.accuracy,
+        f"{QUALITY}images_for_reliable": trust.images_for_reliable,
+        f"{QUALITY}n_significant": n_significant,
+        f"{QUALITY}reliability": trust.reliability,
+        f"{QUALITY}share_significant": None if n_significant is None or not n_varying else n_significant / n_varying,
         f"{section}/best": float(table.score.max()),
         f"{section}/median": float(table[~table.dead].score.median()),
         f"{section}/share_above_half": float((table.score > 0.5).mean()) if statistic.is_correlation else None,
-        "layer/n_channels": len(table),
-        "layer/n_dead": len(table) - n_varying,
+        "size/n_channels": len(table),
+        "size/n_dead": len(table) - n_varying,
     }
     if effects is not None:
         measured = asdict(effects.faithfulness)
-        found |= {f"faithfulness.{name}": measured[name] for name in FAITHFULNESS}
+        found |= {f"{QUALITY}faithfulness.{name}": measured[name] for name in FAITHFULNESS}
     return {name: float(value) for name, value in found.items() if value is not None and np.isfinite(value)}
 
 
@@ -86,15 +87,17 @@ def network_metrics(ranking: NetworkRanking, now: int) -> list[Metric]:
     """Return the metrics of a network: a few numbers, and curves whose step is the position of the layer."""
     layers, channels, by = ranking.layers, ranking.channels, ranking.summary.by
     numbers = {
-        "association.best": layers.association.max(),
-        "n_layers_reliable": float((layers.reliability >= 0.7).sum()) if layers.reliability.notna().any() else np.nan,
-        "n_significant": layers.n_significant.sum() if layers.n_significant.notna().any() else np.nan,
-        "share_significant": (channels.q < 0.05).mean() if channels.q.notna().any() else np.nan,
+        f"{QUALITY}association.best": layers.association.max(),
+        f"{QUALITY}n_layers_reliable": float((layers.reliability >= 0.7).sum())
+        if layers.reliability.notna().any()
+        else np.nan,
+        f"{QUALITY}n_significant": layers.n_significant.sum() if layers.n_significant.notna().any() else np.nan,
+        f"{QUALITY}share_significant": (channels.q < 0.05).mean() if channels.q.notna().any() else np.nan,
         f"score.{by}/best": channels[by].max(),
         f"score.{by}/median": channels[by].median(),
-        "network/n_layers": len(layers),
-        "network/n_not_ranked": len(ranking.not_ranked),
-        "network/n_channels": len(channels),
+        "size/n_layers": len(layers),
+        "size/n_not_ranked": len(ranking.not_ranked),
+        "size/n_channels": len(channels),
     }
     found = [Metric(name, float(value), now, 0) for name, value in numbers.items() if np.isfinite(value)]
     for column in BY_LAYER:

@@ -241,8 +241,8 @@ def test_distributions_of_layers_with_different_numbers_of_channels_are_compared
 def test_scores_of_different_rankers_are_not_drawn_on_one_scale() -> None:
     scores = [np.array([0.9, 0.45, 0.0]), np.array([-50.0, 25.0, 10.0])]
     for kinds, expected, label in (
-        (["pearson", "pearson"], [[0.9, 0.45, 0], [25, 10, -50]], "score"),
-        (["pearson", "ablation"], [[1, 0.5, 0], [0.5, 0.2, -1]], "score / largest absolute score"),
+        (["pearson", "pearson"], [[0.9, 0.45, 0.0], [25.0, 10.0, -50.0]], "score"),
+        (["pearson", "ablation"], [[1.0, 0.5, 0.0], [0.5, 0.2, -1.0]], "score / largest absolute score"),
     ):
         curves, boxes = draw_distributions(scores, ["a", "b"], kinds).axes
         for line, values in zip(curves.lines, expected, strict=True):

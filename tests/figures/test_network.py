@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.arrays import FloatArray
-from pipeline.figures.gallery import draw_card, map_sheet, thumbnail
+from pipeline.figures.gallery import draw_card
 from pipeline.figures.network import draw_association, draw_channels, draw_layer_distributions
 from pipeline.figures.network_channels import draw_best_channels, pictured, stored_map
 from pipeline.figures.style import paper_style, save_png
 from tests.figures.drawn import drawn_texts, faults
+from tests.helpers.network_pages import gallery_of
 from tests.helpers.network_rankings import MISSING, large_network, network_ranking
 
 SIZES = [(1, 60), (3, 112), (60, 10_000)]
@@ -104,19 +102,6 @@ def test_the_association_is_drawn_along_the_depth_and_the_best_layers_are_named(
     best = layers.iloc[-1]
     assert f"1. {best.layer} ({best.association:.2f})" in axes.get_xlabel().replace("\n", " ")
     assert faults(figure) == []
-
-
-def gallery_of(n_channels: int, side: int = 6) -> tuple[dict[str, Any], NDArray[np.uint8], list[FloatArray]]:
-    """Return data of a report with one image, the image, and the maps."""
-    rng = np.random.default_rng(1)
-    maps: list[FloatArray] = [rng.normal(size=(side, side)) for _ in range(n_channels)]
-    picture = rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)
-    gallery = {
-        "images": [{"name": "photo", "src": thumbnail(picture)}],
-        "channels": [{"channel": channel, "image": 0} for channel in range(n_channels)],
-        "maps": map_sheet(maps),
-    }
-    return gallery, picture, maps
 
 
 def test_maps_are_read_back_from_the_data_of_the_reports() -> None:

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import NetworkRanking
 from pipeline.figures.gallery import (
     COMPACT_MAP_SIDE,
     COMPACT_SIDE,
@@ -23,27 +22,14 @@ from pipeline.figures.gallery import (
     thumbnail,
     transform_points,
 )
-from pipeline.figures.network_channels import pictured
-from pipeline.figures.network_page import NetworkContent, render_network, report_address
+from pipeline.figures.network_page import render_network
 from pipeline.figures.report_page import ReportContent, render_report
-from tests.figures.test_network import gallery_of
 from tests.helpers.html import html_faults, links
+from tests.helpers.network_pages import content
 from tests.helpers.network_rankings import MISSING, large_network, network_ranking
 
 RNG = np.random.default_rng(0)
 NETWORK = "../../network.html"
-
-
-def content(ranking: NetworkRanking, folder: Path) -> NetworkContent:
-    picture = RNG.integers(0, 255, (40, 60, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(folder / "figure.png")
-    gallery, _, _ = gallery_of(max(ranking.layers.n_channels))
-    reports = {name: report_address(name) for name in ranking.layers.layer}
-    best = pictured(ranking, dict.fromkeys(reports, gallery))
-    return NetworkContent(
-        ranking, [(folder / "figure.png", "a caption")], best, reports, {"layer": "all"}, {"python": "3"}, "pcace run",
-        ["a note"],
-    )  # fmt: skip
 
 
 def test_the_page_shows_the_table_of_layers_and_links_to_their_reports(tmp_path: Path) -> None:

@@ -70,12 +70,15 @@ def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose:
     assert metrics["score.penalised/best"] == table.score.max()
     assert metrics["score.penalised/median"] == table.score.median()
     assert metrics["score.penalised/share_above_half"] == (table.score > 0.5).mean()
-    assert (metrics["layer/n_channels"], metrics["layer/n_dead"]) == (16, 0)
-    assert (metrics["reliability"], metrics["accuracy"]) == (trust.reliability, trust.accuracy)
-    assert (metrics["n_significant"], metrics["share_significant"]) == (trust.n_significant, trust.n_significant / 16)  # type: ignore[operator]
+    assert (metrics["size/n_channels"], metrics["size/n_dead"]) == (16, 0)
+    assert (metrics["quality/reliability"], metrics["quality/accuracy"]) == (trust.reliability, trust.accuracy)
+    assert (metrics["quality/n_significant"], metrics["quality/share_significant"]) == (
+        trust.n_significant,
+        trust.n_significant / 16,
+    )  # type: ignore[operator]
     faithfulness = result.effects.faithfulness
     for name in ("spearman", "deletion_area", "insertion_area"):
-        assert metrics[f"faithfulness.{name}"] == getattr(faithfulness, name)
+        assert metrics[f"quality/faithfulness.{name}"] == getattr(faithfulness, name)
     history = sorted(
         client.get_metric_history(found.info.run_id, "score.penalised/by_rank"), key=lambda metric: metric.step
     )
@@ -94,7 +97,9 @@ def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose:
     for row in pictured["data"]:
         assert row[1]["type"] == "image"
         assert client.download_artifacts(found.info.run_id, row[1]["filepath"], str(tmp_path))
-    assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # with itself
+    assert (
+        metrics["quality/overlap_with_first.top_10"] == metrics["quality/overlap_with_first.rank_biased"] == 1
+    )  # with itself
 
     assert found.inputs is not None
     (dataset,) = found.inputs.dataset_inputs
@@ -126,8 +131,9 @@ def test_metrics_that_can_be_compared_come_first_and_scores_have_sections_of_the
 
     correlations = ranking_metrics(ranked("pearson", [0.9, 0.4, 0.0]))
     effects = ranking_metrics(ranked("gradient_x_activation", [55.0, 21.0, 0.0]))
-    compared = {"accuracy": 0.9, "n_significant": 1, "reliability": 0.81, "share_significant": 0.5}
-    sizes = {"layer/n_channels": 3, "layer/n_dead": 1}
+    quality = {"accuracy": 0.9, "n_significant": 1, "reliability": 0.81, "share_significant": 0.5}
+    compared = {f"quality/{name}": value for name, value in quality.items()}
+    sizes = {"size/n_channels": 3, "size/n_dead": 1}
     assert correlations == pytest.approx(
         {
             **compared, **sizes, "score.pearson/best": 0.9, "score.pearson/median": 0.65,
@@ -136,6 +142,9 @@ def test_metrics_that_can_be_compared_come_first_and_scores_have_sections_of_the
     )  # fmt: skip
     section = "score.gradient_x_activation"
     assert effects == pytest.approx({**compared, **sizes, f"{section}/best": 55, f"{section}/median": 38})
+    assert sorted({name.partition("/")[0] for name in {**correlations, **effects}}) == [
+        "quality", "score.gradient_x_activation", "score.pearson", "size",
+    ]  # fmt: skip
     curve = score_curve(ranked("pearson", [0.9, 0.4, 0.0]).table, 0)
     assert [(metric.key, metric.step, metric.value) for metric in curve] == [
         ("score.pearson/by_rank", step, value) for step, value in ((1, 0.9), (2, 0.4), (3, 0.0))

@@ -84,7 +84,7 @@ def test_a_network_has_a_page_and_runs_that_can_be_compared(
     assert network.data.tags["mlflow.note.content"] == "\n\n".join(ranking.sentences)
     for run, row in zip(layers, ranking.layers.to_dict("records"), strict=True):
         assert run.data.params["layer"] == row["layer"]
-        assert run.data.metrics["reliability"] == row["reliability"]
+        assert run.data.metrics["quality/reliability"] == row["reliability"]
     for name in ("association", "reliability"):
         history = client.get_metric_history(network.info.run_id, f"by_layer/{name}")
         assert [metric.value for metric in sorted(history, key=lambda metric: metric.step)] == ranking.layers[
@@ -156,9 +156,10 @@ def test_the_metrics_of_a_network() -> None:
     numbers = {metric.key: metric.value for metric in found if not metric.key.startswith("by_layer/")}
     assert numbers == pytest.approx(
         {
-            "association.best": 0.8, "n_layers_reliable": 1, "n_significant": 2, "share_significant": 2 / 3,
-            "score.bias_corrected/best": 0.9, "score.bias_corrected/median": 0.5, "network/n_layers": 2,
-            "network/n_not_ranked": 1, "network/n_channels": 3,
+            "quality/association.best": 0.8, "quality/n_layers_reliable": 1, "quality/n_significant": 2,
+            "quality/share_significant": 2 / 3,
+            "score.bias_corrected/best": 0.9, "score.bias_corrected/median": 0.5, "size/n_layers": 2,
+            "size/n_not_ranked": 1, "size/n_channels": 3,
         }
     )  # fmt: skip
     curves = {(metric.key, metric.step): metric.value for metric in found if metric.key.startswith("by_layer/")}
