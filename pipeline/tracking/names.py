@@ -1,8 +1,9 @@
 """Names in MLflow: of runs, so that they begin with what tells them apart, and of metrics, so that charts are in order.
 
 MLflow draws a chart for each metric, in a section for everything before the last slash of its name, and orders the
-sections by name. ``quality`` has what can be compared between rankers and layers, and comes first. Scores have a section
-for each statistic, because the scores of different statistics have different scales; ``size`` and ``stage.*`` come last.
+sections by name. ``quality`` has what can be compared between rankers and layers, and comes first. Scores have a
+section for each statistic, because the scores of different statistics have different scales. ``size`` and ``stage.*``
+come last.
 """
 
 from __future__ import annotations
