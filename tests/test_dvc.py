@@ -30,7 +30,7 @@ from tests.helpers.user_modules import UserModules
 FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NAMES = [stage.name for stage in STAGES]
 # Settings that do not change a result: paths, tracking, the number of processes and the device.
-INDIFFERENT = ("paths.", "tracking.", "score.n_jobs", "model.device")
+INDIFFERENT = ("paths.", "tracking.", "score.n_jobs", "model.device", "network.")
 ALTERNATIVES: dict[str, Any] = {
     "layer": "conv2", "class_name": "3", "target_class": None, "model.checkpoint": None, "model.factory": None,
     "model.weights": "shipped", "model.name": "digits_too", "data.select": "first", "score.statistic": "first",
