@@ -1,18 +1,24 @@
 """Time of ACE with splines compared with the supersmoother: scores, permutation null and random halves, in turns.
 
 Both smoothers do the same work through `pipeline.numerics.ace.AceEstimator`, in one process and with two threads. The
-choice of the smoothness by cross-validation, which only splines need, is measured separately.
+choice of the smoothness by cross-validation, which only splines need, is measured separately. In the same run, the
+times are compared with R's acepack, which computes scores only, and with the forward pass of a ResNet-18.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
+from torchvision.models import resnet18
 
-from benchmarks.solver import data
+from benchmarks.solver import acepack, data
 from benchmarks.timing import best_in_turns, report, seconds
 from pipeline.numerics.ace import AceEstimator, SplineAce, SupersmootherAce
 from pipeline.numerics.spline_smoothness import select_smoothness
@@ -77,15 +83,40 @@ def measure(size: Size, n_rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def compare(size: Size, n_rounds: int) -> None:
+def forward_pass(n_images: int) -> float:
+    """Return the seconds of a forward pass of ResNet-18 over images of 224 x 224 pixels, in batches of 50."""
+    torch.set_num_threads(N_THREADS)
+    network, batch = resnet18(weights=None).eval(), torch.rand(50, 3, 224, 224)
+    with torch.inference_mode():
+        return seconds(lambda: [network(batch[: n_images - first]) for first in range(0, n_images, len(batch))])
+
+
+def acepack_scores(size: Size) -> float:
+    """Return the seconds of acepack's scores of all channels, from a part of the channels."""
+    n_measured = 16
+    values, response = data(n_measured, size.n_images, size.n_components)
+    with TemporaryDirectory() as folder:
+        return acepack(values, response, Path(folder)) * size.n_channels / n_measured
+
+
+def compare(name: str, size: Size, n_rounds: int) -> None:
     """Measure all tasks at one size, print the table and write it."""
     measured = measure(size, n_rounds)
-    rows = [[task, *_cells(times)] for task, times in measured.items()]
+    forward = min(forward_pass(size.n_images) for _ in range(n_rounds))
+    rows = [[task, *_cells(times), f"{times[SPLINE] / forward:.0%}"] for task, times in measured.items()]
     total = {name: sum(times.get(name, 0.0) for times in measured.values()) for name in ESTIMATORS}
-    rows.append(["all", *_cells(total)])
-    notes = f"Best of {n_rounds} rounds in which the smoothers take turns, {N_THREADS} threads, bass 5."
-    headings = ["task", f"{SPLINE}, seconds", f"{SUPERSMOOTHER}, seconds", f"{SUPERSMOOTHER} / {SPLINE}"]
-    report("spline", f"Splines and the supersmoother: {size}", headings, rows, notes)
+    rows.append(["all", *_cells(total), f"{total[SPLINE] / forward:.0%}"])
+    notes = (
+        f"Best of {n_rounds} rounds in which the smoothers take turns, {N_THREADS} threads, bass 5. The last column is "
+        f"the time with splines as a share of a forward pass of ResNet-18 over {size.n_images} images of 224 x 224 "
+        f"pixels, {forward:.1f} s in the same run."
+    )
+    if shutil.which("Rscript"):
+        notes += f" R's acepack takes {acepack_scores(size):.1f} s for the scores and transforms."
+    headings = [
+        "task", f"{SPLINE}, seconds", f"{SUPERSMOOTHER}, seconds", f"{SUPERSMOOTHER} / {SPLINE}", f"{SPLINE} / forward"
+    ]  # fmt: skip
+    report(name, f"Splines and the supersmoother: {size}", headings, rows, notes)
 
 
 def grow(base: Size, varied: dict[str, Sequence[int]], n_rounds: int) -> None:
@@ -117,7 +148,8 @@ def _cells(times: dict[str, float]) -> list[str]:
 def main() -> None:
     """Compare the smoothers on a whole layer, and measure how their times grow."""
     measure(Size(n_channels=1, n_images=40, n_components=2, n_permutations=9, n_halves=2), 1)  # compiles the solver
-    compare(LAYER, N_ROUNDS)
+    compare("spline", LAYER, N_ROUNDS)
+    compare("spline_3_components", replace(LAYER, n_components=3), N_ROUNDS)
     grow(BASE, VARIED, N_ROUNDS)
 
 

@@ -292,4 +292,17 @@ def _apparent_kind(data: bytes) -> str:
         return "not an image (a vector drawing)"
     if b"ftypavif" in start[:32] or b"ftypheic" in start[:32]:
         return "not an image (AVIF or HEIC, which are not supported)"
+    known = _other_format(data)
+    if known is not None:
+        return f"in a format that is not supported ({known}); convert it to PNG or JPEG"
     return f"not an image ({len(data)} bytes in an unknown format)"
+
+
+def _other_format(data: bytes) -> str | None:
+    """Return the name of a format that Pillow recognises, but that is not among `FORMATS`; None if it knows none."""
+    try:
+        with warnings.catch_warnings(), Image.open(BytesIO(data)) as image:
+            warnings.simplefilter("ignore")  # for example, about the number of pixels
+            return image.format_description or image.format
+    except Exception:  # a plugin of Pillow may raise any error for bytes that it does not understand
+        return None

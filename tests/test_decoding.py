@@ -121,7 +121,7 @@ REFUSED = {
     "noise": (bytes(range(200)), "not an image (200 bytes in an unknown format)"),
     "postscript": (
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "not an image (47 bytes in an unknown format)",
+        "in a format that is not supported (Encapsulated Postscript); convert it to PNG or JPEG",
     ),
     "half": (JPEG[: len(JPEG) // 2], "damaged (image file is truncated"),
     "gif": (frames("GIF"), "not a single image (3 frames or pages)"),

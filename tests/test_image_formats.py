@@ -521,3 +521,14 @@ def test_what_follows_the_pixels_does_not_matter() -> None:
     gif = saved(PHOTOGRAPH, "GIF")
     expected = rgb(Image.open(BytesIO(gif)))
     np.testing.assert_array_equal(rgb(decode(gif[:-1] + b"\x21\xf9\x04xx").image), expected)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("JPEG2000", "JPEG 2000 (ISO 15444)"), ("ICO", "Windows Icon"), ("SGI", "SGI Image File Format")]
+)
+def test_a_format_that_pillow_knows_and_that_is_not_supported_is_named(form: str, name: str) -> None:
+    written = BytesIO()
+    image_of_mode("RGB").resize((32, 32)).save(written, form)
+    with pytest.raises(ImageError) as caught:
+        decode(written.getvalue())
+    assert str(caught.value) == f"in a format that is not supported ({name}); convert it to PNG or JPEG"

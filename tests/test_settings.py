@@ -120,6 +120,11 @@ def test_the_number_of_components_is_chosen_by_splines_only() -> None:
     )
     assert faults("n_components=auto", "score.smoother=supersmoother") == [together]
     assert faults("n_components=auto", "score.smoothness=[0.3,0.2,0.1]") == [together]
+    assert faults("n_components=auto", "n_images=9") == [
+        "n_components must be a number with fewer than 10 images; got auto with 9. "
+        "Set it, for example n_components=1, or add images."
+    ]
+    assert compose_settings(["n_components=auto", "n_images=10"]).n_components == "auto"
 
 
 def test_settings_of_the_other_smoother_are_refused() -> None:

@@ -84,7 +84,7 @@ def _choice(inputs: RankerInputs[AceSettings], values: FloatArray, class_score: 
     if inputs.choose_components and inputs.n_different < MIN_IMAGES_TO_CHOOSE:
         raise InputError(
             f"n_components must be a number with fewer than {MIN_IMAGES_TO_CHOOSE} different images; got auto with "
-            f"{inputs.n_different}."
+            f"{inputs.n_different}. Set it, for example n_components=1, or add images."
         )
     if score.smoother != "spline" or score.smoothness is not None or inputs.n_different < MIN_IMAGES_TO_CHOOSE:
         return None

@@ -188,7 +188,7 @@ def _contradictions(settings: Settings) -> list[str]:
         *target_contradictions(settings.target, settings.target_class),
     ]
     if settings.n_components == "auto":
-        faults += automatic_components(settings.score)
+        faults += automatic_components(settings.score, settings.n_images)
     elif settings.n_components > settings.n_images:
         faults.append(
             f"n_components must be at most n_images; got {settings.n_components} with {settings.n_images} images. "

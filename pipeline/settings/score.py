@@ -15,6 +15,7 @@ AceStatistic = Literal["maximal", "first", "penalised"]
 
 ACE_STATISTICS: tuple[str, ...] = get_args(AceStatistic)
 MIN_IMAGES = 5  # with fewer, the supersmoother's smallest window (2 neighbours on each side) covers all images
+MIN_IMAGES_TO_CHOOSE = 2 * MIN_IMAGES  # to choose the smoothness or the number of components: two folds
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
 
@@ -105,7 +106,7 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
     return faults
 
 
-def automatic_components(score: ScoreSettings) -> list[str]:
+def automatic_components(score: ScoreSettings, n_images: int) -> list[str]:
     """Return the fault if the number of components cannot be chosen, which the ranker does with the smoothness."""
     if not isinstance(score, AceSettings):
         return [f"n_components must be a number with score={score.kind}; got auto. Only score=ace can choose it."]
@@ -113,6 +114,11 @@ def automatic_components(score: ScoreSettings) -> list[str]:
         return [
             "n_components must be a number unless score.smoother is spline and score.smoothness null; got auto. "
             "The number is chosen together with the smoothness."
+        ]
+    if n_images < MIN_IMAGES_TO_CHOOSE:
+        return [
+            f"n_components must be a number with fewer than {MIN_IMAGES_TO_CHOOSE} images; got auto with {n_images}. "
+            "Set it, for example n_components=1, or add images."
         ]
     return []
 

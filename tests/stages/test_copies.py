@@ -187,3 +187,13 @@ def test_other_rankers_keep_copies_together_too(tmp_path: Path, compose: Compose
         tmp_path / "run",
     )
     assert result.artifacts[ChannelScores].curves["pearson"][-1, 0] == 10
+
+
+def test_with_few_different_images_the_number_of_components_must_be_given(tmp_path: Path, compose: Compose) -> None:
+    root = folder_of(tmp_path / "photos", 9, 2)
+    with pytest.raises(InputError) as caught:
+        run(compose("data=folder", f"data.root={root}", "n_images=18", "n_components=auto"), tmp_path / "run")
+    assert str(caught.value) == (
+        "n_components must be a number with fewer than 10 different images; got auto with 9. "
+        "Set it, for example n_components=1, or add images."
+    )

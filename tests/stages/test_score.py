@@ -158,9 +158,3 @@ def test_the_number_of_components_is_the_one_that_predicts_best(compose: Compose
     pd.testing.assert_frame_equal(
         run(given, tmp_path / "given").ranking.table, automatic.ranking.table, check_exact=False, rtol=1e-9
     )
-
-
-def test_with_few_different_images_the_number_of_components_must_be_given(compose: Compose, tmp_path: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        run(compose("n_components=auto", "n_images=9"), tmp_path / "run")
-    assert str(caught.value) == ("n_components must be a number with fewer than 10 different images; got auto with 9.")
