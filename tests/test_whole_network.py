@@ -165,7 +165,7 @@ def test_the_folder_of_a_run_has_the_tables_and_a_folder_for_each_layer(tmp_path
     loaded = NetworkRanking.load(tmp_path / "run")
     pd.testing.assert_frame_equal(loaded.channels, result.ranking.channels, check_exact=True)
     assert loaded.sentences == result.ranking.sentences
-    read = pd.read_csv(tmp_path / "run" / "network.csv", float_precision="round_trip")
+    read = pd.read_csv(tmp_path / "run" / "network.csv")
     assert np.array_equal(read.bias_corrected, loaded.channels.bias_corrected, equal_nan=True)
     assert len(pd.read_csv(tmp_path / "run" / "layers.csv")) == 2
     assert pd.read_csv(tmp_path / "run" / "not_ranked.csv").empty
