@@ -118,6 +118,14 @@ def default_outputs() -> str:
     return str(OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").paths.outputs)
 
 
+def default_group(name: str) -> dict[str, Any]:
+    """Return a group of settings in ``conf/config.yaml``, for files that were written before it existed."""
+    loaded: Any = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
+    values = OmegaConf.to_container(loaded[name])
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
 def settings_from_config(config: DictConfig) -> Settings:
     """Return the settings for a composed configuration.
 

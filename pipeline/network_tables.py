@@ -92,6 +92,7 @@ def network_ranking(
     channels = channels.iloc[order].reset_index(drop=True)
     channels.insert(0, "rank", np.arange(1, len(channels) + 1))
     layers = pd.DataFrame([_layer(result, position, channels, by) for position, result in enumerate(results)])
+    layers["n_significant"] = layers.n_significant.astype("Int64")
     reasons = pd.DataFrame({"layer": list(not_ranked), "reason": list(not_ranked.values())}, dtype=str)
     columns = [
         "rank", "layer", "position", "depth", "kind", "channel", "score", "bias_corrected", "low", "high", "q",
@@ -101,7 +102,7 @@ def network_ranking(
     n_images, ranked_by = int(table.n_images.iloc[0]), str(table.by.iloc[0])
     found = sentences(channels, layers, reasons, by=by, target=target, n_images=n_images)
     found.append(_comparability(layers, by, ranked_by))
-    summary = NetworkSummary(model, target, layer, n_images, by, tuple(found))
+    summary = NetworkSummary(model, target, layer, n_images, by, ranked_by, tuple(found))
     return NetworkRanking(channels[columns], layers, reasons, summary)
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Activations, ImageSet, Probe, Projections, Ranking, Workspace
-from pipeline.errors import InputError, NetworkError, PipelineError, StorageError
-from pipeline.network_budget import Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
+from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
+from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
+from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import Inputs
@@ -91,6 +91,8 @@ class NetworkExecution:
         Folder of the run.
     observers : sequence of Observer
         Informed about the run.
+    stages : sequence of Stage
+        The stages of each layer. Without `visualize`, the folders of the layers are not filled.
 
     Attributes
     ----------
@@ -104,8 +106,14 @@ class NetworkExecution:
         The keys of the artifacts of each layer.
     """
 
-    def __init__(self, settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> None:
-        self.settings, self.run_dir, self._observers = settings, run_dir, observers
+    def __init__(
+        self,
+        settings: Settings,
+        run_dir: Path,
+        observers: Sequence[Observer] = (),
+        stages: Sequence[Stage[Any, Any]] = LAYER_STAGES,
+    ) -> None:
+        self.settings, self.run_dir, self._observers, self._stages = settings, run_dir, observers, stages
         check_weights(settings.model)
         check_score(settings)
         statistics = RANKERS[settings.score.kind].statistics
@@ -131,7 +139,7 @@ class NetworkExecution:
     def run(self) -> NetworkResult:
         """Run all stages for all layers."""
         with self._store() as store:
-            self._obtain_images(store)
+            self.obtain_images(store)
             passes, network_plan = self.plan(store)
             for observer in self._observers:
                 observer.planned(network_plan)
@@ -140,23 +148,34 @@ class NetworkExecution:
             found |= self.run_pass(each)
         self._require_layers()
         names = [info.name for info in self.layers if info.name in found]
-        ranking = network_ranking(
-            [found[name] for name in names],
-            self.not_ranked,
-            layer=self.settings.layer,
-            model=self.settings.model.name,
-            target=self.settings.target_label,
-        )
         return NetworkResult(
             settings=self.settings,
             run_dir=self.run_dir,
-            ranking=ranking,
+            ranking=self.tables(found),
             folders={name: layer_folder(self.run_dir, name) for name in names},
             settings_of={name: self.settings_of[name] for name in names},
             keys={name: self.keys[name] for name in names},
             plan=network_plan,
             seconds=self.seconds,
         )
+
+    def tables(self, found: Mapping[str, LayerResult]) -> NetworkRanking:
+        """Return the ranking of the network from the results of its layers."""
+        return network_ranking(
+            [found[info.name] for info in self.layers if info.name in found],
+            self.not_ranked,
+            layer=self.settings.layer,
+            model=self.settings.model.name,
+            target=self.settings.target_label,
+        )
+
+    def result_of(self, layer: str, store: Store) -> LayerResult:
+        """Return what the network's ranking takes from a layer whose ranking is in the store or can be computed."""
+        execution = Execution(self.settings_of[layer], store, keys=self.keys[layer])
+        for name in ("reduce", "rank", "associate"):
+            execution.obtain(next(stage for stage in LAYER_STAGES if stage.name == name))
+        made, info = execution.artifacts, next(each for each in self.layers if each.name == layer)
+        return LayerResult.of(info, made[Ranking], made[Probe], made[Projections])
 
     def plan(self, store: Store) -> tuple[list[Pass], NetworkPlan]:
         """Return the passes over the images, and what they will take.
@@ -192,7 +211,50 @@ class NetworkExecution:
             seconds=seconds + seconds_for(self.settings, unfinished),
         )
 
-    def run_pass(self, each: Pass, stages: Sequence[Stage[Any, Any]] = LAYER_STAGES) -> dict[str, LayerResult]:
+    def obtain(self, stage: Stage[Any, Any], store: Store) -> dict[str, Path]:
+        """Obtain the artifact of one stage for every layer, for DVC, which runs one stage at a time.
+
+        Returns
+        -------
+        dict of str to Path
+            The folder of the artifact by the name of the layer. Layers that fail are recorded.
+
+        Raises
+        ------
+        SettingsError
+            If maps have to be computed that do not fit into the disk budget, since DVC keeps those of all layers.
+        """
+        self.obtain_images(store)
+        if stage is _ACTIVATE:
+            self._obtain_maps(store)
+        folders: dict[str, Path] = {}
+        for info in [each for each in self.layers if each.name not in self.not_ranked]:
+            try:
+                execution = Execution(self.settings_of[info.name], store, keys=self.keys[info.name])
+                execution.obtain(stage)
+            except StorageError:
+                raise
+            except PipelineError as error:
+                self._fail(info.name, error)
+            else:
+                folders[info.name] = execution.artifacts.folders[stage.artifact]
+        self._require_layers()
+        return folders
+
+    def _obtain_maps(self, store: Store) -> None:
+        """Compute the maps of all layers that are not in the store."""
+        missing = [info for info in self.layers if store.find(self.keys[info.name]["activate"]) is None]
+        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in missing)
+        budget = disk_budget(self.settings.network.disk_gib, store.root)
+        if n_bytes > budget.n_bytes:
+            raise SettingsError(
+                f"network.disk_gib must be at least {1.05 * n_bytes / GIB:.2g} for DVC, which keeps the maps of all layers; "
+                f"got {budget.reason}. Raise it, choose fewer layers, or run `python -m pipeline`."
+            )
+        for group in compatible(self._request.open().network, missing) if missing else ():
+            self._capture(store, group)
+
+    def run_pass(self, each: Pass) -> dict[str, LayerResult]:
         """Compute the maps of the layers of one pass, and run the other stages for each of them."""
         found: dict[str, LayerResult] = {}
         with self._store() as store:
@@ -212,7 +274,7 @@ class NetworkExecution:
                 discard(store, self.keys[info.name]["activate"])
         return found
 
-    def _obtain_images(self, store: Store) -> None:
+    def obtain_images(self, store: Store) -> None:
         """Download the images, which are the same for all layers."""
         name = self.layers[0].name
         report = Execution(self.settings_of[name], store, self._observers, self.keys[name]).obtain(LAYER_STAGES[0])
@@ -257,20 +319,21 @@ class NetworkExecution:
         with self._store() as store:
             execution = Execution(settings, store, self._observers, keys)
             needs_maps = self._needs_maps(store, info.name)
-            reports = tuple(execution.obtain(stage) for stage in LAYER_STAGES if needs_maps or stage is not _ACTIVATE)
+            reports = tuple(execution.obtain(stage) for stage in self._stages if needs_maps or stage is not _ACTIVATE)
             for report in reports:
                 self._count(report.stage.name, report.seconds)
-            result = RunResult(settings, layer_folder(self.run_dir, info.name), execution.artifacts, reports)
-            with storage_errors("the layer's results", result.run_dir):
-                publish(result)
-            for observer in self._observers:
-                observer.layer_finished(result)
             made = execution.artifacts
+            if Figures in made:
+                result = RunResult(settings, layer_folder(self.run_dir, info.name), made, reports)
+                with storage_errors("the layer's results", result.run_dir):
+                    publish(result)
+                for observer in self._observers:
+                    observer.layer_finished(result)
             return LayerResult.of(info, made[Ranking], made[Probe], made[Projections])
 
     def _needs_maps(self, store: Store, layer: str) -> bool:
         """Return whether a stage that reads the maps of a layer has to be run."""
-        reading = [stage.name for stage in LAYER_STAGES if Activations in stage.upstream.values()]
+        reading = [stage.name for stage in self._stages if Activations in stage.upstream.values()]
         return any(store.find(self.keys[layer][name]) is None for name in reading)
 
     def _seconds_of_pass(self, store: Store) -> float:

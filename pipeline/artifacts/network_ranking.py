@@ -31,6 +31,8 @@ class NetworkSummary:
     by : str
         Column of the channels' table that the network is ranked by: ``bias_corrected`` or, where it was not computed,
         ``cross_fitted`` or ``score``.
+    statistic : str
+        What the channels of each layer are ranked by: the column ``by`` of their rankings.
     sentences : tuple of str
         What a reader must know, the answer first.
     """
@@ -40,6 +42,7 @@ class NetworkSummary:
     layer: str
     n_images: int
     by: str
+    statistic: str
     sentences: tuple[str, ...]
 
 
@@ -82,14 +85,15 @@ class NetworkRanking(Artifact):
 
     def metrics(self) -> dict[str, float]:
         """Return a few numbers for comparing networks."""
-        by = self.channels[self.summary.by]
+        by, n_significant = self.channels[self.summary.by], self.layers.n_significant
+        tested = {} if n_significant.isna().all() else {"n_significant": int(n_significant.sum())}
         return {
             "score.best": float(by.max()),
             "score.median": float(by.median()),
             "n_layers": len(self.layers),
             "n_channels": len(self.channels),
             "n_dead": int(self.channels.dead.sum()),
-            "n_significant": int(self.layers.n_significant.sum()),
+            **tested,
         }
 
     def save(self, folder: Path) -> Self:

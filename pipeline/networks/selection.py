@@ -78,7 +78,7 @@ def select_layers(found: NetworkLayout, text: str, *, without_scaled: bool) -> S
             known.outputs.setdefault(info.output, info.name)
     if not layers:
         name, reason = next(iter(not_ranked.items()))
-        others = f" and {len(not_ranked) - 1} others" if len(not_ranked) > 1 else ""
+        others = f", and {len(not_ranked) - 1} more" if len(not_ranked) > 1 else ""
         raise NetworkError(
             f"layer must select a layer that can be ranked; got {name} ({reason}){others}. "
             "`python -m pipeline.layers` lists the layers that can be ranked."

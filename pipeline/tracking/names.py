@@ -87,6 +87,7 @@ def score_curve(table: pd.DataFrame, now: int) -> list[Metric]:
 def network_metrics(ranking: NetworkRanking, now: int) -> list[Metric]:
     """Return the metrics of a network: a few numbers, and curves whose step is the position of the layer."""
     layers, channels, by = ranking.layers, ranking.channels, ranking.summary.by
+    section = f"score.{ranking.summary.statistic}.{by}"
     numbers = {
         f"{QUALITY}association.best": layers.association.max(),
         f"{QUALITY}n_layers_reliable": float((layers.reliability >= 0.7).sum())
@@ -94,15 +95,16 @@ def network_metrics(ranking: NetworkRanking, now: int) -> list[Metric]:
         else np.nan,
         f"{QUALITY}n_significant": layers.n_significant.sum() if layers.n_significant.notna().any() else np.nan,
         f"{QUALITY}share_significant": (channels.q < 0.05).mean() if channels.q.notna().any() else np.nan,
-        f"score.{by}/best": channels[by].max(),
-        f"score.{by}/median": channels[by].median(),
+        f"{section}/best": channels[by].max(),
+        f"{section}/median": channels[by].median(),
         "size/n_layers": len(layers),
         "size/n_not_ranked": len(ranking.not_ranked),
         "size/n_channels": len(channels),
     }
     found = [Metric(name, float(value), now, 0) for name, value in numbers.items() if np.isfinite(value)]
     for column in BY_LAYER:
-        name = f"by_layer/{column if column not in ('median', 'upper_quartile') else f'{by}.{column}'}"
+        own_scale = f"{ranking.summary.statistic}.{by}." if column in ("median", "upper_quartile") else ""
+        name = f"by_layer/{own_scale}{column}"
         for position, value in zip(layers.position, layers[column], strict=True):
             if np.isfinite(value):
                 found.append(Metric(name, float(value), now, int(position)))

@@ -22,7 +22,7 @@ from pipeline.store.housekeeping import entries
 from pipeline.tracking.connection import connect
 from pipeline.tracking.mlflow import MlflowTracker
 from tests.helpers.cli import Cli
-from tests.helpers.processes import CONTEXT, start_command, start_run
+from tests.helpers.processes import CONTEXT, rank_network, start_command, start_network, start_run
 from tests.helpers.settings import SMALL
 from tests.helpers.tracking import logged_runs
 
@@ -98,6 +98,32 @@ def test_a_run_that_is_killed_at_a_random_time_loses_only_the_stage_that_it_comp
         assert all(report.is_cached for report in result.reports[: NAMES.index(stage)])
         assert_store_is_whole(outputs)
         assert list((outputs / "store" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("budget", ["1", "0.0007"])  # one pass, and two of which the maps are removed
+def test_a_ranking_of_several_layers_that_is_killed_again_and_again_goes_on_with_the_same_bytes(
+    tmp_path: Path, budget: str
+) -> None:
+    several = ("layer=[conv1,conv3,conv*]", "n_images=40", "score.bootstrap=20", f"network.disk_gib={budget}")
+    start = time.perf_counter()
+    whole = start_network(settings_in(tmp_path / "whole", *several), tmp_path / "whole" / "run")
+    whole.join()
+    assert whole.exitcode == 0
+    draw, span, n_killed = random.Random(budget), time.perf_counter() - start, 0
+    for _ in range(3):
+        process = start_network(settings_in(tmp_path / "killed", *several), tmp_path / "killed" / "run")
+        process.join(draw.uniform(0.3, 0.9) * span)
+        process.kill()
+        process.join()
+        n_killed += process.exitcode == -signal.SIGKILL
+    assert n_killed > 0
+    rank_network(settings_in(tmp_path / "killed", *several), tmp_path / "killed" / "run")
+    for name in ("network.csv", "layers.csv", "not_ranked.csv"):
+        expected = (tmp_path / "whole" / "run" / name).read_bytes()
+        assert (tmp_path / "killed" / "run" / name).read_bytes() == expected
+    found = list(entries(Store(tmp_path / "killed" / "store"), verify=True))
+    assert [(entry.name, entry.damage) for entry in found if entry.damage] == []
+    assert list((tmp_path / "killed" / "store" / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize(("free", "tracking"), [(0, "false"), (60, "false"), (20, "true"), (200, "true")])

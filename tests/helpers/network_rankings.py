@@ -70,7 +70,9 @@ def network_ranking(
     layers = pd.DataFrame(rows)
     reasons = pd.DataFrame({"layer": list(not_ranked), "reason": ["its maps do not vary"] * len(not_ranked)}, dtype=str)
     found = sentences(together, layers, reasons, by=by, target=target, n_images=300)
-    return NetworkRanking(together, layers, reasons, NetworkSummary(model, target, "all", 300, by, tuple(found)))
+    return NetworkRanking(
+        together, layers, reasons, NetworkSummary(model, target, "all", 300, by, "penalised", tuple(found))
+    )
 
 
 def large_network(n_layers: int, n_channels: int, seed: int = 0) -> NetworkRanking:

@@ -16,8 +16,8 @@ from pipeline.stages.stage import Stage
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pipeline.__main__", "pipeline.runner", "pipeline.console", "pipeline.records", "pipeline.tracking.mlflow",
-     "matplotlib.backends.backend_agg", "ace.ace"]
+    ["pipeline.__main__", "pipeline.runner", "pipeline.whole_network", "pipeline.console", "pipeline.records",
+     "pipeline.tracking.mlflow", "matplotlib.backends.backend_agg", "ace.ace"]
 )  # fmt: skip
 
 
@@ -64,5 +64,25 @@ def _command_line(arguments: list[str], out: Path) -> None:
 def start_command(arguments: list[str], out: Path) -> ForkServerProcess:
     """Start ``python -m pipeline`` with these arguments; what it prints is written to `out`."""
     process = CONTEXT.Process(target=_command_line, args=(arguments, out))
+    process.start()
+    return process
+
+
+def rank_network(settings: Settings, run_dir: Path) -> None:
+    """Rank several layers, without figures, and save the tables of the network."""
+    from pipeline.networks.remembered import remembered
+    from pipeline.resolve import resolve
+    from pipeline.runner import LAYER_STAGES
+    from pipeline.whole_network import NetworkExecution
+
+    stages = [stage for stage in LAYER_STAGES if stage.name not in ("ablate", "evaluate", "visualize")]
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with remembered():
+        NetworkExecution(resolve(settings), run_dir, stages=stages).run().ranking.save(run_dir)
+
+
+def start_network(settings: Settings, run_dir: Path) -> ForkServerProcess:
+    """Start a process that calls `rank_network`, and return it."""
+    process = CONTEXT.Process(target=rank_network, args=(settings, run_dir))
     process.start()
     return process

@@ -158,11 +158,11 @@ def test_the_metrics_of_a_network() -> None:
         {
             "quality/association.best": 0.8, "quality/n_layers_reliable": 1, "quality/n_significant": 2,
             "quality/share_significant": 2 / 3,
-            "score.bias_corrected/best": 0.9, "score.bias_corrected/median": 0.5, "size/n_layers": 2,
-            "size/n_not_ranked": 1, "size/n_channels": 3,
+            "score.penalised.bias_corrected/best": 0.9, "score.penalised.bias_corrected/median": 0.5,
+            "size/n_layers": 2, "size/n_not_ranked": 1, "size/n_channels": 3,
         }
     )  # fmt: skip
     curves = {(metric.key, metric.step): metric.value for metric in found if metric.key.startswith("by_layer/")}
     assert curves["by_layer/association", 1] == 0.8
-    assert curves["by_layer/bias_corrected.median", 0] == pytest.approx(0.3)
+    assert curves["by_layer/penalised.bias_corrected.median", 0] == pytest.approx(0.3)
     assert ("by_layer/reliability", 0) not in curves
