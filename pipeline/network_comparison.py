@@ -1,6 +1,7 @@
 """What differs between the rankings of several networks: checkpoints, classes, or architectures.
 
-Networks with a layer in common are compared layer by layer. Others are compared by relative depth.
+Networks of the same name, or with the same layers, are compared layer by layer. Others are different architectures,
+which are compared by relative depth even if some of their layers have the same name.
 """
 
 from __future__ import annotations
@@ -58,11 +59,12 @@ def compare_networks(rankings: Sequence[NetworkRanking], labels: Sequence[str]) 
     labels : sequence of str
         Name of each network.
     """
-    layers = pd.concat([_layers(rankings[0], ranking, place) for place, ranking in enumerate(rankings)])
+    first = rankings[0]
+    layers = pd.concat([_layers(None if place == 0 else first, each, place) for place, each in enumerate(rankings)])
     layers = layers.reset_index(drop=True)
     common = set.intersection(*(set(ranking.layers.layer) for ranking in rankings))
-    is_by_layer = bool(common)
-    table = _by_layer(layers, rankings[0], common, len(rankings)) if is_by_layer else _by_depth(layers, len(rankings))
+    is_by_layer = bool(common) and all(_is_same(first, each) for each in rankings[1:])
+    table = _by_layer(layers, first, common, len(rankings)) if is_by_layer else _by_depth(layers, len(rankings))
     sentences = [_most_associated(rankings, labels)]
     for place in range(1, len(rankings)):
         sentences += _changes(table, labels, place, is_by_layer=is_by_layer)
@@ -71,7 +73,15 @@ def compare_networks(rankings: Sequence[NetworkRanking], labels: Sequence[str]) 
     return NetworkComparison(tuple(labels), layers, table, is_by_layer, tuple(sentences))
 
 
-def _layers(first: NetworkRanking, ranking: NetworkRanking, place: int) -> pd.DataFrame:
+def _is_same(first: NetworkRanking, other: NetworkRanking) -> bool:
+    """Return whether two networks have the same name, or the same layers with the same numbers of channels."""
+    columns = ["layer", "n_channels"]
+    return first.summary.model == other.summary.model or (
+        first.layers[columns].to_numpy().tolist() == other.layers[columns].to_numpy().tolist()
+    )
+
+
+def _layers(first: NetworkRanking | None, ranking: NetworkRanking, place: int) -> pd.DataFrame:
     """Return the layers of one network, with the agreement of the channels with those of the first network."""
     kept = ["layer", "depth", "n_channels", "n_significant", "association", "share_significant", "reliability"]
     found = ranking.layers[kept].copy()
@@ -80,10 +90,12 @@ def _layers(first: NetworkRanking, ranking: NetworkRanking, place: int) -> pd.Da
     return found
 
 
-def _agreement(first: NetworkRanking, other: NetworkRanking, layer: str) -> float:
+def _agreement(first: NetworkRanking | None, other: NetworkRanking, layer: str) -> float:
     """Return Spearman's correlation of the scores of a layer's channels that vary in both networks; NaN without one."""
+    if first is None or first.summary.model != other.summary.model:
+        return float("nan")
     own = [each.channels[each.channels.layer == layer].set_index("channel").sort_index() for each in (first, other)]
-    if first is other or first.summary.model != other.summary.model or not own[0].index.equals(own[1].index):
+    if not own[0].index.equals(own[1].index):
         return float("nan")
     varying = ~(own[0].dead | own[1].dead)
     found = rank_correlation(own[0].score[varying].to_numpy(), own[1].score[varying].to_numpy())

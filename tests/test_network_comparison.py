@@ -86,6 +86,19 @@ def test_networks_without_a_common_layer_are_compared_by_depth() -> None:
     assert found.sentences[1].startswith("From small to large, the association of whole layers differs most at depth 0")
 
 
+def test_different_architectures_are_compared_by_depth_even_with_layers_of_the_same_name() -> None:
+    names = ["a", "b", "c"]
+    other = network_ranking([[0.1], [0.2], [0.9]], names=names, association=[0.1, 0.2, 0.9], model="another")
+    found = compare_networks([FIRST, other], ["1", "2"])
+    assert not found.is_by_layer
+    np.testing.assert_allclose(found.table["association 2"], [0.1, MISSING, 0.2, MISSING, 0.9])
+    same = replace(FIRST, summary=replace(FIRST.summary, model="renamed"))
+    found = compare_networks([FIRST, same, FIRST], ["1", "2", "3"])
+    assert found.is_by_layer
+    assert found.table["spearman 2"].isna().all()  # channels are compared only within networks of one name
+    assert found.table["spearman 3"].tolist() == pytest.approx([1, 1])
+
+
 def test_a_network_does_not_differ_from_itself() -> None:
     again = replace(FIRST, layers=FIRST.layers.copy())
     found = compare_networks([FIRST, again], ["1", "2"])
