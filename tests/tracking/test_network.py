@@ -110,7 +110,7 @@ def test_a_network_has_a_page_and_runs_that_can_be_compared(
         compare.main()
         out = capsys.readouterr().out.splitlines()
         assert out[:2] == ["1: class_name=8", "2: class_name=3"]
-        (line,) = (line.split() for line in out if line.strip().startswith("conv2"))
+        *_, line = (line.split() for line in out if line.startswith("conv2 "))  # after the sentences
         association = [f"{each.layers.association[1]:.3f}".replace("-", "−") for each in (first, second)]
         assert (line[1], line[3], line[5]) == (*association, spearman)
         (written,) = (Path(line.split()[1]) for line in out if line.startswith("Page"))
