@@ -30,7 +30,7 @@ from pipeline.networks.remembered import remembered
 from pipeline.observer import NetworkPlan, Observer
 from pipeline.resolve import resolve
 from pipeline.runner import LAYER_STAGES, Execution, store_of
-from pipeline.settings import Settings
+from pipeline.settings import FolderSettings, Settings
 from pipeline.whole_network import NetworkExecution
 
 N_IMAGES, SIDE = 300, 256
@@ -63,7 +63,8 @@ def write_photographs(folder: Path, n_images: int) -> None:
 
 def bare_loop(settings: Settings) -> str:
     """Decode all images and run the network on them, and keep nothing."""
-    paths = sorted(Path(settings.data.root).rglob("*.jpg"))[: settings.n_images]  # type: ignore[union-attr]
+    assert isinstance(settings.data, FolderSettings)
+    paths = sorted(Path(settings.data.root).rglob("*.jpg"))[: settings.n_images]
     network = load(settings.model, settings.seed)
     inputs = FileInputs(paths, Preprocessing(settings.model), torch.device("cpu"))
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -23,12 +23,15 @@ from pipeline.errors import InputError, NetworkError, SettingsError
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.settings import MIN_IMAGES
 
+# Not a sequence, since a text is one as well.
+Layers = list[str] | list[nn.Module] | list[str | nn.Module] | tuple[str | nn.Module, ...]
+
 
 @overload
 def rank(
     model: Model,
     images: object,
-    layer: Literal["all", "*"] | Sequence[str | nn.Module],
+    layer: Literal["all", "*"] | Layers,
     target: Target = None,
     *,
     ranker: str | None = None,
@@ -63,7 +66,7 @@ def rank(
 def rank(
     model: Model,
     images: object,
-    layer: str | nn.Module | Sequence[str | nn.Module],
+    layer: str | nn.Module | Layers,
     target: Target = None,
     *,
     ranker: str | None = None,

@@ -15,7 +15,7 @@ FREE_SHARE = 0.9  # of the free space of the disk that maps may take
 MOST_LAYERS = 200  # in one pass: each takes a few file descriptors
 # Times of the stages after the forward passes, for the estimate: on two cores of 2.5 GHz.
 SECONDS_PER_GIB = 12.0  # checksums and components
-SECONDS_PER_FIT = 4e-8  # of splines with one component, for each channel and image
+SECONDS_PER_FIT = 8e-8  # of splines with one component, for each channel and image
 SECONDS_PER_FIGURES = 6.0  # for each layer
 
 

@@ -72,6 +72,8 @@ def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> li
             literal = ""
             if _is_text(name.lstrip("+")):
                 literal = f" Type {for_shell(name, values)} for this text as one value."
+            if name.lstrip("+") == LAYERS:
+                literal = f" Type {shlex.quote(f'{name}=[{values}]')} for one run of all of them."
             faults.append(
                 f"{name} must be one value; got {values}. For several, run a sweep: --multirun {shlex.quote(text)}."
                 f"{literal}"

@@ -209,6 +209,6 @@ def test_q_values_are_those_of_all_channels_and_ranks_follow_the_bias_corrected_
     assert layers["median"].to_dict() == channels.bias_corrected.groupby("layer").median().to_dict()
     assert layers.n_significant.to_dict() == (channels.q < 0.05).groupby("layer").sum().to_dict()
     assert layers.depth.tolist() == sorted(layers.depth)
-    assert layers.loc["conv3", ["n_channels", "height", "width"]].tolist() == [64, 8, 8]
+    assert layers[["n_channels", "height", "width"]].to_numpy()[2].tolist() == [64, 8, 8]
     best = channels.reset_index().groupby("layer").head(1).set_index("layer").channel
     assert {layer: int(row.split()[0]) for layer, row in layers.best_channels.items()} == best.to_dict()
