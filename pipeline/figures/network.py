@@ -107,6 +107,9 @@ def draw_layer_distributions(ranking: NetworkRanking) -> Figure:
     best = extremes["max"]
     scores.plot(best, places, ">", color=ORANGE, markersize=4.5, linestyle="none")
     scores.axvline(0, color="0.7", linewidth=0.7, zorder=0)
+    low, high = min(0.0, float(extremes["min"].min())), float(extremes["max"].max())
+    if high > low:
+        scores.set_xlim(low - 0.03 * (high - low), high + 0.05 * (high - low))
     scores.set_xlabel(LABELS[by])
     _bars(reliability, layers.reliability, "split-half reliability", GREEN)
     reliability.axvline(Trust.ENOUGH, color="black", linewidth=0.9, linestyle="--")
