@@ -25,23 +25,21 @@ SECONDS, CACHED = "stage.seconds/", "stage.cached/"
 BY_LAYER = ("association", "share_significant", "reliability", "median", "upper_quartile", "variance")
 
 
-def run_name(settings: Settings, layer: str | None = None) -> str:
-    """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network.
+MAX_LIST = 24  # number of characters; longer lists of layers are not spelled out in names
 
-    Parameters
-    ----------
-    settings : Settings
-        The settings of the run.
-    layer : str, optional
-        Name instead of that of the layer, for runs of several layers.
-    """
+
+def run_name(settings: Settings) -> str:
+    """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network."""
     score, kept = settings.score, settings.n_components
     by = settings.rank.by or (score.own_statistic if isinstance(score, AceSettings) else score.kind)
     if isinstance(kept, float):
         components = f"{kept:.0%} of the variance"
     else:
         components = f"{kept} component{'s' if kept != 1 else ''}"
-    parts = [f"{by} {layer or settings.layer} {settings.target_label}", f"{settings.n_images} images", components]
+    selected = settings.layer.split(",")
+    is_long = len(selected) > 1 and len(settings.layer) > MAX_LIST
+    layer = f"{selected[0]} to {selected[-1]}" if is_long else settings.layer
+    parts = [f"{by} {layer} {settings.target_label}", f"{settings.n_images} images", components]
     parts.append(settings.model.name)
     if n_randomized := settings.model.randomized:
         parts.append(f"{n_randomized} module{'s' if n_randomized > 1 else ''} randomised")

@@ -112,6 +112,10 @@ def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose:
         ("score.statistic=maximal", "maximal conv1 class 8, 20 images, 1 component, digits_cnn, seed 0"),
         ("n_components=0.9", "penalised conv1 class 8, 20 images, 90% of the variance, digits_cnn, seed 0"),
         (
+            "layer=[conv1,relu1,conv2,relu2,conv3]",
+            "penalised conv1 to conv3 class 8, 20 images, 1 component, digits_cnn, seed 0",
+        ),
+        (
             "model.randomized=2",
             "penalised conv1 class 8, 20 images, 1 component, digits_cnn, 2 modules randomised, seed 0",
         ),

@@ -17,13 +17,14 @@ from scipy import stats
 from pipeline import compare, ui
 from pipeline.artifacts import NetworkRanking
 from pipeline.config import compose_settings
-from pipeline.errors import NetworkError
+from pipeline.errors import NetworkError, SettingsError
 from pipeline.network_report import NetworkReportWriter
 from pipeline.observer import NetworkResult
 from pipeline.report_writer import ReportWriter
 from pipeline.tracking.connection import tracking_uri
 from pipeline.tracking.names import network_metrics
 from pipeline.tracking.network import NetworkTracker
+from pipeline.tracking.provenance import load_provenance
 from pipeline.whole_network import run_network
 from tests.helpers.html import html_faults, links
 from tests.helpers.network_rankings import MISSING, network_ranking
@@ -134,6 +135,14 @@ def test_a_network_has_a_page_and_runs_that_can_be_compared(
         with pytest.raises(SystemExit):
             compare.main()
         assert capsys.readouterr().err.splitlines() == [f"error: {message}"]
+    run_id = runs[0].info.run_id
+    with pytest.raises(SettingsError) as caught:
+        load_provenance(run_id, tracked, compose_settings([]).tracking)
+    assert str(caught.value) == (
+        f"RUN_ID must be the run of one layer; got {run_id} (a network). Give the id of one of its layers: the runs "
+        f"with the tag network={run_id}."
+    )
+    assert load_provenance(runs[1].info.run_id, tracked, compose_settings([]).tracking).config["layer"] == "conv1"
     shown = dict(ui.addresses(compose_settings([f"paths.outputs={tracked}"]), "http://here"))
     assert shown["latest network"].endswith(f"/runs/{runs[3].info.run_id}/artifacts/network.html")
     assert f"tags.network%20%3D%20%27{runs[3].info.run_id}%27" in shown["latest network, layers"]
