@@ -85,6 +85,13 @@ class Store:
         except DamagedError:
             return None
 
+    def has(self, key: ArtifactKey) -> bool:
+        """Return whether there is an artifact. Its files are not checked, and it is not marked as in use."""
+        try:
+            return Description.load(self.root / str(key)).digest == key.digest
+        except DamagedError:
+            return False
+
     def obtain(self, key: ArtifactKey, fill: Callable[[Path], object]) -> tuple[Path, bool]:
         """Return the folder of an artifact, and compute the artifact first if it is missing or damaged.
 
