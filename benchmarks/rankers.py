@@ -12,7 +12,7 @@ layer, and classes that are in it are not measured again. Without the arguments,
 - ``split_half``: mean Spearman correlation between the rankings by two random halves of a set, over `N_PAIRS` pairs;
 - ``faithfulness``: Spearman correlation with the mean absolute change of the class score when the channel is set to
   zero, for 100 images of CIFAR-10 and 24 of ImageNet;
-- ``seconds``: time for the scores by one set of images.
+- ``seconds``: time for the scores by one set of images; empty for questions that were measured on a busy machine.
 """
 
 from __future__ import annotations

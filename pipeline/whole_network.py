@@ -186,7 +186,7 @@ class NetworkExecution:
         for info in self.layers:
             if not self._needs_maps(store, info.name):
                 complete.append(info)
-            elif store.find(self.keys[info.name]["activate"]) is not None:
+            elif store.has(self.keys[info.name]["activate"]):
                 ready.append(info)
             else:
                 missing.append(info)
@@ -230,8 +230,9 @@ class NetworkExecution:
         folders: dict[str, Path] = {}
         for info in [each for each in self.layers if each.name not in self.not_ranked]:
             try:
-                execution = Execution(self.settings_of[info.name], store, keys=self.keys[info.name])
-                execution.obtain(stage)
+                with self._store() as own:  # one for each layer, because each artifact in use takes file descriptors
+                    execution = Execution(self.settings_of[info.name], own, keys=self.keys[info.name])
+                    execution.obtain(stage)
             except StorageError:
                 raise
             except PipelineError as error:
@@ -243,7 +244,7 @@ class NetworkExecution:
 
     def _obtain_maps(self, store: Store) -> None:
         """Compute the maps of all layers that are not in the store."""
-        missing = [info for info in self.layers if store.find(self.keys[info.name]["activate"]) is None]
+        missing = [info for info in self.layers if not store.has(self.keys[info.name]["activate"])]
         n_bytes = sum(map_bytes(info, self.settings.n_images) for info in missing)
         budget = disk_budget(self.settings.network.disk_gib, store.root)
         if n_bytes > budget.n_bytes:
@@ -334,7 +335,7 @@ class NetworkExecution:
     def _needs_maps(self, store: Store, layer: str) -> bool:
         """Return whether a stage that reads the maps of a layer has to be run."""
         reading = [stage.name for stage in self._stages if Activations in stage.upstream.values()]
-        return any(store.find(self.keys[layer][name]) is None for name in reading)
+        return not all(store.has(self.keys[layer][name]) for name in reading)
 
     def _seconds_of_pass(self, store: Store) -> float:
         """Return the estimated time of one pass over the images, measured on a few of them."""

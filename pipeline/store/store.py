@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -84,6 +85,13 @@ class Store:
             return self._checked(key)
         except DamagedError:
             return None
+
+    def has(self, key: ArtifactKey) -> bool:
+        """Return whether there is an artifact. Its files are not checked, and it is not marked as in use."""
+        try:
+            return Description.load(self.root / str(key)).digest == key.digest
+        except DamagedError:
+            return False
 
     def obtain(self, key: ArtifactKey, fill: Callable[[Path], object]) -> tuple[Path, bool]:
         """Return the folder of an artifact, and compute the artifact first if it is missing or damaged.
@@ -163,9 +171,11 @@ class Store:
                 start = time.perf_counter()
                 filled = fill(temporaries)
                 seconds = (time.perf_counter() - start) / len(missing)
-                for key in missing:
-                    if str(key) in filled:
-                        found[str(key)] = self._finish(key, temporaries[str(key)], seconds)
+                made = [key for key in missing if str(key) in filled]
+                with ThreadPoolExecutor() as threads:  # checksums of large files take long, and need no Python
+                    list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds), made))
+                for key in made:
+                    found[str(key)] = self._rename(key, temporaries[str(key)])
             finally:
                 for folder in temporaries.values():
                     shutil.rmtree(folder, ignore_errors=True)
@@ -208,17 +218,21 @@ class Store:
             temporary.mkdir(parents=True)
             start = time.perf_counter()
             fill(temporary)
-            return self._finish(key, temporary, time.perf_counter() - start)
+            self._write(key, temporary, time.perf_counter() - start)
+            return self._rename(key, temporary)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _finish(self, key: ArtifactKey, temporary: Path, seconds: float) -> Path:
-        """Describe the artifact in a temporary folder, write it to the disk, rename the folder, and return that."""
-        target = self.root / str(key)
+    def _write(self, key: ArtifactKey, temporary: Path, seconds: float) -> None:
+        """Describe the artifact in a temporary folder, and write everything to the disk."""
         Description.of(temporary, key, seconds).save(temporary)
         for path in temporary.rglob("*"):
             _fsync(path)
         _fsync(temporary)
+
+    def _rename(self, key: ArtifactKey, temporary: Path) -> Path:
+        """Give the folder of a complete artifact its place in the store, and return it."""
+        target = self.root / str(key)
         descriptor = hold(temporary)
         assert descriptor is not None
         self._in_use.callback(os.close, descriptor)

@@ -37,7 +37,7 @@ def test_the_tables_of_a_network_are_those_of_the_pipeline(tmp_path: Path, compo
         alone = pd.read_csv(execution.artifacts.folders[LAYER_STAGES[4].artifact] / "ranking.csv")
     network = load(single.model, single.seed)
     found = pcace.rank(
-        network, images, ["conv1", network.get_submodule("relu1"), "relu*"], single.target_class, n_components=1,
+        network, images, ("conv1", network.get_submodule("relu1"), "relu*"), single.target_class, n_components=1,
         store=tmp_path / "kept", settings={"ablate.when": "never"}, **OPTIONS,
     )  # fmt: skip
     assert isinstance(found, pcace.NetworkRanking)
