@@ -57,6 +57,8 @@ class ReportContent:
         Command that repeats the run.
     trust : Trust
         Reliability of the ranking.
+    target : str
+        What the channels are ranked for, in words; by default, the class or the output in the table.
     """
 
     table: pd.DataFrame
@@ -68,6 +70,7 @@ class ReportContent:
     stages: Sequence[tuple[str, float, bool, str]]
     command: str
     trust: Trust = field(default_factory=Trust)
+    target: str = ""
 
 
 def render_report(content: ReportContent) -> str:
@@ -75,7 +78,7 @@ def render_report(content: ReportContent) -> str:
     table, first = content.table, content.table.iloc[0]
     is_regression = pd.isna(first.target_class)
     class_name = first.class_name if isinstance(first.class_name, str) else f"number {first.target_class}"
-    target = "the output of the network" if is_regression else f"class {class_name}"
+    target = content.target or ("the output of the network" if is_regression else f"class {class_name}")
     kept = float(first.n_components)
     components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
     sheet = content.gallery["maps"]
