@@ -12,6 +12,7 @@ Importing this package is fast: PyTorch and the other libraries are imported whe
 
 from __future__ import annotations
 
+import random
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from pcace._compare import Comparison, compare
     from pcace._digits import digits
     from pcace._layers import layers
+    from pcace._load import load
     from pcace._network_ranking import NetworkRanking
     from pcace._rank import rank
-    from pcace._ranking import Ranking, load
+    from pcace._ranking import Ranking
     from pipeline import __version__
     from pipeline.errors import PipelineError
     from pipeline.numerics import ACERegressor, maximal_correlation, optimal_transforms
@@ -54,7 +56,7 @@ _MODULES = {
     "compare": "pcace._compare",
     "digits": "pcace._digits",
     "layers": "pcace._layers",
-    "load": "pcace._ranking",
+    "load": "pcace._load",
     "maximal_correlation": "pipeline.numerics",
     "optimal_transforms": "pipeline.numerics",
     "rank": "pcace._rank",
@@ -93,7 +95,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
+    state = random.getstate()  # some libraries draw random numbers while they are imported
+    try:
+        value = getattr(import_module(_MODULES[name]), name)
+    finally:
+        random.setstate(state)
     globals()[name] = value
     return value
 

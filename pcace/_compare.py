@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from pcace._display import image
 from pcace._plots import AxesArray, drawn
 from pcace._ranking import Ranking
+from pcace._wording import worded_for_python
 from pipeline.arrays import FloatArray
 from pipeline.errors import InputError
 from pipeline.figures.comparison import draw_agreement, draw_slopes
@@ -112,6 +113,7 @@ class Comparison:
         return f"<div><h4>{escape(f'Agreement of rankings: {self._question}')}</h4>{table}{chart}</div>"
 
 
+@worded_for_python()
 def compare(
     ranking: Ranking, other: Ranking, *more: Ranking, labels: Sequence[str] | None = None, top: int = 10
 ) -> Comparison:

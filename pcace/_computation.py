@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from pcace._images import N_EXAMPLES
-from pcace._memory import check_room
 from pcace._progress import ShowProgress
 from pcace._settings import Subject, completed
 from pcace._store import Kept
 from pcace._target import FoundTarget
+from pcace._temporary import TemporaryWorkspace
 from pipeline.artifacts import Activations, Artifact, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.errors import InputError, NetworkError, PipelineError
+from pipeline.figures.ranked_layer import check_choice
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import Inputs
@@ -184,6 +185,7 @@ class Computation:
                 "ranker must not be deeplift for a function of the outputs, or for images that are passed by name; got "
                 "deeplift. Choose another ranker, for example conductance."
             )
+        check_choice(settings.visualize, layer.name, layer.maps[0], list(map(str, range(len(live.held)))))
         RANKERS[settings.score.kind].check(live.examined.network, layer, live.held.read(slice(0, N_EXAMPLES)))
         if settings.target_class is not None:
             check_target(settings.target, self.layers.n_outputs)
@@ -192,8 +194,6 @@ class Computation:
 
     def _activations(self, layers: Sequence[LayerInfo]) -> dict[str, Activations | NetworkError]:
         """Return the maps of the layers, from as few passes over the images as possible."""
-        if self.kept is None:
-            self._check_memory(layers)
         found: dict[str, Activations | NetworkError] = {}
         settings = completed(self.values, replace(self.subject, layer=layers[0].name))
         score = score_of(settings.target, settings.target_class)
@@ -213,20 +213,10 @@ class Computation:
 
             names = [layer.name for layer in group]
             if self.kept is None:
-                found |= compute({name: Workspace() for name in names})
+                found |= compute({name: TemporaryWorkspace() for name in names})
             else:
                 found |= self.kept.activations(load_stage("activate"), self.images, names, compute)
         return found
-
-    def _check_memory(self, layers: Sequence[LayerInfo]) -> None:
-        """Raise `InputError` if the maps of the layers do not fit into the memory."""
-        n_values = sum(n_channels * height * width for n_channels, height, width in (each.maps for each in layers))
-        of = "" if len(layers) == 1 else f" of {len(layers)} layers"
-        check_room(
-            4 * n_values * len(self.held),
-            f"the maps{of} of {len(self.held)} images" if of else f"the maps of {len(self.held)} images",
-            "Give fewer images (n_images=...), a layer with smaller maps, or store=..., which keeps maps on the disk.",
-        )
 
     def _made(self, settings: Settings, live: LiveNetwork, activations: Activations) -> Made:
         """Return the artifacts of all stages for one layer, by their names."""
@@ -244,14 +234,15 @@ class Computation:
                 made[stage.artifact.name] = compute()
             else:
                 made[stage.artifact.name] = keys.artifact(stage, own.identity(), compute, lambda: not live.is_opened)
-        return Made(settings, made)
+        return Made(settings, live.examined, made)
 
 
 @dataclass(frozen=True)
 class Made:
-    """The results of one layer: its settings, and its artifacts by their names."""
+    """The results of one layer: its settings, the network with this layer, and its artifacts by their names."""
 
     settings: Settings
+    examined: ExaminedNetwork
     artifacts: dict[str, Artifact]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pcace._pictures import KeptPictures
+from pcace._views import Views
 from pipeline.artifacts import Ablations, Activations, Artifact, ChannelScores, Effects, ImageSet, Projections, Ranking
 from pipeline.config import default_group
 from pipeline.errors import StorageError
@@ -36,6 +37,10 @@ class Saved:
         The table of the ranking.
     pictures : KeptPictures
         The images.
+    views : Views
+        What the report shows of the network itself.
+    versions : mapping of str to str
+        Versions of the software.
     """
 
     settings: Settings
@@ -43,6 +48,8 @@ class Saved:
     parts: Sequence[Artifact]
     ranking: Ranking
     pictures: KeptPictures
+    views: Views
+    versions: Mapping[str, str]
 
 
 def save(folder: Path, content: Saved) -> Path:
@@ -68,10 +75,16 @@ def save(folder: Path, content: Saved) -> Path:
 def _write(folder: Path, content: Saved) -> None:
     content.ranking.save(folder)
     content.pictures.save(folder)
+    content.views.save(folder)
     for artifact in content.parts:
         (folder / artifact.name).mkdir()
         artifact.save(folder / artifact.name)
-    description = {"format": FORMAT, "target": content.target, "settings": asdict(content.settings)}
+    description = {
+        "format": FORMAT,
+        "target": content.target,
+        "settings": asdict(content.settings),
+        "versions": dict(content.versions),
+    }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
@@ -90,6 +103,8 @@ def read(folder: Path) -> Saved:
             [kind.load(folder / kind.name) for kind in KINDS],
             Ranking.load(folder),
             KeptPictures.load(folder),
+            Views.load(folder),
+            description.get("versions", {}),
         )
     except (OSError, KeyError, ValueError) as error:
         raise StorageError(

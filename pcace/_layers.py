@@ -8,17 +8,21 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
+from pcace._forms import Transform
 from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, unwrapped
+from pcace._wording import worded_for_python
 from pipeline.networks.layout import layout
 
 
+@worded_for_python()
 def layers(
     model: Model,
     example: object,
     *,
     channels: Literal["auto", "first", "last"] = "auto",
     rankable_only: bool = True,
+    transform: Transform | None = None,
 ) -> pd.DataFrame:
     """Return the layers of a network whose channels can be ranked, found in one forward pass.
 
@@ -36,6 +40,8 @@ def layers(
     rankable_only : bool, default=True
         Whether only the layers that can be ranked are listed. Otherwise the column ``rejection`` says what prevents a
         layer from being ranked; it is empty if nothing does.
+    transform : callable, optional
+        From one image to the network's input for it, as for `pcace.rank`.
 
     Returns
     -------
@@ -60,7 +66,9 @@ def layers(
         if _is_shape(example):
             images = torch.zeros((N_EXAMPLES, *example), device=device)  # type: ignore[misc]
         else:
-            inputs = collected(example, network, transform=None, n_images=N_EXAMPLES, progress=lambda done, total: None)
+            inputs = collected(
+                example, network, transform=transform, n_images=N_EXAMPLES, progress=lambda done, total: None
+            )
             images, keyword = inputs.on(device).read(slice(0, N_EXAMPLES)), inputs.keyword
             images = images if len(images) == N_EXAMPLES else images.repeat(N_EXAMPLES, *[1] * (images.ndim - 1))
         with adapted(network, keyword, _any_score):

@@ -128,7 +128,8 @@ def borrowed(network: nn.Module) -> Iterator[None]:
 
     Its training flags and its buffers are restored, as are the global random generators of Python, NumPy and PyTorch
     (of the CPU and of the network's GPU). Inside the context, compiled parts of the network run without compilation,
-    because hooks are not called in compiled code.
+    because hooks are not called in compiled code, and gradients can be computed, also if the caller is inside of
+    ``torch.inference_mode`` or ``torch.no_grad``.
 
     Parameters
     ----------
@@ -136,6 +137,8 @@ def borrowed(network: nn.Module) -> Iterator[None]:
         The network.
     """
     with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
         stack.enter_context(_random_states(network))
         stack.enter_context(_buffers(network))
         stack.enter_context(_evaluating(network))

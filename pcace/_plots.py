@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from pcace._views import Views
+from pipeline.errors import InputError
 from pipeline.figures.activation_maps import draw_activation_maps
+from pipeline.figures.catalogue import FigureData, draw_cam_of, draw_maximization_of
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.ranking import draw_ranking_curve, draw_transforms, plot_ranking_curve
 from pipeline.figures.style import paper_style
@@ -22,8 +24,9 @@ from pipeline.figures.style import paper_style
 AxesArray = NDArray[np.object_]
 
 
-def plot_curve(table: pd.DataFrame, question: str, ax: Axes | None) -> Axes:
+def plot_curve(ranked: RankedLayer, ax: Axes | None) -> Axes:
     """Draw the scores by rank into `ax`, or into a new figure."""
+    table, question = ranked.ranking.table, ranked.question
     if ax is None:
         axes: Axes = drawn(lambda make: draw_ranking_curve(table, question, make))[0]
         return axes
@@ -73,6 +76,21 @@ def plot_transforms(ranked: RankedLayer, channel: int) -> AxesArray:
             ranked.score_label, channel, ranked.question, make,
         )
     )  # fmt: skip
+
+
+def plot_view(ranked: RankedLayer, views: Views, part: Literal["activation", "maximized"], name: str) -> AxesArray:
+    """Draw a figure of what the network shows; `name` says what it is.
+
+    Raises
+    ------
+    InputError
+        If it was not computed.
+    """
+    data = FigureData(ranked, views.activation, views.maximized)
+    if getattr(views, part) is None:
+        reason = "; ".join(note for note in views.notes if name in note) or 'settings={"visualize.maximize": "never"}'
+        raise InputError(f"the ranking must have {name} for this figure; got none ({reason}).")
+    return drawn(lambda make: draw_cam_of(data, make) if part == "activation" else draw_maximization_of(data, make))
 
 
 def drawn(draw: Any) -> AxesArray:

@@ -9,17 +9,22 @@ from typing import Any, Literal, overload
 from torch import nn
 
 from pcace._computation import Computation, Made
-from pcace._images import N_EXAMPLES, Transform, collected, normalization
+from pcace._forms import Transform, normalization
+from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, layer_name, layer_selection, name_of, unwrapped
 from pcace._network_ranking import NetworkRanking
-from pcace._pictures import pictures_of
+from pcace._pictures import pictures_of, scale_of
 from pcace._progress import shown_progress
 from pcace._ranking import Ranking
 from pcace._settings import Subject, checked_names
 from pcace._store import kept_in
 from pcace._target import FoundTarget, Target, found_target
+from pcace._views import LazyViews, LiveViews
+from pcace._wording import worded_for_python
 from pipeline.artifacts import ImageSet
+from pipeline.environment import environment
 from pipeline.errors import InputError, NetworkError, SettingsError
+from pipeline.networks.heads import exposed_heads
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.settings import MIN_IMAGES
 
@@ -63,6 +68,7 @@ def rank(
 ) -> Ranking: ...
 
 
+@worded_for_python()
 def rank(
     model: Model,
     images: object,
@@ -97,11 +103,12 @@ def rank(
         The images as the network's input: a tensor or array of shape (n_images, ...), a list of tensors or arrays, a
         ``Dataset`` of single images, or a ``DataLoader`` or another iterable of batches. Labels beside the images are
         ignored. With `transform`, single images may have any form, such as PIL images or paths. The images are read
-        once, and kept in memory.
+        once; they are kept in memory, or in a temporary file if they are large.
     layer : str, Module or sequence of these
         The layer, by its dotted path (``"layer4.1.conv2"`` or ``"layer4[1].conv2"``) or as a module of the network.
-        Several layers are a list, a pattern such as ``"layer*.conv2"``, or ``"*"`` for every layer that can be ranked;
-        the images then run through the network once for all of them.
+        The heads of an attention layer are the layer ``heads`` in it (``"blocks.3.attn.heads"``). Several layers are a
+        list, a pattern such as ``"layer*.conv2"``, or ``"*"`` for every layer that can be ranked; the images then run
+        through the network once for all of them.
     target : int, str, callable or None, default=None
         The class score: an output of the network by its index or, where the names of the classes are known, by its
         name; or a function from the network's outputs to one number for each image. None for a network with one output.
@@ -153,27 +160,28 @@ def rank(
     """
     network = unwrapped(model)
     values = checked_names(ranker, {**(settings or {}), **options})
-    selection = layer_selection(network, layer)
-    name = layer_name(network, layer) if selection is None else selection
+    with exposed_heads(network):
+        selection = layer_selection(network, layer)
+        name = layer_name(network, layer) if selection is None else selection
     if selection is not None and log is not None:
         raise SettingsError(
             f"log must be None for several layers; got {log!r}. Log single rankings: ranking[layer].log(run)."
         )
     found = found_target(target, network, images, values["model"]["class_names"])
     run_id = None if log is None else _run_id(log)
-    with borrowed(network), shown_progress(is_shown=progress) as show:
+    with borrowed(network), exposed_heads(network), shown_progress(is_shown=progress) as show:
         inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
         if n_images is not None and len(inputs) < n_images:
             raise InputError(f"n_images must be at most {len(inputs)}, the number of images; got {n_images}. Lower it.")
         image_set = inputs.image_set()
         _check_count(image_set)
-        device = device_of(network) or inputs.tensors[0].device
+        device = device_of(network) or inputs.device
         held = inputs.on(device)
         with adapted(network, inputs.keyword, found.score):
             layers = layout(network, held.read(slice(0, N_EXAMPLES)), values["model"]["channels"])
-            subject = Subject(
-                name_of(network), name, *_outputs(found, layers), len(inputs), tuple(inputs.tensors[0].shape[1:])
-            )
+            outputs = _outputs(found, layers)
+            names = _names(found, layers, is_given=values["model"]["class_names"] is not None)
+            subject = Subject(name_of(network), name, *outputs, len(inputs), inputs.shape, found.class_name, names)
             with kept_in(store) as kept:
                 computation = Computation(
                     values=values,
@@ -192,10 +200,14 @@ def rank(
                     made, tables = {name: computation.of_layer(name)}, None
                 else:
                     made, tables = computation.of_layers(selection)
-    pictures = pictures_of(inputs.on(None), normalization(transform))
+    scale = scale_of(inputs.on(None), normalization(transform))
+    pictures, machine = pictures_of(inputs.on(None), scale), environment()
 
     def ranking_of(result: Made) -> Ranking:
-        return Ranking.of(result.settings, found.label, image_set, result.artifacts, pictures)
+        views = LiveViews.of(result.settings, result.examined, inputs, scale, found.score)
+        return Ranking.of(
+            result.settings, found.label, image_set, result.artifacts, pictures, LazyViews(views), machine
+        )
 
     if tables is not None:
         return NetworkRanking(tables, {layer: ranking_of(result) for layer, result in made.items()})
@@ -243,3 +255,21 @@ def _outputs(target: FoundTarget, layers: NetworkLayout) -> tuple[int | None, in
             f"target must be in [0, {layers.n_outputs - 1}], the outputs of the network; got {target.index}."
         )
     return target.index, None
+
+
+def _names(target: FoundTarget, layers: NetworkLayout, *, is_given: bool) -> tuple[str, ...] | None:
+    """Return the names of all outputs of the network; None if they are not known.
+
+    Raises
+    ------
+    NetworkError
+        If the names were given, and there is not one for each output.
+    """
+    if target.names is None or len(target.names) == layers.n_outputs:
+        return target.names
+    if is_given and target.index is not None:
+        raise NetworkError(
+            f"class_names must have one name for each of the {layers.n_outputs} outputs of the network; "
+            f"got {len(target.names)}."
+        )
+    return None

@@ -1,31 +1,50 @@
-"""The report of a ranking in memory: the page of a run of the pipeline, without what needs the network."""
+"""The report of a ranking in memory: the page of a run of the pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pcace._settings import as_given
+from pcace._views import Views
+from pcace._wording import in_python
 from pipeline.figures.attempts import Attempts
 from pipeline.figures.catalogue import FigureData, figures_of
 from pipeline.figures.gallery import gallery
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.report_page import ReportContent, render_report
 from pipeline.figures.style import paper_style, render_png
+from pipeline.settings import Settings
 
 
-def report_page(ranked: RankedLayer, notes: Sequence[str]) -> str:
+def report_page(
+    ranked: RankedLayer,
+    views: Views,
+    settings: Settings,
+    target: str,
+    notes: Sequence[str],
+    versions: Mapping[str, str],
+) -> str:
     """Return the page.
 
     Parameters
     ----------
     ranked : RankedLayer
         The ranking.
+    views : Views
+        What figures show of the network itself.
+    settings : Settings
+        The settings of the ranking.
+    target : str
+        What the channels are ranked for, in words.
     notes : sequence of str
-        Sentences that are shown above the ranking.
+        Sentences that are shown above the ranking, before the notes of the figures.
+    versions : mapping of str to str
+        Versions of the software.
     """
     attempts = Attempts()
-    data = FigureData(ranked, None, None)
+    data = FigureData(ranked, views.activation, views.maximized)
     with TemporaryDirectory() as folder, paper_style():
         figures = []
         for entry in figures_of(data):
@@ -39,13 +58,16 @@ def report_page(ranked: RankedLayer, notes: Sequence[str]) -> str:
         return render_report(
             ReportContent(
                 table=ranked.ranking.table,
-                gallery=gallery(ranked, None),
+                gallery=gallery(ranked, views.maximized),
                 figures=figures,
-                notes=[*notes, *attempts.notes],
-                settings={},
-                environment={},
+                notes=[*notes, *map(in_python, views.notes), *attempts.notes],
+                settings={
+                    name: value if isinstance(value, str) else repr(value) for name, value in as_given(settings).items()
+                },
+                environment=versions,
                 stages=[],
                 command="",
                 trust=ranked.ranking.trust,
+                target=target,
             )
         )

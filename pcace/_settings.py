@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.settings import Settings
 GROUPS = ("reduce", "score", "rank", "ablate", "visualize", "target")
 OF_MODEL = ("batch_size", "channels", "class_names")
 MAIN = ("n_components", "seed")
+ARGUMENTS = ("layer", "target", "ranker", "n_images", "transform", "progress", "store", "log")  # others of `pcace.rank`
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Subject:
         Number of images.
     input_shape : tuple of int
         Shape of the network's input for one image.
+    class_name : str or None
+        Name of the class, if it is known.
+    class_names : tuple of str or None
+        Names of all outputs of the network, if they are known.
     """
 
     model: str
@@ -45,6 +50,8 @@ class Subject:
     output: int | None
     n_images: int
     input_shape: tuple[int, ...]
+    class_name: str | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 def checked_names(ranker: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,14 +87,16 @@ def checked_names(ranker: str | None, given: Mapping[str, Any]) -> dict[str, Any
     faults = []
     for name, value in _flat(given):
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+            near = difflib.get_close_matches(name, [*names, *ARGUMENTS], n=1, cutoff=0.75)
             own = [each for each in values["score"] if each != "kind"]
-            hint = (
-                f"Did you mean {near[0]}?"
-                if near
-                else f"The settings of {values['score']['kind']} are {listed(own, 30)}; "
-                "docs/python.md lists the others."
-            )
+            if name in ("score", "score.kind"):  # as on the command line
+                hint = f"Give ranker={value!r}."
+            elif near:
+                hint = f"Did you mean {near[0]}?"
+            else:
+                hint = (
+                    f"The settings of {values['score']['kind']} are {listed(own, 30)}; docs/python.md lists the others."
+                )
             faults.append(f"{name} must be a setting of a ranking in memory; got {value!r}. {hint}")
             continue
         *parents, leaf = names[name]
@@ -117,7 +126,9 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
     SettingsError
         If a value is not possible; one line for each fault.
     """
-    shape = subject.input_shape if len(subject.input_shape) == 3 else (1, 1, int(np.prod(subject.input_shape)))
+    shape = subject.input_shape  # of the settings, which know only grey and colour images
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        shape = (1, 1, int(np.prod(subject.input_shape)))
     is_class = subject.target_class is not None
     if is_class and values["target"]["kind"] != "class":
         raise SettingsError(
@@ -126,6 +137,7 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
     model = {
         **values["model"],
         "name": subject.model,
+        "class_names": list(subject.class_names) if subject.class_names else values["model"]["class_names"],
         "weights": "random",
         "input_size": list(shape),
         "transform": {"kind": "none", "size": shape[-1], "mean": [0.0] * shape[0], "std": [1.0] * shape[0]},
@@ -135,13 +147,29 @@ def completed(values: Mapping[str, Any], subject: Subject) -> Settings:
         {
             **values,
             "layer": subject.layer,
-            "class_name": None,
+            "class_name": subject.class_name,
             "target_class": subject.target_class,
             "n_images": subject.n_images,
             "model": model,
             "target": target,
         }
     )
+
+
+def as_given(settings: Settings) -> dict[str, Any]:
+    """Return the settings of a ranking by the names under which they are given to `pcace.rank`.
+
+    The settings of groups have dotted names, as in the argument ``settings``.
+    """
+    found: dict[str, Any] = {"ranker": settings.score.kind}
+    found |= {name: getattr(settings, name) for name in MAIN}
+    found |= {name: getattr(settings.model, name) for name in OF_MODEL}
+    found |= {name: value for name, value in asdict(settings.score).items() if name != "kind"}
+    for group in GROUPS:
+        if group != "score":
+            values = asdict(getattr(settings, group))
+            found |= {f"{group}.{name}": value for name, value in values.items() if name != "kind"}
+    return {name: value for name, value in found.items() if name != "class_names"}
 
 
 def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

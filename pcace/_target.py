@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.class_labels import class_labels
 from pipeline.networks.forward import reported_errors
 
 Score = Callable[[Any], torch.Tensor]
@@ -30,11 +31,20 @@ class FoundTarget:
         The function of the outputs; None for an output of the network.
     label : str
         Name in titles and messages.
+    names : tuple of str or None
+        Names of all classes, if they are known.
     """
 
     index: int | None
     score: Score | None
     label: str
+    names: tuple[str, ...] | None = None
+
+    @property
+    def class_name(self) -> str | None:
+        """Name of the class, if it is known."""
+        is_known = self.index is not None and self.names is not None and self.index < len(self.names)
+        return self.names[self.index] if is_known else None  # type: ignore[index]
 
 
 def found_target(target: Target, network: nn.Module, images: object, class_names: Sequence[str] | None) -> FoundTarget:
@@ -60,7 +70,7 @@ def found_target(target: Target, network: nn.Module, images: object, class_names
     if target is None:
         return FoundTarget(None, None, "the output")
     if isinstance(target, str):
-        return FoundTarget(_index(target, names), None, f"class {target}")
+        return FoundTarget(_index(target, names), None, f"class {target}", names)
     if callable(target):
         name = getattr(target, "__name__", type(target).__name__)
         label = "a function of the outputs" if name == "<lambda>" else name
@@ -73,18 +83,22 @@ def found_target(target: Target, network: nn.Module, images: object, class_names
         raise NetworkError(
             f"target must be the index of a class, the name of one, a function of the outputs or None; got {target!r}."
         )
-    name = names[index] if names is not None and index < len(names) else None
-    return FoundTarget(index, None, f"class {index}" if name is None else f"class {name}")
+    found = FoundTarget(index, None, f"class {index}", names)
+    return found if found.class_name is None else replace(found, label=f"class {found.class_name}")
 
 
-def _class_names(network: nn.Module, images: object, given: Sequence[str] | None) -> list[str] | None:
+def _class_names(network: nn.Module, images: object, given: Sequence[str] | None) -> tuple[str, ...] | None:
     if given is not None:
-        return [str(name) for name in given]
+        return tuple(str(name) for name in given)
     by_index = getattr(getattr(network, "config", None), "id2label", None)  # transformers
-    if isinstance(by_index, dict) and by_index:
-        return [str(by_index.get(index, index)) for index in range(max(map(int, by_index)) + 1)]
+    if isinstance(by_index, dict) and (labels := class_labels(by_index)) is not None:
+        return tuple(labels)
+    config = getattr(network, "pretrained_cfg", None)  # timm
+    of_timm = config.get("label_names") if isinstance(config, dict) else None
+    if isinstance(of_timm, list | tuple):
+        return tuple(str(name) for name in of_timm)
     of_data = getattr(getattr(images, "dataset", images), "classes", None)  # torchvision's data sets
-    return [str(name) for name in of_data] if isinstance(of_data, list | tuple) else None
+    return tuple(str(name) for name in of_data) if isinstance(of_data, list | tuple) else None
 
 
 def _index(name: str, names: Sequence[str] | None) -> int:

@@ -19,6 +19,7 @@ GROUPS = ("model", "data", "score", "visualize", "tracking", "target", "experime
 NEEDED = {
     "model=torchvision": ["model.name=alexnet"],
     "model=timm": ["model.name=resnet18"],
+    "model=transformers": ["model.name=vit"],
     "data=folder": ["data.root=photographs"],
     "data=manifest": ["data.file=images.csv"],
     "data=street_view": ["data.file=panoramas.csv"],
@@ -126,7 +127,7 @@ def test_the_message_for_an_unknown_option_lists_the_options_of_the_group() -> N
         checked_overrides(["model=resnet50", "data=pigeons"])
     assert str(caught.value).splitlines() == [
         "model must be one of cifar10_resnet20, densenet121, densenet161, digits_cnn, efficientnet_lite0, resnet18, "
-        "squeezenet1_1, timm, torchvision, vgg16; got 'resnet50'. "
+        "squeezenet1_1, timm, torchvision, transformers, vgg16; got 'resnet50'. "
         "Any torchvision model works: model=torchvision model.name=resnet50.",
         "data must be one of digits, folder, manifest, street_view, torchvision, urls; got 'pigeons'.",
     ]

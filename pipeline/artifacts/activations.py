@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.arrays import BoolArray, FloatArray
 from pipeline.artifacts.base import Artifact, save_array
+from pipeline.artifacts.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Activations(Artifact):
         """Write two ``.npy`` files; maps that are mapped from a file in this folder are only flushed to the disk."""
         if isinstance(self.maps, np.memmap) and Path(str(self.maps.filename)) == (folder / self.MAPS).absolute():
             self.maps.flush()
+        elif isinstance(self.maps, np.memmap):  # maps that may be larger than memory
+            Workspace(folder).empty(self.MAPS, self.maps.shape)[:] = self.maps
         else:
             save_array(folder / self.MAPS, self.maps)
         save_array(folder / self.CLASS_SCORE, self.class_score)

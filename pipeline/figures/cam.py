@@ -18,6 +18,7 @@ from pipeline.figures.style import (
     BLUE,
     GREY,
     OVERLAY_COLOURS,
+    FigureMaker,
     add_scale,
     as_grey,
     new_figure,
@@ -60,7 +61,12 @@ class SizedImage:
 
 
 def draw_cam(
-    images: Sequence[SizedImage], found: ClassActivation, class_names: Sequence[str], target_class: int, question: str
+    images: Sequence[SizedImage],
+    found: ClassActivation,
+    class_names: Sequence[str],
+    target_class: int,
+    question: str,
+    make: FigureMaker = new_figure,
 ) -> Figure:
     """Draw one row per image: the image, the maps of the target and the predicted class, and the five best classes.
 
@@ -79,11 +85,13 @@ def draw_cam(
         Index of the target class, whose bar is coloured.
     question : str
         Network, layer and class, for the title.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     n_rows = len(images)
     both = [maps for maps in (found.target_maps, found.predicted_maps) if maps is not None]
     ratios = [1.0, *[1.0] * len(both), *([0.07] if both else []), 0.25, 1.5]
-    figure = new_figure(CELL * sum(ratios) + 0.6, CELL * n_rows + 0.9)
+    figure = make(CELL * sum(ratios) + 0.6, CELL * n_rows + 0.9)
     grid = figure.add_gridspec(n_rows, len(ratios), width_ratios=ratios)
     high = max((float(maps.max()) for maps in both), default=0.0)
     for row, image in enumerate(images):

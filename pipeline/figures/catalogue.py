@@ -17,6 +17,7 @@ from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.smoothness import draw_smoothness
+from pipeline.figures.style import FigureMaker, new_figure
 from pipeline.networks.attribution import ClassActivation
 from pipeline.networks.maximization import Maximized
 
@@ -102,12 +103,13 @@ def _association_effect(data: FigureData) -> Figure:
     return draw_association_effect(data.ranked.effects, data.ranked.ranking.table, data.ranked.question)
 
 
-def _cam(data: FigureData) -> Figure:
+def draw_cam_of(data: FigureData, make: FigureMaker = new_figure) -> Figure:
+    """Draw predictions and class activation maps for the chosen images; `make` makes the empty figure."""
     ranked, found = data.ranked, data.activation
     assert found is not None
     assert ranked.target_class is not None
     outputs = ranked.outputs or tuple(f"class {index}" for index in range(found.outputs.shape[1]))
-    return draw_cam(ranked.originals(ranked.chosen), found, outputs, ranked.target_class, ranked.question)
+    return draw_cam(ranked.originals(ranked.chosen), found, outputs, ranked.target_class, ranked.question, make)
 
 
 def _channel_weighted(data: FigureData) -> Figure:
@@ -121,13 +123,14 @@ def _channel_weighted(data: FigureData) -> Figure:
     return draw_channel_weighted(ranked.originals(ranked.chosen), maps, len(best), ranked.question)
 
 
-def _maximization(data: FigureData) -> Figure:
+def draw_maximization_of(data: FigureData, make: FigureMaker = new_figure) -> Figure:
+    """Draw the inputs found by activation maximisation; `make` makes the empty figure."""
     ranked = data.ranked
     assert data.maximized is not None
     best_images = [ranked.most_activating[channel] for channel in data.maximized.channels]
     return draw_maximization(
         data.maximized, ranked.pictures(best_images), ranked.titles(data.maximized.channels),
-        ranked.names(best_images), ranked.question,
+        ranked.names(best_images), ranked.question, make,
     )  # fmt: skip
 
 
@@ -181,20 +184,20 @@ _ENTRIES = (
         "cam",
         "Class activation maps: the contribution of each position to the score of the target and of the predicted "
         "class, and the five most probable classes.",
-        _cam,
+        draw_cam_of,
         lambda data: data.activation is not None and data.activation.method == "CAM",
     ),
     FigureEntry(
         "grad_cam",
         "Grad-CAM: the activation maps of the last convolution, weighted by the gradient of the score of the target "
         "and of the predicted class, and the five most probable classes.",
-        _cam,
+        draw_cam_of,
         lambda data: data.activation is not None and data.activation.method == "Grad-CAM",
     ),
     FigureEntry(
         "predictions",
         "The five most probable classes of some images.",
-        _cam,
+        draw_cam_of,
         lambda data: data.activation is not None and data.activation.method is None,
     ),
     FigureEntry(
@@ -214,7 +217,7 @@ _ENTRIES = (
         "maximization",
         "Activation maximisation: for each of the best channels the input found by gradient ascent, the most "
         "activating image, and the mean activation of the channel for both.",
-        _maximization,
+        draw_maximization_of,
         lambda data: data.maximized is not None,
     ),
 )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.figures.labels import fitted, set_footer, set_title, signed
-from pipeline.figures.style import BLUE, GREY, hide_ticks, new_figure, show_picture
+from pipeline.figures.style import BLUE, GREY, FigureMaker, hide_ticks, new_figure, show_picture
 from pipeline.networks.maximization import Maximized
 
 CELL = 1.35  # inches
@@ -23,6 +23,7 @@ def draw_maximization(
     titles: Sequence[str],
     real_names: Sequence[str],
     question: str,
+    make: FigureMaker = new_figure,
 ) -> Figure:
     """Draw one column per channel: the input found, the most activating image, and the activations that both reach.
 
@@ -38,9 +39,11 @@ def draw_maximization(
         Ids of the images.
     question : str
         Network, layer and class, for the title.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     n_channels = len(found.pictures)
-    figure = new_figure(CELL * n_channels + 0.7, CELL * 2 + 1.6)
+    figure = make(CELL * n_channels + 0.7, CELL * 2 + 1.6)
     grid = figure.add_gridspec(3, n_channels, height_ratios=[1, 1, 0.4])
     for column in range(n_channels):
         axes = figure.add_subplot(grid[0, column])

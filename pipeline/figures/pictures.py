@@ -48,6 +48,15 @@ class FilePictures:
         """Return some images as the network's input, (n_images, channels, height, width)."""
         return self.preprocessing.load([self.images.paths[index] for index in indices])
 
+    def to_pixels(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return inputs before their normalisation, clipped to [0, 1], in the same shape."""
+        return self.preprocessing.to_pixels(inputs)
+
+    def to_inputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return pixels in [0, 1] with the normalisation, in the same shape."""
+        mean, std = (each.to(pixels.device) for each in self.preprocessing.normalization)
+        return (pixels - mean) / std
+
     def seen(self, indices: Sequence[int]) -> list[Picture]:
         """Return some images as the network sees them."""
         return self.preprocessing.to_pictures(self.inputs(indices))

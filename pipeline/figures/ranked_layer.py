@@ -59,14 +59,8 @@ class RankedLayer:
     effects: Effects
 
     def check(self) -> None:
-        """Check that the channels and images that the settings name exist.
-
-        Raises
-        ------
-        InputError
-            If one of them does not exist.
-        """
-        _ = self.channels, self.chosen
+        """Raise `InputError` if a channel or an image that the settings name does not exist."""
+        check_choice(self.visualize, self.layer, len(self.means), [record.id for record in self.images.records])
 
     @cached_property
     def means(self) -> FloatArray:
@@ -86,20 +80,7 @@ class RankedLayer:
 
     @cached_property
     def channels(self) -> tuple[list[int], int]:
-        """The channels that are drawn, and how many of them are drawn as the best ones.
-
-        Raises
-        ------
-        InputError
-            If the layer does not have a channel that was asked for.
-        """
-        n_channels = len(self.means)
-        missing = [channel for channel in self.visualize.channels if channel >= n_channels]
-        if missing:
-            raise InputError(
-                f"visualize.channels must be below {n_channels}; got {missing[0]} (layer '{self.layer}'). "
-                "Name channels that the layer has."
-            )
+        """The channels that are drawn, and how many of them are drawn as the best ones."""
         if self.visualize.channels:
             return list(self.visualize.channels), 0
         top = self.varying[: self.visualize.n_top]
@@ -117,24 +98,8 @@ class RankedLayer:
 
         These are the ones that the settings name, or else images spread evenly over the set, because the first few are
         often nearly the same.
-
-        Raises
-        ------
-        InputError
-            If an image that was asked for is not in the set.
         """
-        ids = {record.id: index for index, record in enumerate(self.images.records)}
-        for name in self.visualize.image_ids:
-            if name not in ids:
-                near = difflib.get_close_matches(name, ids, n=3, cutoff=0.4) or list(ids)[:3]
-                raise InputError(
-                    f"visualize.image_ids must be among the {len(ids)} images of the set; got '{name}'. "
-                    f"Nearest: {listed(near)}."
-                )
-        if self.visualize.image_ids:
-            return [ids[name] for name in self.visualize.image_ids]
-        n_wanted = min(self.visualize.n_images, len(ids))
-        return sorted({int(index) for index in np.linspace(0, len(ids) - 1, n_wanted).round()})
+        return chosen_images(self.visualize, [record.id for record in self.images.records])
 
     @property
     def has_places(self) -> bool:
@@ -187,3 +152,47 @@ class RankedLayer:
                 return [replace(each, low=low, high=high) for each in found]
             case _:
                 assert_never(self.visualize.scale)
+
+
+def check_choice(visualize: VisualizeSettings, layer: str, n_channels: int, image_ids: Sequence[str]) -> None:
+    """Check that the channels and images that the settings name exist.
+
+    Parameters
+    ----------
+    visualize : VisualizeSettings
+        Which channels and images are drawn.
+    layer : str
+        Dotted path of the layer.
+    n_channels : int
+        Number of its channels.
+    image_ids : sequence of str
+        The ids of all images.
+
+    Raises
+    ------
+    InputError
+        If one of them does not exist.
+    """
+    missing = [channel for channel in visualize.channels if channel >= n_channels]
+    if missing:
+        raise InputError(
+            f"visualize.channels must be below {n_channels}; got {missing[0]} (layer '{layer}'). "
+            "Name channels that the layer has."
+        )
+    known = set(image_ids)
+    for name in visualize.image_ids:
+        if name not in known:
+            near = difflib.get_close_matches(name, image_ids, n=3, cutoff=0.4) or list(image_ids)[:3]
+            raise InputError(
+                f"visualize.image_ids must be among the {len(image_ids)} images of the set; got '{name}'. "
+                f"Nearest: {listed(near)}."
+            )
+
+
+def chosen_images(visualize: VisualizeSettings, image_ids: Sequence[str]) -> list[int]:
+    """Return the indices of the images that are drawn, see `RankedLayer.chosen`."""
+    if visualize.image_ids:
+        places = {name: index for index, name in enumerate(image_ids)}
+        return [places[name] for name in visualize.image_ids]
+    n_wanted = min(visualize.n_images, len(image_ids))
+    return sorted({int(index) for index in np.linspace(0, len(image_ids) - 1, n_wanted).round()})

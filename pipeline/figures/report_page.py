@@ -66,6 +66,8 @@ class ReportContent:
     network : str
         Relative address of the page of the network, if the report is one of those of its layers, which have smaller
         pictures; empty for the report of a single layer.
+    target : str
+        What the channels are ranked for, in words; by default, the class or the output in the table.
     """
 
     table: pd.DataFrame
@@ -78,6 +80,7 @@ class ReportContent:
     command: str
     trust: Trust = field(default_factory=Trust)
     network: str = ""
+    target: str = ""
 
 
 def render_report(content: ReportContent) -> str:
@@ -85,7 +88,7 @@ def render_report(content: ReportContent) -> str:
     table, first = content.table, content.table.iloc[0]
     is_regression = pd.isna(first.target_class)
     class_name = first.class_name if isinstance(first.class_name, str) else f"number {first.target_class}"
-    target = "the output of the network" if is_regression else f"class {class_name}"
+    target = content.target or ("the output of the network" if is_regression else f"class {class_name}")
     kept = float(first.n_components)
     components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
     data = compact(content.gallery) if content.network else content.gallery

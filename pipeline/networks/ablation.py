@@ -29,6 +29,7 @@ from pipeline.networks.maps import (
     as_float,
     as_maps,
     from_maps,
+    of_units,
     only_tensor,
     with_all_tokens,
     with_tensor,
@@ -72,7 +73,8 @@ class Ablation:
     def __init__(self, examined: ExaminedNetwork, sample: torch.Tensor) -> None:
         self._network, self._layer, self._module = examined.network, examined.layer.name, examined.module
         self._channels, self._score = with_all_tokens(examined.channels), examined.score
-        self._tokens = examined.channels if isinstance(examined.channels, PatchTokens) else None
+        units = of_units(examined.channels)
+        self._tokens = units if isinstance(units, PatchTokens) else None
         self.cut = self._checked(cut_at(self._network, self._layer), sample[:3])
 
     def at(self, inputs: torch.Tensor) -> AblatedBatch:
@@ -123,11 +125,12 @@ class Ablation:
         maps : tensor of shape (n_sets or 1, n_images, n_channels, height, width)
             The layer's maps, float32 or float64.
         sets : bool tensor of shape (n_sets, n_channels)
-            The channels that are ablated.
+            The channels that are ablated. If they are attention heads, all units of a head are replaced.
         fills : tensor of shape (n_images or 1, n_channels, height or 1, width or 1)
-            The values that replace the ablated channels. One value replaces all tokens of a transformer; a map replaces
-            the patches, and the other tokens keep their values.
+            The values that replace the ablated channels; of attention heads, those of their units. One value replaces
+            all tokens of a transformer; a map replaces the patches, and the other tokens keep their values.
         """
+        sets = sets.repeat_interleave(maps.shape[2] // sets.shape[1], dim=1)  # the units of a head are neighbours
         is_ablated, fills = sets[:, None, :, None, None].to(maps.dtype), fills.to(maps.dtype)
         if self._tokens is not None and fills.shape[2:] != (1, 1):
             fills, is_patch = _as_tokens(fills, self._tokens)

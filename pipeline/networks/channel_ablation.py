@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from pipeline.arrays import BoolArray, FloatArray
+from pipeline.arrays import BoolArray, FloatArray, Int64Array
 from pipeline.artifacts import Activations
 from pipeline.networks.ablation import Ablation
+from pipeline.networks.capture import capture
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.forward import forward
 from pipeline.networks.inputs import Inputs, batches, bounded_batch_size
+from pipeline.networks.maps import Heads, as_maps, of_units
 from pipeline.progress import Progress
 
 
@@ -25,11 +28,16 @@ class AblationTask:
     sets : ndarray of shape (n_sets, n_channels) or None
         bool; True for the channels that are ablated. None: each channel alone, in order.
     mode : {"zero", "mean", "resample"}
-        Value that a channel is set to: zero, its mean over images and pixels, or its map for another image.
+        Value that a channel is set to: zero, its mean over images and pixels, or its map for another image. The output
+        of an attention head is a vector, which is set to zero, to its mean, or to its values for another image.
     """
 
     sets: BoolArray | None
     mode: str
+
+
+# From the other image of each image in a batch to the values that replace channels, by mode.
+Fills = Callable[[Int64Array], dict[str, torch.Tensor]]
 
 
 def ablated_scores(
@@ -68,19 +76,16 @@ def ablated_scores(
     """
     ablation = Ablation(examined, inputs.read(slice(3)))
     n_channels, n_images, height, width = activations.maps.shape
+    is_heads = isinstance(examined.channels, Heads)
     n_sets = {name: n_channels if task.sets is None else len(task.sets) for name, task in tasks.items()}
     found: dict[str, FloatArray] = {name: np.empty((n_sets[name], n_images)) for name in tasks}
-    means = torch.from_numpy(activations.means().mean(axis=1).astype(np.float32))
     order = np.random.default_rng(seed).permutation(n_images)
     partner = np.empty_like(order)
     partner[order] = np.roll(order, 1)  # the partner of an image is always another image
+    fills_of = _fills_of_heads(examined, inputs, batch_size) if is_heads else _fills_of_channels(activations)
     n_done, n_total = 0, n_images * sum(n_sets.values())
     for batch, images in batches(inputs, bounded_batch_size(batch_size, n_channels * height * width)):
-        fills = {
-            "zero": torch.zeros((1, n_channels, 1, 1)),
-            "mean": means[None, :, None, None],
-            "resample": torch.from_numpy(activations.maps[:, partner[batch]]).transpose(0, 1),
-        }
+        fills = fills_of(partner[batch])
 
         def on_finished(n_sets: int, n_inputs: int = len(images)) -> None:
             nonlocal n_done
@@ -96,3 +101,36 @@ def ablated_scores(
                 scores = at_batch.scores(torch.from_numpy(task.sets).to(examined.device), fill, on_finished)
             found[name][:, batch] = scores.numpy()
     return found
+
+
+def _fills_of_channels(activations: Activations) -> Fills:
+    n_channels = len(activations.maps)
+    means = torch.from_numpy(activations.means().mean(axis=1).astype(np.float32))
+
+    def fills(partners: Int64Array) -> dict[str, torch.Tensor]:
+        return {
+            "zero": torch.zeros((1, n_channels, 1, 1)),
+            "mean": means[None, :, None, None],
+            "resample": torch.from_numpy(activations.maps[:, partners]).transpose(0, 1),
+        }
+
+    return fills
+
+
+@torch.no_grad()
+def _fills_of_heads(examined: ExaminedNetwork, inputs: Inputs, batch_size: int) -> Fills:
+    """Return the values of all units of attention heads, of which the activations contain only the norms."""
+
+    def units_of(images: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), capture(examined.network, examined.layer.name) as captured:
+            forward(examined.network, images)
+            return as_maps(captured.take(), of_units(examined.channels)).cpu()
+
+    sums = [units_of(images).double().mean(dim=(2, 3)).sum(dim=0) for _, images in batches(inputs, batch_size)]
+    means = (torch.stack(sums).sum(dim=0) / len(inputs)).float()[None, :, None, None]
+
+    def fills(partners: Int64Array) -> dict[str, torch.Tensor]:
+        others = torch.cat([inputs.read(slice(int(image), int(image) + 1)) for image in partners])
+        return {"zero": torch.zeros_like(means), "mean": means, "resample": units_of(others)}
+
+    return fills

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
-from pipeline.networks.maps import as_float, as_maps, with_all_tokens
+from pipeline.networks.maps import Heads, as_float, as_maps, with_all_tokens
 
 ROUNDING = 1e-5  # of class scores, as a share of their size: they are computed in float32
 
@@ -59,9 +59,15 @@ Contributions = Callable[[torch.Tensor], Contributed]
 
 
 def by_channel(attributions: torch.Tensor, examined: ExaminedNetwork) -> torch.Tensor:
-    """Return the sum of the attributions over the pixels or tokens of each channel, (n_images, n_channels)."""
+    """Return the sum of the attributions over the pixels or tokens of each channel, (n_images, n_channels).
+
+    The attributions of all units of an attention head are added.
+    """
     maps = as_maps(as_float(attributions.detach()), with_all_tokens(examined.channels))
-    return maps.sum(dim=(2, 3)).double().cpu()
+    summed = maps.sum(dim=(2, 3)).double().cpu()
+    if isinstance(examined.channels, Heads):
+        return summed.reshape(len(summed), examined.channels.n_heads, -1).sum(dim=2)
+    return summed
 
 
 def sum_of_all(attributions: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 
 from pipeline.artifacts import ImageSet
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.heads import AttentionHeads, expose_heads
 from pipeline.networks.inputs import FileInputs, Preprocessing
 from pipeline.networks.layout import LayerInfo, layout
 from pipeline.networks.load import layout_of, load, resolve_device
@@ -52,7 +53,8 @@ class ExaminedNetwork:
         network : Module
             In evaluation mode. It returns one row of scores for each image.
         layer : str
-            Dotted path of the layer, e.g. ``layer4.1.conv2``.
+            Dotted path of the layer, e.g. ``layer4.1.conv2``. The heads of an attention layer must have been exposed,
+            see `pipeline.networks.heads`.
         score : callable
             From the network's outputs to the class score of each image, (n_images,).
         example : tensor of shape (n_images, ...)
@@ -140,6 +142,8 @@ class NetworkRequest:
         """
         layer = layout_of(self.model).find(self.layer)
         network = load(self.model, self.seed).requires_grad_(False)
+        if layer.type == AttentionHeads.__name__:
+            expose_heads(network)
         return ExaminedNetwork(network, layer, self.score, resolve_device(self.model))
 
     def inputs(self, images: ImageSet) -> FileInputs:

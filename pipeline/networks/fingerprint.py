@@ -64,6 +64,13 @@ def fingerprint(network: nn.Module) -> Fingerprint:
     return Fingerprint(entries, frozenset(description.modules))
 
 
+def digest_of_values(network: nn.Module) -> str:
+    """Return the SHA-256 of the names and values of all parameters and buffers of a network."""
+    description = _Description()
+    values = {name: description.of(value) for name, value in _tensors(network)}
+    return digest_bytes(json.dumps(values, sort_keys=True).encode())
+
+
 def portable(value: Any) -> Any:
     """Return a value of a setting in plain JSON types, without paths; files are represented by their content."""
     if isinstance(value, str):

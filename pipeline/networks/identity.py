@@ -61,7 +61,7 @@ def _identity(model: ModelSettings, seed: int) -> dict[str, Any]:
     architecture = {
         "library": model.library,
         "version": version(model.library).partition("+")[0],  # without the name of a build, such as +cpu
-        "name": model.name,
+        **used.architecture(model),
         "arguments": arguments,
     }
     return {"architecture": architecture, "weights": weights}

@@ -16,11 +16,11 @@ from PIL import Image
 
 from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError
+from pipeline.networks.crops import Box
 from pipeline.networks.libraries import library
 from pipeline.settings import ModelSettings
 
 ToInput = Callable[[Image.Image], torch.Tensor]
-Box = tuple[float, float, float, float]
 
 # Height and width in pixels up to which activation maximisation and ablation take only seconds on a CPU.
 SMALL_INPUT = 32
@@ -112,7 +112,7 @@ class Preprocessing:
     def visible_box(self, width: int, height: int) -> Box:
         """Return the part of an image that the network receives: left, top, right, bottom, in pixels.
 
-        It is the whole image, except with the transform of published weights, which crops the centre.
+        It is the whole image, except with the transform of published weights, which may crop it.
 
         Parameters
         ----------
@@ -121,10 +121,7 @@ class Preprocessing:
         """
         if self.model.transform.kind != "weights":
             return 0.0, 0.0, float(width), float(height)
-        published = library(self.model).preset(self.model)
-        side = min(width, height) * published.crop_size[0] / published.resize_size[0]
-        left, top = (width - side) / 2, (height - side) / 2
-        return left, top, left + side, top + side
+        return library(self.model).visible_box(self.model, width, height)
 
 
 def input_shape(model: ModelSettings) -> tuple[int, int, int]:
@@ -140,8 +137,8 @@ def input_shape(model: ModelSettings) -> tuple[int, int, int]:
         case "resize":
             return n_channels, model.transform.size, model.transform.size
         case "weights":
-            (side,) = library(model).preset(model).crop_size
-            return n_channels, side, side
+            size = library(model).preset(model).crop_size
+            return n_channels, size[0], size[-1]
         case _:
             assert_never(model.transform.kind)
 

@@ -13,11 +13,14 @@ from torch import nn
 
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.forward import check_code, forward, scores_in
+from pipeline.networks.heads import AttentionHeads, exposed_heads
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import (
     Arrangement,
     ChannelAxis,
     ChannelAxisSetting,
+    Heads,
+    PatchTokens,
     as_maps,
     declared_channels,
     only_tensor,
@@ -40,8 +43,9 @@ class LayerInfo:
         image.
     calls : int
         Number of times it runs in one forward pass.
-    channels : {"first", "last"}, PatchTokens or None
-        Axis of its channels (axis 1 or the last axis), or the arrangement of its tokens; None if it cannot be inferred.
+    channels : {"first", "last"}, PatchTokens, Heads or None
+        Axis of its channels (axis 1 or the last axis), or the arrangement of its tokens or heads; None if it cannot be
+        inferred.
     is_complex : bool
         Whether its output consists of complex numbers.
     depth : float
@@ -153,7 +157,7 @@ def canonical_name(layer: str) -> str:
 
 
 def layout(network: nn.Module, example: torch.Tensor, channels: ChannelAxisSetting = "auto") -> NetworkLayout:
-    """Return the layers of a network, found in one forward pass.
+    """Return the layers of a network, found in one forward pass; the heads of attention layers are layers, too.
 
     Parameters
     ----------
@@ -172,7 +176,8 @@ def layout(network: nn.Module, example: torch.Tensor, channels: ChannelAxisSetti
         return one row of real scores for each image.
     """
     check_code(network)
-    recorded = _ForwardPass(network, example)
+    with exposed_heads(network):
+        recorded = _ForwardPass(network, example)
     return NetworkLayout(recorded.layers(channels), recorded.n_outputs)
 
 
@@ -253,6 +258,9 @@ class _ForwardPass:
         for name, calls in found.items():
             place, shape = calls[-1]
             axis: Arrangement | None = channels if channels != "auto" else self._inferred(place)
+            module = self._modules[name]
+            if isinstance(module, AttentionHeads) and (axis == "last" or isinstance(axis, PatchTokens)):
+                axis = Heads(module.n_heads, axis)
             kind, is_complex = type(self._modules[name]).__name__, name in self._complex
             output = self._outputs[place]
             infos.append(
@@ -285,6 +293,8 @@ class _ForwardPass:
         after the modules inside it), then those that ran after it. See docs/decisions/0052.
         """
         shape = self._calls[place][1]
+        if isinstance(self._modules[self._calls[place][0]], AttentionHeads):
+            return "last"
         if shape is None or len(shape) == 1:
             return "first"
         before = reversed(range(place + 1))

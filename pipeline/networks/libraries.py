@@ -9,14 +9,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline.networks import timm_models, torchvision_models
+from pipeline.networks import timm_models, torchvision_models, transformers_models
+from pipeline.networks.crops import Box
 from pipeline.settings import Library, ModelSettings
 
 
 class WeightsTransform(Protocol):
     """The transform that belongs to published weights: from a decoded image to the network's input.
 
-    The image is resized, the centre is cropped, and each input channel becomes (pixel - mean) / std.
+    The image is resized and cropped, and each input channel becomes (pixel - mean) / std.
     """
 
     @property
@@ -31,12 +32,7 @@ class WeightsTransform(Protocol):
 
     @property
     def crop_size(self) -> Sequence[int]:
-        """Side of the square that is cropped from the centre, in pixels, as a list of one value."""
-        ...
-
-    @property
-    def resize_size(self) -> Sequence[int]:
-        """Length of the shorter side after resizing, in pixels, as a list of one value."""
+        """Size of the input in pixels: one value for a square, or height and width."""
         ...
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
@@ -75,6 +71,13 @@ class ModelLibrary(Protocol):
         """Return what determines the published weights, in plain JSON types, for the key of an artifact."""
         ...
 
+    def architecture(self, model: ModelSettings) -> dict[str, Any]:
+        """Return what determines the architecture besides ``model.arguments``, for the key of an artifact.
+
+        Where the name does not determine the transform of the weights, this is included if it is used.
+        """
+        ...
+
     def versions(self) -> dict[str, str]:
         """Return the versions that determine randomly initialised weights, by package, for the key of an artifact."""
         ...
@@ -87,8 +90,16 @@ class ModelLibrary(Protocol):
         """Return the transform that belongs to the published weights."""
         ...
 
+    def visible_box(self, model: ModelSettings, width: int, height: int) -> Box:
+        """Return the part of an image of this size that remains after the transform of `preset`, in pixels."""
+        ...
 
-LIBRARIES: Mapping[Library, ModelLibrary] = {"torchvision": torchvision_models, "timm": timm_models}
+
+LIBRARIES: Mapping[Library, ModelLibrary] = {
+    "torchvision": torchvision_models,
+    "timm": timm_models,
+    "transformers": transformers_models,
+}
 
 
 def library(model: ModelSettings) -> ModelLibrary:

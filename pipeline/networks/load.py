@@ -20,6 +20,7 @@ from pipeline.errors import NetworkError, PipelineError, listed
 from pipeline.networks.checkpoints import RANDOM, SHIPPED, load_weights, read_checkpoint
 from pipeline.networks.factories import call_factory, check_arguments, seeded
 from pipeline.networks.forward import NetworkCodeError, described, evaluated, forward
+from pipeline.networks.heads import exposed_heads
 from pipeline.networks.inputs import input_shape
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.libraries import library
@@ -165,12 +166,17 @@ def probe(model: ModelSettings, function: Callable[[nn.Module, torch.Tensor], _R
         if the network's own code raises any exception there.
     """
     shape = (N_PROBED, *input_shape(model))
+
+    def run(network: nn.Module, images: torch.Tensor) -> _ResultT:
+        with exposed_heads(network):
+            return function(network, images)
+
     built = None if model.factory is None else build(model, seed=0)
     try:
         with torch.device("meta"):
-            return function(build(model, seed=0) if built is None else built.to("meta"), torch.empty(shape))
+            return run(build(model, seed=0) if built is None else built.to("meta"), torch.empty(shape))
     except (NotImplementedError, RuntimeError, NetworkCodeError):
-        return function(build(model, seed=0), torch.zeros(shape))
+        return run(build(model, seed=0), torch.zeros(shape))
 
 
 def _initialise_lazy(network: nn.Module, model: ModelSettings) -> None:

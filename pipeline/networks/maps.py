@@ -7,6 +7,7 @@
 | (n, features): linear layers | maps of one pixel |
 | (n, tokens, c): transformers | maps of the patches, without class and register tokens; tokens x 1 if unknown |
 | (n, c, length): one-dimensional convolutions | maps of length x 1 |
+| the outputs of attention heads, side by side on the last axis | the norm of each head's output for each token |
 """
 
 from __future__ import annotations
@@ -38,7 +39,23 @@ class PatchTokens:
     width: int
 
 
-Arrangement = ChannelAxis | PatchTokens
+@dataclass(frozen=True)
+class Heads:
+    """The outputs of attention heads, side by side on the last axis: each head is a channel of several units.
+
+    Attributes
+    ----------
+    n_heads : int
+        Number of heads, all with the same number of units.
+    tokens : {"last"} or PatchTokens
+        The arrangement of the units, as if each were a channel.
+    """
+
+    n_heads: int
+    tokens: ChannelAxis | PatchTokens
+
+
+Arrangement = ChannelAxis | PatchTokens | Heads
 """Where the channels and the pixels of the maps are in a layer's output."""
 
 
@@ -120,9 +137,15 @@ def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> ChannelAxis 
     return None
 
 
+def of_units(channels: Arrangement) -> ChannelAxis | PatchTokens:
+    """Return the arrangement of what a layer computes: the units of attention heads, otherwise the channels."""
+    return channels.tokens if isinstance(channels, Heads) else channels
+
+
 def with_all_tokens(channels: Arrangement) -> ChannelAxis:
-    """Return the axis of the channels, with which the maps of a transformer contain all tokens."""
-    return "last" if isinstance(channels, PatchTokens) else channels
+    """Return the axis of the channels, or of the units of heads, with which maps contain all tokens."""
+    units = of_units(channels)
+    return "last" if isinstance(units, PatchTokens) else units
 
 
 def as_maps(output: torch.Tensor, channels: Arrangement) -> torch.Tensor:
@@ -132,9 +155,14 @@ def as_maps(output: torch.Tensor, channels: Arrangement) -> torch.Tensor:
     ----------
     output : tensor
         The layer's output, with two to four axes.
-    channels : {"first", "last"} or PatchTokens
-        Axis of the channels, or the arrangement of the tokens.
+    channels : {"first", "last"}, PatchTokens or Heads
+        Axis of the channels, or the arrangement of the tokens. The map of a head is the Euclidean norm of its output.
     """
+    if isinstance(channels, Heads):
+        units = as_maps(output, channels.tokens)
+        by_head = units.reshape(len(units), channels.n_heads, -1, *units.shape[2:])
+        norms: torch.Tensor = torch.linalg.vector_norm(by_head, dim=2)
+        return norms
     if output.ndim == 2:
         return output[:, :, None, None]
     if isinstance(channels, PatchTokens):

@@ -146,7 +146,7 @@ def maximize(
                 )
             loss = (TOTAL_VARIATION * _total_variation(pixels) + L2 * _energy(pixels) - gain).sum()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward(inputs=[spectrum])  # type: ignore[no-untyped-call]  # not of the network's parameters
             optimizer.step()
             progress(step + 1, steps)
         if not is_driven.any():

@@ -17,6 +17,7 @@ from torch import nn
 
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.checkpoints import RANDOM
+from pipeline.networks.crops import Box, central_box
 from pipeline.settings import ModelSettings
 
 
@@ -82,6 +83,11 @@ def identity(model: ModelSettings) -> dict[str, Any]:
     return {"timm": version("timm"), "weights": f"{config.architecture}.{config.tag}", "hub": config.hf_hub_id}
 
 
+def architecture(model: ModelSettings) -> dict[str, Any]:
+    """Return what determines the architecture: its name."""
+    return {"name": model.name}
+
+
 def versions() -> dict[str, str]:
     """Return the versions of the packages that determine randomly initialised weights."""
     return {"torch": version("torch"), "timm": version("timm")}
@@ -108,6 +114,12 @@ def preset(model: ModelSettings) -> TimmPreset:
         [side],
         [int(side / config["crop_pct"])],
     )
+
+
+def visible_box(model: ModelSettings, width: int, height: int) -> Box:
+    """Return the part of an image that the network receives: left, top, right, bottom, in pixels."""
+    used = preset(model)
+    return central_box(width, height, used.crop_size[0], used.resize_size[0])
 
 
 def _config(model: ModelSettings) -> Any:

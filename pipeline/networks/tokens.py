@@ -47,8 +47,8 @@ def patch_tokens(n_tokens: int, grids: Iterable[tuple[int, int]], n_others: int,
         for others in dict.fromkeys((0, n_others)):
             if n_tokens == others + height * width:
                 return PatchTokens(others, height, width)
-        for halvings in range(1, n_halvings + 1):
-            factor = 2**halvings
-            if height % factor == width % factor == 0 and n_tokens * factor**2 == height * width:
-                return PatchTokens(0, height // factor, width // factor)
+        for _ in range(n_halvings):
+            height, width = -(-height // 2), -(-width // 2)  # an odd number of patches is extended by one
+            if n_tokens == height * width:
+                return PatchTokens(0, height, width)
     return None

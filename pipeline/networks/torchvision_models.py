@@ -22,6 +22,7 @@ from torch import nn
 from pipeline.digests import digest_file
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.checkpoints import RANDOM, read_checkpoint
+from pipeline.networks.crops import Box, central_box
 from pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ def identity(model: ModelSettings) -> dict[str, Any]:
     return found
 
 
+def architecture(model: ModelSettings) -> dict[str, Any]:
+    """Return what determines the architecture: its name."""
+    return {"name": model.name}
+
+
 def versions() -> dict[str, str]:
     """Return the versions of the packages that determine randomly initialised weights."""
     return {"torch": version("torch"), "torchvision": version("torchvision")}
@@ -112,6 +118,12 @@ def class_names(model: ModelSettings) -> tuple[str, ...]:
 def preset(model: ModelSettings) -> WeightsTransform:
     """Return the transform that belongs to the weights."""
     return cast("WeightsTransform", torchvision_weights(model).transforms())
+
+
+def visible_box(model: ModelSettings, width: int, height: int) -> Box:
+    """Return the part of an image that the network receives: left, top, right, bottom, in pixels."""
+    transform: Any = torchvision_weights(model).transforms()
+    return central_box(width, height, transform.crop_size[0], transform.resize_size[0])
 
 
 def torchvision_weights(model: ModelSettings) -> WeightsEnum:

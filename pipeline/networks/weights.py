@@ -88,9 +88,10 @@ def _weights_by_channel(network: nn.Module, layer: LayerInfo, inputs: torch.Tens
         return recorder.found[0].flatten(1)
     if not recorder.found and isinstance(scale, torch.Tensor) and scale.shape == (n_channels,):  # of a normalisation
         return scale.detach()[:, None]
+    kind = "quantised " * ("quantized" in type(module).__module__) + type(module).__name__
     raise NetworkError(
         f"layer must have weights for each of its {n_channels} channels for score=weight_norm; "
-        f"got a layer of type {type(module).__name__}. Choose a convolution or a linear layer."
+        f"got a layer of type {kind}. Choose a convolution or a linear layer."
     )
 
 

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.settings.types import STRICT, CallablePath, Name, NonNegative, Positive, Text
 
-Library = Literal["torchvision", "timm"]
+Library = Literal["torchvision", "timm", "transformers"]
 
 
 @dataclass(frozen=True, config=STRICT)

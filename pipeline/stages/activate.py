@@ -19,6 +19,7 @@ from pipeline.networks.capture import runs_error, stream
 from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.forward import forward
+from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
 from pipeline.networks.layout import LayerInfo
@@ -104,7 +105,8 @@ def activations_of(
     ------
     NetworkError
         If the outputs for an image differ between passes or depend on its batch, if the layer does not run exactly once
-        in a forward pass, or if it does not return one row per image.
+        in a forward pass, if it does not return one row per image, or if its channels are not attention heads although
+        it is named so.
     """
     layer = examined.layer
     (found,) = activations_of_layers(examined, [layer], inputs, batch_size, {layer.name: workspace}, progress).values()
@@ -149,10 +151,16 @@ def activations_of_layers(
     """
     sample = inputs.read(slice(N_SAMPLE))
     recorders = {each.name: _Recorder(each, workspaces[each.name], len(inputs)) for each in layers}
+    for layer in layers:
+        try:
+            check_heads(examined.network, layer, sample)
+        except NetworkError as error:
+            recorders[layer.name].error = error
+    checked = {name: recorder for name, recorder in recorders.items() if recorder.error is None}
     try:
-        check_consistent(examined.network, list(recorders), sample)
+        check_consistent(examined.network, list(checked), sample)
     except NetworkError as error:
-        _find_inconsistent(examined.network, recorders, sample, error)
+        _find_inconsistent(examined.network, checked, sample, error)
     sound = [name for name, recorder in recorders.items() if recorder.error is None]
     class_score = np.empty(len(inputs), dtype=np.float64)
     if sound:
@@ -198,12 +206,22 @@ def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[Lay
     """Return the layers in groups whose outputs can be read in the same forward pass without changing them.
 
     PyTorch's `torch.nn.TransformerEncoderLayer` computes with other kernels while one of its modules is observed, so
-    that the last digits of everything behind it change. The layers of a group are inside of the same such modules.
+    that the last digits of everything behind it change, and so does `torch.nn.MultiheadAttention` while its heads are.
+    The layers of a group are inside of the same such modules.
     """
-    special = [name for name, module in network.named_modules() if isinstance(module, nn.TransformerEncoderLayer)]
+    special = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
+    }
     groups: dict[frozenset[str], list[LayerInfo]] = {}
     for layer in layers:
-        inside = frozenset(name for name in special if f"{layer.name}.".startswith(f"{name}."))
+        inside = frozenset(
+            name
+            for name, module in special.items()
+            if f"{layer.name}.".startswith(f"{name}.")
+            and (isinstance(module, nn.TransformerEncoderLayer) or layer.name != name)
+        )
         groups.setdefault(inside, []).append(layer)
     return list(groups.values())
 

@@ -11,10 +11,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from pipeline.artifacts import (
@@ -27,26 +26,23 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
-from pipeline.errors import listed
 from pipeline.figures.attempts import Attempts
 from pipeline.figures.cam import overlay_image
 from pipeline.figures.catalogue import FigureData, figures_of
 from pipeline.figures.gallery import draw_card, gallery
+from pipeline.figures.network_views import coloured, is_maximized, maximized, notes_on_channels, notes_on_views
 from pipeline.figures.pictures import FilePictures
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.style import paper_style, render_png
 from pipeline.networks.attribution import ClassActivation, class_activation
-from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.inputs import SMALL_INPUT
+from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.load import class_names
-from pipeline.networks.maximization import Maximized, maximize
 from pipeline.networks.targets import score_label
 from pipeline.progress import Progress
 from pipeline.settings import Settings, VisualizeSettings
 from pipeline.stages.stage import Stage
 
 N_CARDS = 12
-N_COLOURED = 64  # number of images from which the colours of activation maximisation are estimated
 
 
 @dataclass(frozen=True)
@@ -132,16 +128,19 @@ def run(
             "class activation maps could not be computed",
             lambda: class_activation(examined.network, inputs, target_class),
         )
-    n_steps = reads.visualize.maximize_steps if _is_maximized(reads.visualize, inputs) else 0
+    n_steps = reads.visualize.maximize_steps if is_maximized(reads.visualize, inputs) else 0
     n_total = n_steps + len(figures_of(FigureData(ranked, found, None))) + (n_steps > 0)
-    maximized = None
+    best = None
     if n_steps:
-        maximized = attempts.result(
+        best = attempts.result(
             "activation maximisation could not be computed",
-            lambda: _maximized(ranked, views, examined, request.seed, lambda done, _: progress(done, n_total)),
-        )
-        attempts.notes += _left_out(ranked.maximized_channels, maximized)
-    data = FigureData(ranked, found, maximized)
+            lambda: maximized(
+                ranked, examined, views, views.inputs(coloured(len(images))), request.seed,
+                lambda done, _: progress(done, n_total),
+            ),
+        )  # fmt: skip
+        attempts.notes += notes_on_channels(ranked.maximized_channels, best)
+    data = FigureData(ranked, found, best)
     with paper_style():
         for index, entry in enumerate(figures_of(data), start=1):
             png = attempts.result(
@@ -154,78 +153,9 @@ def run(
     if found is not None:
         _write_all(folder / "overlays", _overlays(ranked, found), "overlays could not be drawn", attempts)
     _write_all(folder / Figures.CARDS, _cards(ranked), "pictures of the best channels could not be drawn", attempts)
-    (folder / Figures.GALLERY).write_text(json.dumps(gallery(ranked, maximized)) + "\n", encoding="utf-8")
-    return Figures(folder, (*_notes(reads, found, ranked, is_maximized=n_steps > 0), *attempts.notes))
-
-
-def _is_maximized(visualize: VisualizeSettings, inputs: torch.Tensor) -> bool:
-    """Return whether inputs that maximise the activation of channels are computed."""
-    match visualize.maximize:
-        case "always":
-            return True
-        case "never":
-            return False
-        case "auto":
-            return max(inputs.shape[-2:]) <= SMALL_INPUT
-        case _:
-            assert_never(visualize.maximize)
-
-
-def _notes(
-    reads: VisualizeReads, found: ClassActivation | None, ranked: RankedLayer, *, is_maximized: bool
-) -> tuple[str, ...]:
-    """Return a note for each figure that does not apply, or that is replaced by another one."""
-    notes = []
-    if reads.network.target_class is None:
-        notes.append("no predictions and no class activation maps: a regression network has no classes")
-    elif found is not None and found.method != "CAM":
-        if found.method:
-            instead = "Grad-CAM is drawn instead"
-        elif found.failure:
-            instead = f"Grad-CAM could not be computed ({found.failure})"
-        else:
-            instead = "Grad-CAM is not drawn, because its maps have one pixel"
-        head = f"{reads.network.model.name} does not end in global average pooling and one linear layer"
-        notes.append(f"no CAM: {head}; {instead}")
-    if not ranked.has_places:
-        notes.append(
-            f"no overlays: the maps of {ranked.layer} have no height or no width, so their pixels do not correspond to "
-            "positions in an image"
-        )
-    if not is_maximized and reads.visualize.maximize == "auto":
-        notes.append(
-            f"no activation maximisation: inputs are larger than {SMALL_INPUT} x {SMALL_INPUT} pixels; "
-            "visualize.maximize=always computes it, which takes minutes"
-        )
-    return tuple(notes)
-
-
-def _left_out(channels: list[int], found: Maximized | None) -> list[str]:
-    """Return a note for the channels without an input found by activation maximisation."""
-    names = [] if found is None else [str(channel) for channel in channels if channel not in found.channels]
-    reason = "the gradient of their activation is 0 in every step"
-    return [f"no activation maximisation of channels {listed(names)}: {reason}"] if names else []
-
-
-def _maximized(
-    ranked: RankedLayer, views: FilePictures, examined: ExaminedNetwork, seed: int, progress: Progress
-) -> Maximized:
-    """Return the inputs found by activation maximisation."""
-    n_images = len(ranked.images)
-    coloured = np.unique(np.linspace(0, n_images - 1, min(n_images, N_COLOURED)).round().astype(int)).tolist()
-    mean, std = (each.to(examined.device) for each in views.preprocessing.normalization)
-    return maximize(
-        examined.network,
-        examined.layer.name,
-        ranked.maximized_channels,
-        views.preprocessing.to_pixels(views.inputs(coloured)).to(examined.device),
-        ranked.means[ranked.maximized_channels],
-        lambda pixels: (pixels - mean) / std,
-        steps=ranked.visualize.maximize_steps,
-        seed=seed,
-        progress=progress,
-        axis=examined.channels,
-    )
+    (folder / Figures.GALLERY).write_text(json.dumps(gallery(ranked, best)) + "\n", encoding="utf-8")
+    notes = notes_on_views(ranked, request.model.name, found, is_maximized=n_steps > 0)
+    return Figures(folder, (*notes, *attempts.notes))
 
 
 def _overlays(ranked: RankedLayer, found: ClassActivation) -> Iterator[tuple[str, Image.Image]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 
 from pipeline.artifacts import Ranking
@@ -55,6 +57,7 @@ def log_ranking(
     name: str,
     ranking: Ranking,
     settings: Mapping[str, Any],
+    parameters: Mapping[str, Any],
     write_report: Callable[[Path], object],
 ) -> None:
     """Log a ranking to a run, which is not ended.
@@ -64,20 +67,32 @@ def log_ranking(
     run_id : str
         Id of the run.
     name : str
-        Name of the folder of the files, and beginning of the names of metrics: the layer.
+        Name of the folder of the files, and beginning of the names of metrics and parameters: the layer. If the run has
+        such a folder, a number is added, so that a run can contain several rankings of a layer.
     ranking : Ranking
         The ranking.
     settings : mapping
         All settings, in plain JSON types.
+    parameters : mapping
+        What identifies the ranking among others, such as the ranker and its settings.
     write_report : callable
         Writes the report to a file.
     """
     client = MlflowClient()
     with tempfile.TemporaryDirectory() as temporary, tracking_errors(mlflow.get_tracking_uri()):
-        folder = Path(temporary)
+        folder, name = Path(temporary), _free_name(client, run_id, name)
         ranking.save(folder)
         write_report(folder / "report.html")
         (folder / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         client.log_artifacts(run_id, temporary, name)
+        client.log_batch(run_id, params=[Param(f"{name}.{each}", str(value)) for each, value in parameters.items()])
         for metric, value in ranking_metrics(ranking).items():
             client.log_metric(run_id, f"{name}/{metric}", value)
+
+
+def _free_name(client: MlflowClient, run_id: str, name: str) -> str:
+    """Return the name, with a number if the run has a folder of this name."""
+    taken = {file.path for file in client.list_artifacts(run_id)}
+    return next(
+        each for each in itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2))) if each not in taken
+    )

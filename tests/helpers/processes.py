@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -68,7 +69,7 @@ def start_command(arguments: list[str], out: Path) -> ForkServerProcess:
     return process
 
 
-def rank_network(settings: Settings, run_dir: Path) -> None:
+def rank_network(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> None:
     """Rank several layers, without figures, and save the tables of the network."""
     from pipeline.networks.remembered import remembered
     from pipeline.resolve import resolve
@@ -78,11 +79,17 @@ def rank_network(settings: Settings, run_dir: Path) -> None:
     stages = [stage for stage in LAYER_STAGES if stage.name not in ("ablate", "evaluate", "visualize")]
     run_dir.mkdir(parents=True, exist_ok=True)
     with remembered():
-        NetworkExecution(resolve(settings), run_dir, stages=stages).run().ranking.save(run_dir)
+        NetworkExecution(resolve(settings), run_dir, observers, stages).run().ranking.save(run_dir)
 
 
-def start_network(settings: Settings, run_dir: Path) -> ForkServerProcess:
-    """Start a process that calls `rank_network`, and return it."""
-    process = CONTEXT.Process(target=rank_network, args=(settings, run_dir))
+def _rank_network(settings: Settings, run_dir: Path, connection: Connection) -> None:
+    rank_network(settings, run_dir, [Announcer(connection)])
+
+
+def start_network(settings: Settings, run_dir: Path) -> tuple[ForkServerProcess, Connection]:
+    """Start a process that calls `rank_network`; return it, and the connection that its stages are announced on."""
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_rank_network, args=(settings, run_dir, sender))
     process.start()
-    return process
+    sender.close()
+    return process, receiver

@@ -38,7 +38,8 @@ def test_class_names_and_transform_are_those_of_timms_weights() -> None:
     assert names is not None
     assert (len(names), names[281], names[0]) == (1000, "tabby", "tench")
     own = library(settings).preset(settings)
-    assert (own.crop_size, own.resize_size) == ([224], [235])
+    assert own.crop_size == [224]
+    assert Preprocessing(settings).visible_box(300, 235) == (38, 5.5, 262, 229.5)
     image = Image.effect_noise((300, 260), 60).convert("RGB")
     found = Preprocessing(settings).transform(image)
     short = image.resize((271, 235), Image.Resampling.BICUBIC)

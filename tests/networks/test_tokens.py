@@ -90,6 +90,7 @@ def ignore(done: int, total: int) -> None:
         (4, [(8, 8)], 0, 2, PatchTokens(0, 2, 2)),
         (16, [(8, 8)], 0, 0, None),  # nothing merges patches
         (6, [(5, 5)], 0, 2, None),
+        (9, [(5, 5)], 0, 2, PatchTokens(0, 3, 3)),  # an odd number of patches is extended before merging
         (16, [], 0, 0, None),
     ],
 )

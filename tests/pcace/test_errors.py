@@ -53,26 +53,32 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         lambda: {"bootstrp": 4},
         "bootstrp must be a setting of a ranking in memory; got 4. Did you mean bootstrap?",
     ),
+    "an argument that is misspelt": (
+        lambda: {"n_imgs": 4},
+        "n_imgs must be a setting of a ranking in memory; got 4. Did you mean n_images?",
+    ),
     "a setting of another ranker": (
         lambda: {"settings": {"score": {"n_steps": 4}}},
-        "score.n_steps must be a setting of a ranking in memory; got 4. "
+        "n_steps must be a setting of a ranking in memory; got 4. "
         "The settings of pearson are bootstrap, top_k; docs/python.md lists the others.",
+    ),
+    "the ranker as on the command line": (
+        lambda: {"score": "ace"},
+        "score must be a setting of a ranking in memory; got 'ace'. Give ranker='ace'.",
     ),
     "two wrong values": (
         lambda: {"n_components": 0, "bootstrap": 3.5},
         "n_components must be a whole number of at least 1, a share of the variance in (0, 1), or auto; got 0.\n"
-        "score.bootstrap must be a whole number; got 3.5.",
+        "bootstrap must be a whole number; got 3.5.",
     ),
     "a setting of the smoother that is not used": (
         lambda: {"ranker": "ace", "bass": 3, "settings": {"score": {"maxit": 50}}},
-        "score.bass must be left at 5.0 with score.smoother=spline, which does not use it; got 3. "
-        "Add score.smoother=supersmoother.\n"
-        "score.maxit must be left at 20 with score.smoother=spline, which does not use it; got 50. "
-        "Add score.smoother=supersmoother.",
+        'bass must be left at 5.0 with smoother="spline", which does not use it; got 3. Add smoother="supersmoother".\n'
+        'maxit must be left at 20 with smoother="spline", which does not use it; got 50. Add smoother="supersmoother".',
     ),
     "an odd number of halves": (
         lambda: {"bootstrap": 3},
-        "score.bootstrap must be even, halves come in pairs; got 3.",
+        "bootstrap must be even, halves come in pairs; got 3.",
     ),
     "no layer": (
         lambda: {"layer": []},
@@ -98,7 +104,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     ),
     "a layer that does not exist": (
         lambda: {"layer": "9"},
-        "layer must be one of the network's layers; got '9'. Nearest: 1, 2, 3. `python -m pipeline.layers` lists all.",
+        "layer must be one of the network's layers; got '9'. Nearest: 1, 2, 3. pcace.layers(model, images) lists all.",
     ),
     "no network": (
         lambda: {"model": "resnet18"},
@@ -131,6 +137,33 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         lambda: {"target": "cats", "class_names": ["cat", "dog", "ship"]},
         "target must be the name of one class; got 'cats' (there is none). Nearest: cat. An index is always possible.",
     ),
+    "names of other classes": (
+        lambda: {"class_names": ["cat", "dog"]},
+        "class_names must have one name for each of the 3 outputs of the network; got 2.",
+    ),
+    "arrays with the channels last": (
+        lambda: {"images": np.zeros((20, 8, 9, 3), dtype=np.float32)},
+        "images in arrays must have the channels before height and width; got shape (20, 8, 9, 3), which looks like "
+        "channels last. Give array.transpose(0, 3, 1, 2), or transform=..., which does so for one image; a tensor is "
+        "passed to the network as it is.",
+    ),
+    "a list of arrays with the channels last": (
+        lambda: {"images": [np.zeros((8, 9, 3))] * 20},
+        "images in arrays must have the channels before height and width; got shape (8, 9, 3), which looks like "
+        "channels last. Give array.transpose(2, 0, 1), or transform=..., which does so for one image; a tensor is "
+        "passed to the network as it is.",
+    ),
+    "images of several types": (
+        lambda: {"images": [torch.rand(1, 8, 8), torch.rand(1, 8, 8).double()]},
+        "all images must have one type; got float32 and float64 (image 1). Convert them to one of the two.",
+    ),
+    "images that the network cannot process": (
+        lambda: {"images": torch.rand(20, 2, 8, 8)},
+        re.compile(
+            r"the network must process the images; got RuntimeError: .* \(input of shape \(2, 2, 8, 8\)\)\. "
+            r"Check the shape of the images and the code of the network\."
+        ),
+    ),
     "a function that returns all outputs": (
         lambda: {"target": lambda outputs: outputs},
         "target must return a tensor with one real number for each image, (n_images,); got shape (2, 3).",
@@ -142,7 +175,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     "a constant class score": (
         lambda: {"target": lambda outputs: outputs[:, 0] * 0 + 2},
         "class scores must differ between images; got 2 for every image (a function of the outputs, 20 images). "
-        "Check that the weights are trained, the images differ and the transform suits the network.",
+        "Check that the weights are trained, the images differ and their normalisation is that of the training.",
     ),
     "pictures without a transform": (
         lambda: {"images": PICTURES},
@@ -217,11 +250,11 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     "a layer that no gradient reaches": (
         lambda: {"model": Detached(*network()), "ranker": "conductance"},
         "gradients must pass from the network's outputs to the layer; got none (layer '0'). Remove torch.no_grad and "
-        "detach from the network, or choose a ranker that needs no gradients, for example score=ablation.",
+        'detach from the network, or choose a ranker that needs no gradients, for example ranker="ablation".',
     ),
     "a ranker that cannot score the layer": (
         lambda: {"layer": "1", "ranker": "weight_norm"},
-        "layer must have weights for each of its 4 channels for score=weight_norm; got a layer of type ReLU. "
+        'layer must have weights for each of its 4 channels for ranker="weight_norm"; got a layer of type ReLU. '
         "Choose a convolution or a linear layer.",
     ),
 }

@@ -147,8 +147,8 @@ def test_deeplift_is_refused_for_a_network_with_hooks_of_its_own(images: torch.T
     with pytest.raises(pcace.PipelineError) as caught:
         pcace.rank(network, images, "conv", 1, ranker="deeplift", **QUICK)
     assert str(caught.value) == (
-        "the network must be traceable by torch.fx for score=deeplift; got one that is not. Choose another ranker, "
-        "for example score=conductance."
+        'the network must be traceable by torch.fx for ranker="deeplift"; got one that is not. Choose another ranker, '
+        'for example ranker="conductance".'
     )
 
 

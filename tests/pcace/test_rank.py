@@ -16,7 +16,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import pcace
-from pcace import _memory
 
 N_IMAGES = 40
 QUICK: dict[str, Any] = {"ranker": "pearson", "bootstrap": 0, "settings": {"ablate.when": "never"}, "progress": False}
@@ -305,6 +304,64 @@ def test_the_network_is_left_as_it_was_found_if_the_ranking_is_interrupted(
     assert states(network) == before
 
 
+class Interrupted(Small):
+    """A network that is interrupted when it runs the third time."""
+
+    n_runs = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.n_runs += 1
+        if self.n_runs == 3:
+            torch.rand(3)
+            raise KeyboardInterrupt
+        return super().forward(images)
+
+
+def test_an_interruption_while_images_are_read_or_the_network_runs_changes_nothing(
+    network: Small, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reading() -> Iterator[torch.Tensor]:
+        yield images
+        random.random()
+        raise KeyboardInterrupt
+
+    def scoring(*_arguments: Any) -> None:
+        np.random.rand()  # noqa: NPY002
+        raise KeyboardInterrupt
+
+    with torch.random.fork_rng():
+        interrupted = Interrupted()
+    for each, given in ((network, reading()), (interrupted, images), (network, images)):
+        each.train()
+        before = states(each)
+        with pytest.raises(KeyboardInterrupt), monkeypatch.context() as context:
+            if each is network and given is images:
+                context.setattr("pcace._rank.load_stage", scoring)
+            pcace.rank(each, given, "features.0", 1, **QUICK)
+        assert states(each) == before
+
+
+@pytest.mark.parametrize("ranker", ["ace", "conductance", "integrated_gradients", "deeplift"])
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
+def test_networks_are_ranked_inside_of_contexts_without_gradients(
+    context: Callable[[], Any], ranker: str, network: Small, images: torch.Tensor
+) -> None:
+    options: dict[str, Any] = {"permutations": 2, "folds": 0} if ranker == "ace" else {}
+    options |= {"ranker": ranker, "bootstrap": 0, "progress": False, "settings": {"ablate.when": "never"}}
+    expected = pcace.rank(network, images, "features.0", 1, **options)
+    with context():
+        found = pcace.rank(network, images, "features.0", 1, **options)
+    assert found.to_frame().equals(expected.to_frame())
+
+
+def test_the_names_of_the_classes_are_kept(network: nn.Module, images: torch.Tensor) -> None:
+    names = ("cat", "dog", "ship")
+    network.pretrained_cfg = {"label_names": names}  # type: ignore[assignment]
+    ranking = pcace.rank(network, images, "features.0", "dog", **QUICK)
+    assert ranking.settings.model.class_names == names
+    assert set(ranking.to_frame().class_name) == {"dog"}
+
+
 def test_buffers_that_the_network_changes_are_restored(images: torch.Tensor) -> None:
     class Counting(Small):
         calls: torch.Tensor
@@ -337,28 +394,6 @@ def test_a_network_whose_mode_does_more_than_flags_is_restored_by_it(images: tor
     assert not network.is_merged
 
 
-def test_images_and_maps_that_do_not_fit_into_the_memory_are_refused(
-    network: nn.Module, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    n_bytes = 4 * 6 * N_IMAGES * 36
-    assert (_memory.available() or n_bytes) >= n_bytes
-    monkeypatch.setattr(_memory, "available", lambda: n_bytes - 1)
-    with pytest.raises(pcace.PipelineError) as caught:
-        pcace.rank(network, images, "features.0", 1, **QUICK)
-    assert str(caught.value) == (
-        f"the maps of {N_IMAGES} images must fit into the memory; got 0.0 GiB (0.0 GiB are available). Give fewer "
-        "images (n_images=...), a layer with smaller maps, or store=..., which keeps maps on the disk."
-    )
-    pcace.rank(network, images, "features.0", 1, store=tmp_path, **QUICK)
-    data = Pairs(images)
-    monkeypatch.setattr(_memory, "available", lambda: 4 * 64 * N_IMAGES - 1)
-    with pytest.raises(pcace.PipelineError, match=r"^40 images must fit into the memory; got .* n_images=\.\.\.$"):
-        pcace.rank(network, data, "features.0", 1, **QUICK)
-    assert data.n_reads == 1
-    monkeypatch.setattr(_memory, "available", lambda: n_bytes)
-    assert pcace.rank(network, data, "features.0", 1, **QUICK).n_images == N_IMAGES
-
-
 def test_nothing_is_written(
     network: nn.Module, images: torch.Tensor, tmp_path: Path, monkeypatch: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -378,3 +413,10 @@ def test_the_layers_are_listed_after_reading_two_images_at_most() -> None:
 
     assert pcace.layers(model, batches()).layer.tolist() == ["0", "1", "2"]
     assert pcace.layers(model, torch.zeros(1, 1, 8, 8)).layer.tolist() == ["0", "1", "2"]
+
+
+def test_the_layers_are_listed_for_pictures_with_a_transform() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten(), nn.Linear(216, 3))
+    pictures = [Image.new("L", (8, 8))] * 3
+    found = pcace.layers(model, pictures, transform=lambda picture: torch.from_numpy(np.asarray(picture) / 255.0)[None])
+    assert found.layer.tolist() == ["0", "1", "2"]

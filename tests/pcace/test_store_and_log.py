@@ -100,6 +100,20 @@ def test_a_ranking_is_logged_to_a_run(network: nn.Module, images: torch.Tensor, 
     }  # fmt: skip
 
 
+def test_a_run_has_several_rankings_of_a_layer(network: nn.Module, images: torch.Tensor, tracking: Any) -> None:
+    client, run = tracking
+    options: dict[str, Any] = {"ranker": "pearson", "bootstrap": 0, "settings": {"ablate.when": "never"}}
+    first = pcace.rank(network, images, "0", 1, log=run, **options)
+    second = pcace.rank(network, images, "0", 2, log=run, **options)
+    logged = client.get_run(run.info.run_id).data
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"0", "0_2"}
+    for name, ranking, target in (("0", first, "class 1"), ("0_2", second, "class 2")):
+        assert logged.metrics[f"{name}/score.pearson/best"] == ranking.to_frame().score.max()
+        assert logged.params[f"{name}.target"] == target
+        assert logged.params[f"{name}.ranker"] == "pearson"
+        assert logged.params[f"{name}.n_images"] == "30"
+
+
 def test_a_run_that_does_not_exist_is_named_before_anything_is_computed(tracking: Any, images: torch.Tensor) -> None:
     fails = nn.Sequential(nn.Conv2d(1, 5, 9))  # would raise an error in its forward pass
     for log, message in (

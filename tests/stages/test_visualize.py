@@ -103,7 +103,7 @@ def test_each_figure_can_fail_alone(draw: Draw, tmp_path: Path, monkeypatch: pyt
     ("function", "missing", "note"),
     [
         ("class_activation", "cam", "class activation maps could not be computed"),
-        ("maximize", "maximization", "activation maximisation could not be computed"),
+        ("maximized", "maximization", "activation maximisation could not be computed"),
         ("overlay_image", "overlays", "overlays could not be drawn"),
         ("draw_card", "channels", "pictures of the best channels could not be drawn"),
     ],

@@ -1,0 +1,109 @@
+"""Temporary files for images and maps that are too large for the memory.
+
+The files have no name: they are removed from their folder as soon as they are open, and the disk space is free when
+nothing uses them any more. Therefore, nothing is left behind if the process is interrupted or killed.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pcace._memory import available
+from pipeline.artifacts import Workspace
+from pipeline.errors import StorageError
+
+MOST_IN_MEMORY = 2**30  # bytes of the images, and of the maps of a layer, that are kept in memory
+SHARE = 4  # neither of them takes more than this part, 1 / SHARE, of the memory that is available
+
+
+def is_large(n_bytes: int) -> bool:
+    """Return whether something of this size is written to a temporary file."""
+    left = available()
+    return n_bytes > (MOST_IN_MEMORY if left is None else min(MOST_IN_MEMORY, left // SHARE))
+
+
+class TemporaryWorkspace(Workspace):
+    """Storage of maps in memory, or in a temporary file if they are large."""
+
+    def empty(self, file_name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return a writable float32 array, which is a memory map if it is large."""
+        if not is_large(4 * math.prod(shape)):
+            return super().empty(file_name, shape)
+        with _room_for("the maps of the layer"), tempfile.TemporaryDirectory(prefix="pcace-") as folder:
+            return Workspace(Path(folder)).empty(file_name, shape)  # the mapping keeps the file
+
+
+class StoredTensors:
+    """Tensors of shape (n_images, ...) in a temporary file, to which more images can be appended.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of one image.
+    dtype : torch.dtype
+        Type of the values.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self.shape, self.dtype = tuple(shape), dtype
+        with _room_for("the images"):
+            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="pcace-")  # noqa: SIM115 (it outlives this function)
+        weakref.finalize(self, self._file.close)
+        self._n_images = 0
+        self._device: torch.device | None = None
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._n_images
+
+    def append(self, images: torch.Tensor) -> None:
+        """Write images of shape (n_images, ...) behind the others."""
+        with _room_for("the images"):
+            self._file.seek(0, 2)
+            self._file.write(images.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            self._file.flush()
+        self._n_images += len(images)
+
+    def on(self, device: torch.device | None) -> Self:
+        """Return the same images, which are read to a device; None: to the CPU."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _device=device, _origin=self)  # whose file is open as long as it exists
+        return other
+
+    def read(self, images: slice) -> torch.Tensor:
+        """Return the given images, (n_images, ...)."""
+        start, stop, step = images.indices(len(self))
+        if step != 1:
+            raise ValueError(f"images must be consecutive; got a step of {step}.")
+        n_images, n_bytes = max(stop - start, 0), math.prod(self.shape) * self.dtype.itemsize  # bytes of an image
+        values = torch.empty((n_images, *self.shape), dtype=self.dtype, device="cpu")
+        if n_images:
+            self._file.seek(start * n_bytes)
+            self._file.readinto(values.reshape(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
+        return values.to(self._device)
+
+
+@contextmanager
+def _room_for(what: str) -> Iterator[None]:
+    """Convert the error of a full disk inside the context to `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageError(
+            f"the disk must have room for {what}, too large for the memory; got a full disk "
+            f"({tempfile.gettempdir()}). Free some space, or set the environment variable TMPDIR to a folder on "
+            "another disk."
+        ) from error
