@@ -16,6 +16,7 @@ from pcace._settings import Subject, completed
 from pcace._store import Kept
 from pcace._target import FoundTarget
 from pcace._temporary import TemporaryWorkspace
+from pcace._wording import in_python
 from pipeline.artifacts import Activations, Artifact, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.errors import InputError, NetworkError, PipelineError
 from pipeline.figures.ranked_layer import check_choice
@@ -131,7 +132,7 @@ class Computation:
             try:
                 prepared[info.name] = self._prepared(info.name)
             except PipelineError as error:
-                not_ranked[info.name] = str(error)
+                not_ranked[info.name] = in_python(str(error))
         made: dict[str, Made] = {}
         results = {}
         infos = [live.examined.layer for _, live in prepared.values()]
@@ -149,7 +150,7 @@ class Computation:
                     live.examined.layer, *_typed(artifacts[Ranking.name], probe, artifacts[Projections.name])
                 )
             except PipelineError as error:
-                not_ranked[name] = str(error)
+                not_ranked[name] = in_python(str(error))
             else:
                 made[name] = found
         if not made:

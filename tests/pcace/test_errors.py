@@ -87,7 +87,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
     "a pattern without a match": (
         lambda: {"layer": "features.*"},
         "layer must match layers of the network; got the pattern 'features.*', which matches none. Nearest: 1, 2, 3. "
-        "`python -m pipeline.layers` lists all.",
+        "pcace.layers(model, images) lists all.",
     ),
     "a run of MLflow for several layers": (
         lambda: {"layer": ["0", "1"], "log": True},
