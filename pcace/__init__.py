@@ -1,6 +1,7 @@
 """PCACE in Python: rank the channels of a layer of a network in memory, and read how reliable the ranking is.
 
-`rank` ranks the channels of one layer of a PyTorch network for given images and a class, and returns a `Ranking`.
+`rank` ranks the channels of a layer of a PyTorch network for given images and a class, and returns a `Ranking`; for
+several layers it returns a `NetworkRanking`.
 `layers` lists the layers that can be ranked, `compare` compares rankings of the same channels, and `load` reads a
 ranking that `Ranking.save` has written. `digits` returns a small trained network and images for first steps.
 `ACERegressor`, `maximal_correlation` and `optimal_transforms` compute the maximal correlation of arrays, without a
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pcace._digits import digits
     from pcace._layers import layers
     from pcace._load import load
+    from pcace._network_ranking import NetworkRanking
     from pcace._rank import rank
     from pcace._ranking import Ranking
     from pipeline import __version__
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACERegressor",
     "Comparison",
+    "NetworkRanking",
     "PipelineError",
     "Ranking",
     "__version__",
@@ -46,6 +49,7 @@ __all__ = [
 _MODULES = {
     "ACERegressor": "pipeline.numerics",
     "Comparison": "pcace._compare",
+    "NetworkRanking": "pcace._network_ranking",
     "PipelineError": "pipeline.errors",
     "Ranking": "pcace._ranking",
     "__version__": "pipeline",

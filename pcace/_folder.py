@@ -12,6 +12,7 @@ from pathlib import Path
 from pcace._pictures import KeptPictures
 from pcace._views import Views
 from pipeline.artifacts import Ablations, Activations, Artifact, ChannelScores, Effects, ImageSet, Projections, Ranking
+from pipeline.config import default_group
 from pipeline.errors import StorageError
 from pipeline.settings import Settings, settings_from
 
@@ -97,7 +98,7 @@ def read(folder: Path) -> Saved:
                 "Update pcace."
             )
         return Saved(
-            settings_from(description["settings"]),
+            settings_from({"network": default_group("network"), **description["settings"]}),
             description["target"],
             [kind.load(folder / kind.name) for kind in KINDS],
             Ranking.load(folder),

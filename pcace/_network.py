@@ -15,6 +15,7 @@ from pipeline.errors import NetworkError, listed
 from pipeline.networks.forward import evaluated
 from pipeline.networks.hooks import attached
 from pipeline.networks.layout import canonical_name
+from pipeline.settings import selects_several
 
 Model = nn.Module | Callable[..., Any]
 """A network; ``torch.compile`` is declared to return a callable."""
@@ -71,20 +72,30 @@ def name_of(network: nn.Module) -> str:
     return str(architecture or type(network).__name__)
 
 
+def layer_selection(network: nn.Module, layer: object) -> str | None:
+    """Return the text of the setting `layer` if several layers are asked for, and None for one layer.
+
+    Several layers are a list, ``"all"``, or a pattern such as ``"*"`` or ``"layer*.conv2"``.
+    """
+    if isinstance(layer, list | tuple):
+        if not layer:
+            raise NetworkError("layer must name at least one layer; got an empty list. Give names or patterns.")
+        return ",".join(each if _is_pattern(each) else layer_name(network, each) for each in layer)
+    return canonical_name(str(layer)) if _is_pattern(layer) else None
+
+
+def _is_pattern(layer: object) -> bool:
+    return isinstance(layer, str) and selects_several(layer)
+
+
 def layer_name(network: nn.Module, layer: object) -> str:
     """Return the dotted path of a layer, which is given by its name, in either spelling, or as a module.
 
     Raises
     ------
     NetworkError
-        If several layers are given, or the module is not part of the network.
+        If the module is not part of the network.
     """
-    if isinstance(layer, list | tuple | set) or (isinstance(layer, str) and set(layer) & set("*?")):
-        shown = layer if isinstance(layer, str) else listed([str(each) for each in layer], 3)
-        raise NetworkError(
-            f"layer must be one layer; got several ({shown}), which are not yet supported. "
-            "Call pcace.rank once for each layer."
-        )
     if isinstance(layer, nn.Module):
         inner: nn.Module = unwrapped(layer)
         names: list[str] = [name for name, module in network.named_modules() if module is inner]

@@ -3,82 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-import torch
 from torch import nn
 
+from pcace._computation import Computation, Made
 from pcace._forms import Transform, normalization
 from pcace._images import N_EXAMPLES, collected
-from pcace._network import Model, adapted, borrowed, device_of, layer_name, name_of, random_states_kept, unwrapped
+from pcace._network import (
+    Model,
+    adapted,
+    borrowed,
+    device_of,
+    layer_name,
+    layer_selection,
+    name_of,
+    random_states_kept,
+    unwrapped,
+)
+from pcace._network_ranking import NetworkRanking
 from pcace._pictures import pictures_of, scale_of
-from pcace._progress import ShowProgress, shown_progress
+from pcace._progress import shown_progress
 from pcace._ranking import Ranking
-from pcace._settings import Subject, checked_names, completed
-from pcace._store import Kept, kept_in
+from pcace._settings import Subject, checked_names
+from pcace._store import kept_in
 from pcace._target import FoundTarget, Target, found_target
-from pcace._temporary import TemporaryWorkspace
 from pcace._views import LazyViews, LiveViews
 from pcace._wording import worded_for_python
-from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
+from pipeline.artifacts import ImageSet
 from pipeline.environment import environment
-from pipeline.errors import InputError, NetworkError
-from pipeline.figures.ranked_layer import check_choice
-from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
+from pipeline.errors import InputError, NetworkError, SettingsError
 from pipeline.networks.heads import exposed_heads
-from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import NetworkLayout, layout
-from pipeline.networks.targets import check_target, score_of
-from pipeline.numerics.pca import check_n_components
-from pipeline.rankers import RANKERS
-from pipeline.settings import MIN_IMAGES, Settings
-from pipeline.stages import load_stage
-from pipeline.stages.activate import activations_of, check_class_score
+from pipeline.settings import MIN_IMAGES
 
-STAGES = ("reduce", "score", "rank", "ablate", "evaluate")  # those after `activate` that write no files
-WITH_NETWORK = ("score", "ablate", "evaluate")
-KEPT = ("reduce", "score", "rank")  # those that may depend on nothing but the activations
+# Not a sequence, since a text is one as well.
+Layers = list[str] | list[nn.Module] | list[str | nn.Module] | tuple[str | nn.Module, ...]
 
 
-@dataclass(frozen=True)
-class LiveNetwork(NetworkRequest):
-    """A network and images in memory, in the place of the settings from which the stages would open them.
-
-    Attributes
-    ----------
-    examined : ExaminedNetwork
-        The network.
-    held : Inputs
-        The images.
-    opened : list of bool
-        One entry for each time that a stage has asked for the network.
-    """
-
-    examined: ExaminedNetwork
-    held: Inputs
-    opened: list[bool]
-
-    @property
-    def is_opened(self) -> bool:
-        """Whether a stage has asked for the network, so that its result depends on it."""
-        return bool(self.opened)
-
-    def open(self) -> ExaminedNetwork:
-        """Return the network."""
-        self.opened.append(True)
-        return self.examined
-
-    def inputs(self, images: ImageSet) -> Inputs:  # type: ignore[override] # any inputs, not only those from files
-        """Return the images as inputs of the network."""
-        del images
-        return self.held
+@overload
+def rank(
+    model: Model,
+    images: object,
+    layer: Literal["all", "*"] | Layers,
+    target: Target = None,
+    *,
+    ranker: str | None = None,
+    n_images: int | None = None,
+    transform: Transform | None = None,
+    progress: bool = True,
+    store: str | Path | None = None,
+    log: object = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> NetworkRanking: ...
 
 
-@worded_for_python()
-@random_states_kept()
+@overload
 def rank(
     model: Model,
     images: object,
@@ -93,8 +75,27 @@ def rank(
     log: object = None,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Ranking:
-    """Rank the channels of a layer by how strongly they are associated with a class score.
+) -> Ranking: ...
+
+
+@worded_for_python()
+@random_states_kept()
+def rank(
+    model: Model,
+    images: object,
+    layer: str | nn.Module | Layers,
+    target: Target = None,
+    *,
+    ranker: str | None = None,
+    n_images: int | None = None,
+    transform: Transform | None = None,
+    progress: bool = True,
+    store: str | Path | None = None,
+    log: object = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Ranking | NetworkRanking:
+    """Rank the channels of a layer, or of several layers, by how strongly they are associated with a class score.
 
     By default, the score of a channel is its maximal correlation with the class score (PCACE): the maps of the channel
     are reduced to principal components, and ACE is applied to these and the class score. The evidence for the scores
@@ -114,9 +115,11 @@ def rank(
         ``Dataset`` of single images, or a ``DataLoader`` or another iterable of batches. Labels beside the images are
         ignored. With `transform`, single images may have any form, such as PIL images or paths. The images are read
         once; they are kept in memory, or in a temporary file if they are large.
-    layer : str or Module
+    layer : str, Module or sequence of these
         The layer, by its dotted path (``"layer4.1.conv2"`` or ``"layer4[1].conv2"``) or as a module of the network.
-        The heads of an attention layer are the layer ``heads`` in it (``"blocks.3.attn.heads"``).
+        The heads of an attention layer are the layer ``heads`` in it (``"blocks.3.attn.heads"``). Several layers are a
+        list, a pattern such as ``"layer*.conv2"``, or ``"*"`` for every layer that can be ranked; the images then run
+        through the network once for all of them.
     target : int, str, callable or None, default=None
         The class score: an output of the network by its index or, where the names of the classes are known, by its
         name; or a function from the network's outputs to one number for each image. None for a network with one output.
@@ -142,8 +145,9 @@ def rank(
 
     Returns
     -------
-    Ranking
-        The channels, best first, and the reliability of their order.
+    Ranking or NetworkRanking
+        The channels, best first, and the reliability of their order. For several layers, the channels of all of them in
+        one order, and for each layer its own `Ranking`.
 
     Raises
     ------
@@ -168,7 +172,12 @@ def rank(
     network = unwrapped(model)
     values = checked_names(ranker, {**(settings or {}), **options})
     with exposed_heads(network):
-        name = layer_name(network, layer)
+        selection = layer_selection(network, layer)
+        name = layer_name(network, layer) if selection is None else selection
+    if selection is not None and log is not None:
+        raise SettingsError(
+            f"log must be None for several layers; got {log!r}. Log single rankings: ranking[layer].log(run)."
+        )
     found = found_target(target, network, images, values["model"]["class_names"])
     run_id = None if log is None else _run_id(log)
     with borrowed(network), exposed_heads(network), shown_progress(is_shown=progress) as show:
@@ -184,17 +193,36 @@ def rank(
             outputs = _outputs(found, layers)
             names = _names(found, layers, is_given=values["model"]["class_names"] is not None)
             subject = Subject(name_of(network), name, *outputs, len(inputs), inputs.shape, found.class_name, names)
-            resolved = completed(values, subject)
-            live = _live(resolved, network, layers, held, device)
-            is_adapted = inputs.keyword is not None or found.score is not None
-            _check(resolved, live, layers, is_adapted=is_adapted)
             with kept_in(store) as kept:
-                made = _computed(resolved, live, image_set, show, found.label, kept)
+                computation = Computation(
+                    values=values,
+                    subject=subject,
+                    network=network,
+                    layers=layers,
+                    held=held,
+                    device=device,
+                    images=image_set,
+                    target=found,
+                    is_adapted=inputs.keyword is not None or found.score is not None,
+                    show=show,
+                    kept=kept,
+                )
+                if selection is None:
+                    made, tables = {name: computation.of_layer(name)}, None
+                else:
+                    made, tables = computation.of_layers(selection)
     scale = scale_of(inputs.on(None), normalization(transform))
-    views = LiveViews.of(resolved, live.examined, inputs, scale, found.score)
-    ranking = Ranking.of(
-        resolved, found.label, image_set, made, pictures_of(inputs.on(None), scale), LazyViews(views), environment()
-    )
+    pictures, machine = pictures_of(inputs.on(None), scale), environment()
+
+    def ranking_of(result: Made) -> Ranking:
+        views = LiveViews.of(result.settings, result.examined, inputs, scale, found.score)
+        return Ranking.of(
+            result.settings, found.label, image_set, result.artifacts, pictures, LazyViews(views), machine
+        )
+
+    if tables is not None:
+        return NetworkRanking(tables, {layer: ranking_of(result) for layer, result in made.items()})
+    ranking = ranking_of(made[name])
     if run_id is not None:
         ranking.log(run_id)
     return ranking
@@ -256,71 +284,3 @@ def _names(target: FoundTarget, layers: NetworkLayout, *, is_given: bool) -> tup
             f"got {len(target.names)}."
         )
     return None
-
-
-def _live(
-    settings: Settings,
-    network: nn.Module,
-    layers: NetworkLayout,
-    held: Inputs,
-    device: torch.device,
-) -> LiveNetwork:
-    score = score_of(settings.target, settings.target_class)
-    examined = ExaminedNetwork(network, layers.find(settings.layer), score, device)
-    request = NetworkRequest.of(settings)
-    return LiveNetwork(
-        **{each.name: getattr(request, each.name) for each in fields(request)}, examined=examined, held=held, opened=[]
-    )
-
-
-def _check(settings: Settings, live: LiveNetwork, layers: NetworkLayout, *, is_adapted: bool) -> None:
-    """Check what depends on the network, before anything is computed.
-
-    `is_adapted` says whether hooks change the network's input or its output, which DeepLIFT could not see.
-    """
-    layer = live.examined.layer
-    if settings.score.kind == "deeplift" and is_adapted:
-        raise NetworkError(
-            "ranker must not be deeplift for a function of the outputs, or for images that are passed by name; got "
-            "deeplift. Choose another ranker, for example conductance."
-        )
-    check_choice(settings.visualize, layer.name, layer.maps[0], list(map(str, range(len(live.held)))))
-    RANKERS[settings.score.kind].check(live.examined.network, layer, live.held.read(slice(0, N_EXAMPLES)))
-    if settings.target_class is not None:
-        check_target(settings.target, layers.n_outputs)
-    if settings.n_components != "auto":
-        check_n_components(settings.n_components, settings.n_images, *layer.maps[1:])
-
-
-def _computed(
-    settings: Settings,
-    live: LiveNetwork,
-    images: ImageSet,
-    show: ShowProgress,
-    target: str,
-    kept: Kept | None,
-) -> dict[str, Artifact]:
-    """Return the artifacts of all stages, by their names."""
-
-    def activate(workspace: Workspace) -> Activations:
-        found = activations_of(live.examined, live.held, live.model.batch_size, workspace, show("activate"))
-        check_class_score(found.class_score, target)
-        return found
-
-    made: dict[str, Artifact] = {"images": images}
-    made[Activations.name] = (
-        activate(TemporaryWorkspace()) if kept is None else kept.activations(load_stage("activate"), images, activate)
-    )
-    for name in STAGES:
-        stage = load_stage(name)
-        own = stage.select(settings)
-        reads = replace(own, network=live) if name in WITH_NETWORK else own
-        given: dict[str, Any] = {name: made[name] for name in stage.upstream}
-        if "progress" in stage.provided:
-            given["progress"] = show(name)
-        compute = partial(stage.run, reads, **given)
-        if kept is None or name not in KEPT:
-            made[stage.artifact.name] = compute()
-        else:
-            made[stage.artifact.name] = kept.artifact(stage, own.identity(), compute, lambda: not live.is_opened)
-    return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 
 from pipeline.artifacts import Activations, Artifact, ImageSet, Workspace
 from pipeline.digests import digest_bytes
+from pipeline.errors import NetworkError
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
 
 @dataclass
 class Kept:
-    """A store, and the keys of the artifacts of one ranking.
+    """A store, and the keys of the artifacts of one layer.
 
     Attributes
     ----------
@@ -30,28 +31,49 @@ class Kept:
         The store.
     keys : dict of str to ArtifactKey
         Keys by the names of artifacts.
+    layers : dict of str to dict of str to ArtifactKey
+        The keys of each layer whose activations were computed, by the names of artifacts.
     """
 
     store: Store
     keys: dict[str, ArtifactKey] = field(default_factory=dict)
+    layers: dict[str, dict[str, ArtifactKey]] = field(default_factory=dict)
+
+    def of_layer(self, layer: str) -> Kept:
+        """Return the store with the keys of one of the layers that `activations` was called for."""
+        return Kept(self.store, self.layers[layer])
 
     def activations(
-        self, stage: Stage[Any, Any], images: ImageSet, compute: Callable[[Workspace], Activations]
-    ) -> Activations:
-        """Return the activations, which are computed, and mapped from the store."""
+        self,
+        stage: Stage[Any, Any],
+        images: ImageSet,
+        layers: Sequence[str],
+        compute: Callable[[Mapping[str, Workspace]], Mapping[str, Activations | NetworkError]],
+    ) -> dict[str, Activations | NetworkError]:
+        """Return the activations of some layers, which are computed together, and mapped from the store."""
         temporary = self.store.root / "tmp"
+        found: dict[str, Activations | NetworkError] = {}
         with storage_errors("the activations", self.store.root):
             temporary.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=temporary) as folder:
-                made = compute(Workspace(Path(folder)))
-                reads = {
-                    "in_memory": _digest(made),
-                    "shape": list(made.maps.shape),
-                    "images": digest_bytes("".join(record.sha256 for record in images.records).encode()),
-                }
-                key = self.keys[Activations.name] = artifact_key(stage.name, stage.version, reads, {})
-                found, _ = self.store.obtain(key, made.save)
-        return Activations.load(found)
+                folders = {layer: Path(folder) / str(number) for number, layer in enumerate(layers)}
+                for each in folders.values():
+                    each.mkdir()
+                made = compute({layer: Workspace(each) for layer, each in folders.items()})
+                for layer, activations in made.items():
+                    if isinstance(activations, NetworkError):
+                        found[layer] = activations
+                        continue
+                    reads = {
+                        "in_memory": _digest(activations),
+                        "shape": list(activations.maps.shape),
+                        "images": digest_bytes("".join(record.sha256 for record in images.records).encode()),
+                    }
+                    key = artifact_key(stage.name, stage.version, reads, {})
+                    self.layers[layer] = {Activations.name: key}
+                    stored, _ = self.store.obtain(key, activations.save)
+                    found[layer] = Activations.load(stored)
+        return found
 
     def artifact(
         self,

@@ -26,7 +26,6 @@ SENTENCES = {
         "Check that the weights are trained, the images differ and their normalisation is that of the training."
     ),
     "Check the weights and the transform.": "Check the weights and the normalisation of the images.",
-    "For several, run a sweep: --multirun layer=conv1,conv2.": "For several, call pcace.rank once for each.",
     "paths.outputs": "store",
     ", and run again: finished stages are kept.": ".",
     "take fewer images": "give fewer images (n_images=...)",

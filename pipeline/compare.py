@@ -18,12 +18,14 @@ from pipeline.errors import InputError
 from pipeline.imports import import_for_command
 
 if TYPE_CHECKING:
+    from pipeline.network_comparison import NetworkComparison
     from pipeline.tracking.comparison import Comparison
 
 DESCRIPTION = """Compare the rankings of logged runs. For each pair of runs of the same layer, the Spearman and Kendall
 correlations, the rank-biased overlap and the overlap of the best channels are computed. Runs of different layers are
-compared by the distributions of their scores. The result is printed, written as a page with figures to
-OUTPUTS/comparisons, and logged to MLflow. Settings such as paths.outputs=FOLDER or tracking.uri=URI can be added."""
+compared by the distributions of their scores. Runs of whole networks (layer=all) are compared layer by layer, or by
+depth if their layers differ. The result is printed, written as a page with figures to OUTPUTS/comparisons, and logged
+to MLflow. Settings such as paths.outputs=FOLDER or tracking.uri=URI can be added."""
 
 WIDTH = 160  # columns, if the output is a file or a pipe
 N_BEST = 8  # number of best channels that are printed for each run
@@ -48,6 +50,7 @@ def arguments(typed: list[str]) -> argparse.Namespace:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="the id of an MLflow run, or its beginning")
     parser.add_argument("--sweep", metavar="ID", help="all runs of a sweep; 'last' for the latest")
     parser.add_argument("--last", type=int, metavar="N", help="the last N runs")
+    parser.add_argument("--networks", action="store_true", help="with --last: the last N runs of whole networks")
     parser.add_argument(
         "--top",
         type=int,
@@ -61,6 +64,8 @@ def arguments(typed: list[str]) -> argparse.Namespace:
     n_ways = bool(asked.runs) + (asked.sweep is not None) + (asked.last is not None)
     if n_ways != 1:
         raise InputError(f"runs must be given in one way (RUN RUN ..., --sweep ID or --last N); got {n_ways} ways.")
+    if asked.networks and asked.last is None:
+        raise InputError("--networks must be used with --last N; got it without. Write --networks --last 2.")
     for name in ("last", "top"):
         value = getattr(asked, name)
         if value is not None and value < 1:
@@ -75,9 +80,10 @@ def main() -> None:
     settings = compose_settings(asked.overrides)
     # Imported here because MLflow takes seconds, which --help and a wrong argument should not wait for.
     import_for_command("pipeline.tracking.comparison")
-    from pipeline.tracking.comparison import compare
+    from pipeline.tracking.comparison import PAGE, compare
     from pipeline.tracking.connection import open_store, tracking_errors
-    from pipeline.tracking.runs import experiment_id, latest_sweep
+    from pipeline.tracking.network_comparison import compare_logged_networks
+    from pipeline.tracking.runs import chosen_runs, experiment_id, is_network, latest_sweep
 
     outputs = Path(settings.paths.outputs)
     client, uri = open_store(outputs, settings.tracking.uri)
@@ -88,10 +94,36 @@ def main() -> None:
             raise InputError("--sweep last must find a sweep; got none. Run one: python -m pipeline --multirun ...")
         name = sweep or datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
         folder = outputs / "comparisons" / name
-        found = compare(client, experiment, folder, ids=asked.runs, sweep=sweep, last=asked.last or 0, top=asked.top)
-    _print(found)
+        chosen = chosen_runs(
+            client, experiment, ids=asked.runs, sweep=sweep, last=asked.last or 0, networks=asked.networks
+        )
+        if is_network(chosen[0]):
+            _print_networks(compare_logged_networks(client, experiment, folder, chosen, sweep))
+        else:
+            _print(compare(client, experiment, folder, chosen, sweep=sweep, top=asked.top))
     option = "" if not asked.overrides else " " + shlex.join(asked.overrides)
-    print(f"\nPage    {found.folder / 'comparison.html'}\nMLflow  python -m pipeline.ui{option}")
+    print(f"\nPage    {folder / PAGE}\nMLflow  python -m pipeline.ui{option}")
+
+
+def _print_networks(found: NetworkComparison) -> None:
+    """Print what differs between networks, and a table of their layers."""
+    from pipeline.tracking.network_comparison import cells
+
+    width = None if sys.stdout.isatty() else WIDTH
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    for number, label in enumerate(found.labels, start=1):
+        console.print(f"{number}: {label}")
+    console.print()
+    for sentence in found.sentences:
+        console.print(sentence)
+    console.print()
+    columns, rows = cells(found)
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for place, column in enumerate(columns):
+        table.add_column(column["label"], justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*(cell["text"] for cell in row))
+    console.print(table)
 
 
 def _print(found: Comparison) -> None:

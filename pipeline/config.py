@@ -126,6 +126,14 @@ def default_outputs() -> str:
     return str(OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").paths.outputs)
 
 
+def default_group(name: str) -> dict[str, Any]:
+    """Return a group of settings in ``conf/config.yaml``, for files that were written before it existed."""
+    loaded: Any = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
+    values = OmegaConf.to_container(loaded[name])
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
 def settings_from_config(config: DictConfig) -> Settings:
     """Return the settings for a composed configuration.
 
@@ -218,9 +226,18 @@ def job_overrides() -> list[str]:
     return [as_entered(str(override)) for override in given]
 
 
-def rerun_command() -> str:
-    """Return the command that repeats the current run. For a job of a sweep, it repeats this job only."""
-    return shlex.join(["python", "-m", "pipeline", *job_overrides()])
+def rerun_command(layer: str | None = None) -> str:
+    """Return the command that repeats the current run. For a job of a sweep, it repeats this job only.
+
+    Parameters
+    ----------
+    layer : str, optional
+        One of the layers of the run, which the command ranks alone.
+    """
+    overrides = job_overrides()
+    if layer is not None:
+        overrides = [*(each for each in overrides if not each.startswith("layer=")), f"layer={layer}"]
+    return shlex.join(["python", "-m", "pipeline", *overrides])
 
 
 @dataclass(frozen=True)

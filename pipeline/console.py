@@ -22,13 +22,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
+from pipeline.artifacts import Effects, Figures, ImageSet, NetworkRanking, Ranking
 from pipeline.environment import git_state
 from pipeline.figures.columns import best_channels
+from pipeline.network_budget import gib
+from pipeline.network_console import N_NAME, channels_table, layer_line, layers_table, not_ranked_lines
 from pipeline.numerics.compiled import announced_by
-from pipeline.observer import Observer, RunResult, StageReport
+from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult, StageReport
 from pipeline.overrides import for_shell
-from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, REPORT
+from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, LAYERS, NETWORK_PAGE, REPORT
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages import ORDER
 from pipeline.stages.stage import Stage
@@ -65,6 +67,7 @@ class ConsoleObserver(Observer):
         self._console = console or Console(highlight=False, soft_wrap=True, width=width)
         self._progress: Progress | None = None
         self._announcing = ExitStack()
+        self._is_in_layer = False
 
     def started(self, settings: Settings) -> None:
         """Print the messages about compilation."""
@@ -88,10 +91,11 @@ class ConsoleObserver(Observer):
         network = model.label
         if model.randomized:
             network += f", {model.randomized} module{'s' if model.randomized > 1 else ''} randomised"
+        what = f"channels of {settings.layer} ({network})"
+        if settings.selects_several:
+            what = f"layers and channels of {network} (layer={settings.layer})"
         self._print(
-            f"Which channels of {settings.layer} ({network}) matter for {settings.target_label}? "
-            f"{settings.n_images} images, {how}.",
-            style="bold",
+            f"Which {what} matter for {settings.target_label}? {settings.n_images} images, {how}.", style="bold"
         )
 
     def noted(self, text: str) -> None:
@@ -112,6 +116,8 @@ class ConsoleObserver(Observer):
     def stage_finished(self, report: StageReport) -> None:
         """Print the description of the artifact, and the time."""
         self._stop_progress()
+        if self._is_in_layer:
+            return
         time = "from the store" if report.is_cached else f"{report.seconds:.1f} s"
         self._print(f"  {report.stage.name:<10} {report.artifact.description:<46} {time:>14}")
 
@@ -124,12 +130,64 @@ class ConsoleObserver(Observer):
         if result.sentences:
             self._console.print()
         self._print_ranking(result.ranking.table)
-        if git_state().get("git_dirty") == "true":
-            self._print("Note: the code has uncommitted changes, which the logged commit does not contain.")
+        self._print_state()
         for note in result.notes:
             self._print(f"Note: {note}.")
         self._print("")
         self._print_paths(result)
+
+    def planned(self, plan: NetworkPlan) -> None:
+        """Print what the ranking of several layers will take."""
+        self._print(f"  {plan.sentence}")
+
+    def pass_finished(self, n_layers: int, n_bytes: int, seconds: float) -> None:
+        """Print the size of the maps that a pass has written, and its time."""
+        self._stop_progress()
+        words = f"maps of {n_layers} layer{'s' * (n_layers != 1)}, {gib(n_bytes)}"
+        self._print(f"  {'activate':<10} {words:<46} {seconds:>12.1f} s")
+
+    def layer_started(self, settings: Settings) -> None:
+        """From now on, stages are those of a layer, and get no lines of their own."""
+        self._is_in_layer = True
+
+    def layer_finished(self, result: RunResult) -> None:
+        """Print a line for the layer."""
+        self._is_in_layer = False
+        self._print(layer_line(result))
+
+    def layer_failed(self, layer: str, reason: str) -> None:
+        """Print why the layer cannot be ranked."""
+        self._is_in_layer = False
+        self._stop_progress()
+        self._print(f"  {layer:<{N_NAME}} not ranked: {reason}")
+
+    def network_finished(self, result: NetworkResult) -> None:
+        """Print the answer, the layers, the best channels, and where the results are."""
+        self._announcing.close()
+        self._console.print()
+        for number, sentence in enumerate(result.ranking.sentences):
+            self._print(sentence, style="bold" if number == 0 else "")
+        for table in (layers_table(result.ranking), channels_table(result.ranking)):
+            self._console.print()
+            self._console.print(table)
+        self._print(f"{len(result.ranking.channels):,} channels of {len(result.ranking.layers)} layers in all.")
+        self._console.print()
+        for line in not_ranked_lines(result.ranking):
+            self._print(line)
+        self._print_state()
+        self._print("")
+        self._print(f"Channels {_shown_path(result.run_dir / NetworkRanking.CHANNELS_CSV)}")
+        self._print(f"Layers   {_shown_path(result.run_dir / NetworkRanking.LAYERS_CSV)}")
+        if (result.run_dir / NETWORK_PAGE).exists():
+            self._print(
+                f"Report   {_shown_path(result.run_dir / NETWORK_PAGE)} (with a link to the report of each layer)"
+            )
+        self._print(f"Folders  {_shown_path(result.run_dir / LAYERS)} (one for each layer)")
+        self._print_mlflow(result.settings)
+
+    def _print_state(self) -> None:
+        if git_state().get("git_dirty") == "true":
+            self._print("Note: the code has uncommitted changes, which the logged commit does not contain.")
 
     def _print_ranking(self, table: pd.DataFrame) -> None:
         """Print the best channels, and the number of all channels."""
@@ -154,8 +212,12 @@ class ConsoleObserver(Observer):
             self._print(f"Report   {_shown_path(run_dir / REPORT)}")
         names = ", ".join(path.stem for path in figures.paths)
         self._print(f"Figures  {_shown_path(run_dir / FIGURES)} ({names})")
-        if result.settings.tracking.enabled:
-            outputs, uri = result.settings.paths.outputs, result.settings.tracking.uri
+        self._print_mlflow(result.settings)
+
+    def _print_mlflow(self, settings: Settings) -> None:
+        """Print the command that opens MLflow."""
+        if settings.tracking.enabled:
+            outputs, uri = settings.paths.outputs, settings.tracking.uri
             is_default = Path(outputs).absolute() == Path("outputs").absolute()
             options = [] if is_default else [for_shell("paths.outputs", outputs)]
             options += [] if uri is None else [for_shell("tracking.uri", uri)]

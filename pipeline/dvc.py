@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import Ranking
+from pipeline.artifacts import ImageSet, NetworkRanking, Ranking
 from pipeline.artifacts.base import own_files
 from pipeline.command_line import command
 from pipeline.config import compose_config, compose_settings, default_outputs
@@ -26,11 +26,13 @@ from pipeline.errors import SettingsError
 from pipeline.files import write_whole
 from pipeline.imports import import_for_command
 from pipeline.resources import conf_dir
+from pipeline.run_folder import layer_folder
 from pipeline.settings import Settings, settings_from
 from pipeline.stages import ORDER, load_stage
 
 if TYPE_CHECKING:
     from pipeline.observer import Observer
+    from pipeline.stages.stage import Stage
 
 PARAMS, DVC_YAML = Path("params.yaml"), Path("dvc.yaml")
 SCHEMAS = Path(".vscode/schemas")
@@ -110,13 +112,22 @@ def write_keys() -> None:
     A key contains the digests of the images, the network's weights and the code of the user, wherever they are.
     """
     import_for_command("pipeline.runner")
+    from pipeline.networks.remembered import remembered
     from pipeline.resolve import resolve
     from pipeline.runner import plan
+    from pipeline.whole_network import NetworkExecution
 
     KEYS.mkdir(parents=True, exist_ok=True)
-    for name, key in plan(resolve(load_params())).items():
-        text = json.dumps({"key": key.digest, **key.description}, indent=1, sort_keys=True)
-        write_whole(KEYS / f"{name}.json", text + "\n")
+    settings = resolve(load_params())
+    with remembered():
+        if settings.selects_several:
+            keys = NetworkExecution(settings, FOLDER / "run").keys
+        else:
+            keys = {settings.layer: plan(settings)}
+    for name in ORDER:
+        described = {layer: {"key": own[name].digest, **own[name].description} for layer, own in keys.items()}
+        found = described if settings.selects_several else described[settings.layer]
+        write_whole(KEYS / f"{name}.json", json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
 def run_stage(name: str) -> None:
@@ -128,17 +139,52 @@ def run_stage(name: str) -> None:
     from pipeline.console import ConsoleObserver
     from pipeline.resolve import resolve
     from pipeline.runner import Execution, run, store_of
+    from pipeline.whole_network import run_network
 
     settings = load_params()
     if name == ORDER[-1]:
-        run(settings, FOLDER / "run", [ConsoleObserver(), *_trackers(settings)])
+        if settings.selects_several:
+            shutil.rmtree(FOLDER / "run", ignore_errors=True)  # it may contain the folders of other layers
+        observers = [ConsoleObserver(), *_trackers(settings)]
+        (run_network if settings.selects_several else run)(settings, FOLDER / "run", observers)
         return
     settings, stage = resolve(settings), load_stage(name)
+    if settings.selects_several:
+        _run_stage_of_layers(settings, stage)
+        return
     with store_of(settings, [ConsoleObserver()]) as store:
         artifacts = Execution(settings, store).obtain(stage).artifacts
         _publish(artifacts.folders[stage.artifact], FOLDER / name)
         if stage.artifact is Ranking:
             write_whole(FOLDER / "metrics.json", json.dumps(artifacts[Ranking].summary(), indent=1) + "\n")
+
+
+def _run_stage_of_layers(settings: Settings, stage: Stage[Any, Any]) -> None:
+    """Run one stage for several layers; the folder of the stage contains a folder for each of them.
+
+    The folder of the stage `rank` contains the tables of the network as well.
+    """
+    from pipeline.console import ConsoleObserver
+    from pipeline.networks.remembered import remembered
+    from pipeline.runner import store_of
+    from pipeline.whole_network import NetworkExecution
+
+    observer, target = ConsoleObserver(), FOLDER / stage.name
+    with remembered(), store_of(settings, [observer]) as store:
+        execution = NetworkExecution(settings, FOLDER / "run", [observer])
+        folders = execution.obtain(stage, store)
+        shutil.rmtree(target, ignore_errors=True)
+        if stage.artifact is ImageSet:  # the same for all layers
+            _publish(next(iter(folders.values())), target)
+            return
+        for layer, folder in folders.items():
+            _publish(folder, layer_folder(target, layer))
+        if stage.artifact is Ranking:
+            tables = execution.tables({layer: execution.result_of(layer, store) for layer in folders})
+            tables.save(target)
+            # DVC plots the file of this name: the scores of all channels by rank.
+            shutil.copyfile(target / NetworkRanking.CHANNELS_CSV, target / Ranking.CSV)
+            write_whole(FOLDER / "metrics.json", json.dumps(tables.metrics(), indent=1) + "\n")
 
 
 def _publish(source: Path, target: Path) -> None:
@@ -154,7 +200,7 @@ def _publish(source: Path, target: Path) -> None:
 
 
 def _trackers(settings: Settings) -> list[Observer]:
-    if not settings.tracking.enabled:
+    if not settings.tracking.enabled or settings.selects_several:
         return []
     import_for_command("pipeline.tracking.mlflow")
     from pipeline.tracking.mlflow import MlflowTracker

@@ -29,9 +29,12 @@ OUTPUTS = "outputs/dvc"
 SHIPPED_WEIGHTS = "data/digits_cnn.safetensors"
 TRACKER = "pipeline.tracking.mlflow"
 # Modules that run every stage.
-FRAMEWORK = ("pipeline.dvc", "pipeline.runner", "pipeline.resolve", "pipeline.store")
+FRAMEWORK = (
+    "pipeline.dvc", "pipeline.runner", "pipeline.whole_network", "pipeline.network_tables", "pipeline.network_budget",
+    "pipeline.resolve", "pipeline.store",
+)  # fmt: skip
 # Settings that do not change a result: where files are, where runs are logged, and how much memory is used.
-NO_RESULT = ("paths.", "tracking.", "reduce.memory_mib")
+NO_RESULT = ("paths.", "tracking.", "reduce.memory_mib", "network.")
 # The name and the index of a class are derived from one another, with the class names of the network, which the
 # settings in `CLASS_NAMES` determine.
 CLASS = ("class_name", "target_class")

@@ -59,18 +59,29 @@ def _run(config: DictConfig, record: Record) -> None:
     tracking = ["pipeline.tracking.mlflow"] if settings.tracking.enabled else []
     import_for_command("pipeline.runner", "pipeline.report_writer", "pipeline.console", *tracking)
     from pipeline.console import ConsoleObserver
+    from pipeline.network_report import NetworkReportWriter
     from pipeline.records import RecordingObserver
     from pipeline.report_writer import ReportWriter
     from pipeline.runner import run
+    from pipeline.whole_network import run_network
 
     # The report comes first, because the tracker logs it.
-    observers: list[Observer] = [ReportWriter(rerun_command()), ConsoleObserver(), RecordingObserver(record)]
+    reports = ReportWriter(rerun_command(), rerun_command)
+    observers: list[Observer] = [reports]
+    if settings.selects_several:
+        observers.append(NetworkReportWriter(rerun_command()))
+    observers += [ConsoleObserver(), RecordingObserver(record)]
     if settings.tracking.enabled:
         from pipeline.tracking.mlflow import MlflowTracker
+        from pipeline.tracking.network import NetworkTracker
 
         sweep = sweep_id()
-        observers.append(MlflowTracker({} if sweep is None else {"sweep": sweep}))
-    run(settings, Path(run_dir()), observers)
+        tracker = NetworkTracker if settings.selects_several else MlflowTracker
+        observers.append(tracker({} if sweep is None else {"sweep": sweep}))
+    if settings.selects_several:
+        run_network(settings, Path(run_dir()), observers)
+    else:
+        run(settings, Path(run_dir()), observers)
 
 
 def _save(record: Record) -> None:

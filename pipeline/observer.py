@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pipeline.artifacts import Artifact, Effects, Figures, Ranking
+from pipeline.artifacts import Artifact, Effects, Figures, NetworkRanking, Ranking
+from pipeline.network_budget import gib
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -123,12 +124,96 @@ class RunResult:
         return [*([self.effects.note] if self.effects.note else []), *self.artifacts[Figures].notes]
 
 
+@dataclass(frozen=True)
+class NetworkPlan:
+    """What ranking the layers of a network will take.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        The layers that are ranked, in the order of execution.
+    n_channels : int
+        Number of their channels.
+    n_bytes : int
+        Size of the activation maps that have to be computed.
+    n_passes : int
+        Number of passes of all images through the network; 0 if no maps have to be computed.
+    n_stored : int
+        Number of layers all of whose results are in the store.
+    seconds : float
+        Estimated time.
+    """
+
+    layers: tuple[str, ...]
+    n_channels: int
+    n_bytes: int
+    n_passes: int
+    n_stored: int
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """The plan in one line."""
+        head = f"{len(self.layers)} layer{'s' * (len(self.layers) != 1)}, {self.n_channels:,} channels"
+        if self.n_stored:
+            head += f" ({self.n_stored} layers are in the store)"
+        if not self.n_passes:
+            return f"{head}; no forward pass is needed"
+        passes = f"{self.n_passes} pass{'es' * (self.n_passes != 1)} over the images"
+        return f"{head}; {gib(self.n_bytes)} of activation maps in {passes}; {_about(self.seconds)}"
+
+
+def _about(seconds: float) -> str:
+    """Return an estimated time in words."""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """The results of a finished ranking of the layers of a network.
+
+    Attributes
+    ----------
+    settings : Settings
+        The resolved settings; `layer` selects the layers.
+    run_dir : Path
+        Folder of the run.
+    ranking : NetworkRanking
+        The channels of all layers, and the layers.
+    folders : mapping of str to Path
+        For each layer the folder with what the folder of a single run contains.
+    settings_of : mapping of str to Settings
+        For each layer the resolved settings of a run of this layer alone.
+    keys : mapping of str to mapping of str to ArtifactKey
+        For each layer the keys of its artifacts by the stage's name.
+    plan : NetworkPlan
+        What was planned.
+    seconds : mapping of str to float
+        Wall-clock time in seconds by the name of the stage, over all layers.
+    """
+
+    settings: Settings
+    run_dir: Path
+    ranking: NetworkRanking
+    folders: Mapping[str, Path]
+    settings_of: Mapping[str, Settings]
+    keys: Mapping[str, Mapping[str, ArtifactKey]]
+    plan: NetworkPlan
+    seconds: Mapping[str, float]
+
+
 class Observer:
     """Base class of observers.
 
     Its methods do nothing, so that a subclass overrides only those that it needs. They are called in this order:
     `started`, `resolved`, for every stage `stage_started` (if the stage is computed) and `stage_finished`, and then
     `finished` or `failed`; `noted` at any time after `started`. `failed` may follow any of them.
+
+    If several layers are ranked, `planned` follows `resolved`, the stages are reported for each layer in turn,
+    `layer_finished` is called at the end of each layer and `layer_failed` for one that cannot be ranked, and
+    `network_finished` in the place of `finished`.
     """
 
     def started(self, settings: Settings) -> None:
@@ -170,3 +255,28 @@ class Observer:
 
     def failed(self, error: BaseException) -> None:
         """Handle the end of a run with an error, which may be a `KeyboardInterrupt`."""
+
+    def planned(self, plan: NetworkPlan) -> None:
+        """Handle the plan of a ranking of several layers, before anything is computed for them."""
+
+    def pass_finished(self, n_layers: int, n_bytes: int, seconds: float) -> None:
+        """Handle the end of a pass of all images through the network, with the maps of so many layers and bytes."""
+
+    def layer_started(self, settings: Settings) -> None:
+        """Handle the start of one of several layers; `settings` are those of a run of this layer alone."""
+
+    def layer_finished(self, result: RunResult) -> None:
+        """Handle the end of one of several layers.
+
+        Parameters
+        ----------
+        result : RunResult
+            As in `finished` for a run of this layer alone. Its folder has been filled, and its artifacts can be read
+            only during this call.
+        """
+
+    def layer_failed(self, layer: str, reason: str) -> None:
+        """Handle that one of several layers cannot be ranked."""
+
+    def network_finished(self, result: NetworkResult) -> None:
+        """Handle the end of a ranking of several layers; the folder of the run has been filled."""

@@ -27,6 +27,7 @@ from pipeline.settings import UNIONS, Settings
 
 # Settings of Hydra that are text.
 HYDRA_TEXTS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+LAYERS = "layer"  # text, or a list of texts
 # A list or a sequence of bare values: no quotes, references, escapes, functions or nested lists.
 BARE = r"[^\[\](){}'\"$\\]*"
 QUOTED = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
@@ -71,6 +72,8 @@ def checked_overrides(overrides: Sequence[str], *, is_sweep: bool = False) -> li
             literal = ""
             if _is_text(name.lstrip("+")):
                 literal = f" Type {for_shell(name, values)} for this text as one value."
+            if name.lstrip("+") == LAYERS:
+                literal = f" Type {shlex.quote(f'{name}=[{values}]')} for one run of all of them."
             faults.append(
                 f"{name} must be one value; got {values}. For several, run a sweep: --multirun {shlex.quote(text)}."
                 f"{literal}"
@@ -222,7 +225,8 @@ def _is_text(name: str) -> bool:
 
 
 def _is_text_list(name: str) -> bool:
-    return any(get_origin(kind) is tuple and get_args(kind)[0] is str for kind in _types_of(name))
+    is_list = any(get_origin(kind) is tuple and get_args(kind)[0] is str for kind in _types_of(name))
+    return is_list or name == LAYERS
 
 
 def _is_group(name: str) -> bool:

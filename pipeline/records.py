@@ -14,7 +14,8 @@ from typing import Any
 
 from pipeline.artifacts import Effects, Ranking
 from pipeline.files import write_whole
-from pipeline.observer import Observer, RunResult, StageReport
+from pipeline.observer import NetworkResult, Observer, RunResult, StageReport
+from pipeline.settings import Settings
 
 RESULT = "result.json"
 
@@ -36,7 +37,8 @@ class Record:
     from_store : dict of str to bool
         Whether the artifact of the stage was in the store, by the stage's name.
     keys : dict of str to str
-        Digest of the key of the stage's artifact, by the stage's name.
+        Digest of the key of the stage's artifact, by the stage's name. If several layers are ranked, the name of the
+        layer follows it, and the times are those of all layers.
     notes : list of str
         Messages that were printed during the run.
     reliability : float or None
@@ -80,6 +82,7 @@ class RecordingObserver(Observer):
 
     def __init__(self, record: Record) -> None:
         self._record = record
+        self._layer: str | None = None
 
     def noted(self, text: str) -> None:
         """Record the message."""
@@ -88,6 +91,10 @@ class RecordingObserver(Observer):
     def stage_finished(self, report: StageReport) -> None:
         """Record the stage's time and key, whether the store had its artifact, and the quality of the ranking."""
         name = report.stage.name
+        if self._layer is not None:  # the times of all layers are added up
+            self._add(name, report.seconds, is_cached=report.is_cached)
+            self._record.keys[f"{name} {self._layer}"] = report.key.digest
+            return
         self._record.seconds[name] = round(report.seconds, 3)
         self._record.from_store[name] = report.is_cached
         self._record.keys[name] = report.key.digest
@@ -95,6 +102,22 @@ class RecordingObserver(Observer):
             self._record.reliability = report.artifacts[Ranking].trust.reliability
         elif report.stage.artifact is Effects:
             self._record.faithfulness = report.artifacts[Effects].faithfulness.spearman
+
+    def pass_finished(self, n_layers: int, n_bytes: int, seconds: float) -> None:
+        """Record the time of a pass over the images."""
+        self._add("activate", seconds, is_cached=False)
+
+    def layer_started(self, settings: Settings) -> None:
+        """From now on, stages are those of a layer."""
+        self._layer = settings.layer
+
+    def network_finished(self, result: NetworkResult) -> None:
+        """Record that the job has finished."""
+        self._record.status = "finished"
+
+    def _add(self, stage: str, seconds: float, *, is_cached: bool) -> None:
+        self._record.seconds[stage] = round(self._record.seconds.get(stage, 0.0) + seconds, 3)
+        self._record.from_store[stage] = self._record.from_store.get(stage, True) and is_cached
 
     def finished(self, result: RunResult) -> None:
         """Record that the job has finished."""

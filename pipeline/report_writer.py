@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,8 @@ from pipeline.environment import environment, git_state
 from pipeline.figures.report_page import ReportContent, render_report
 from pipeline.files import write_whole
 from pipeline.observer import Observer, RunResult
-from pipeline.run_folder import REPORT
+from pipeline.run_folder import NETWORK_PAGE, REPORT
+from pipeline.settings import Settings
 from pipeline.store import storage_errors
 
 
@@ -25,10 +26,12 @@ class ReportWriter(Observer):
     ----------
     command : str
         Command that repeats the run, shown in the report.
+    command_of_layer : callable, optional
+        From one of several layers to the command that ranks it alone; needed only if several are ranked.
     """
 
-    def __init__(self, command: str) -> None:
-        self._command = command
+    def __init__(self, command: str, command_of_layer: Callable[[str], str] | None = None) -> None:
+        self._command, self._command_of_layer = command, command_of_layer
         self._notes: list[str] = []
 
     def noted(self, text: str) -> None:
@@ -37,6 +40,19 @@ class ReportWriter(Observer):
 
     def finished(self, result: RunResult) -> None:
         """Write the report as a whole or not at all."""
+        self._write(result, self._command, network="")
+
+    def layer_started(self, settings: Settings) -> None:
+        """Forget the notes of other layers."""
+        self._notes = []
+
+    def layer_finished(self, result: RunResult) -> None:
+        """Write the report of one of several layers, with a link to the page of the network."""
+        layer = result.settings.layer
+        command = self._command_of_layer(layer) if self._command_of_layer else self._command
+        self._write(result, command, network=f"../../{NETWORK_PAGE}")
+
+    def _write(self, result: RunResult, command: str, network: str) -> None:
         figures = result.artifacts[Figures]
         with storage_errors("the run's report", result.run_dir):
             page = render_report(
@@ -50,8 +66,9 @@ class ReportWriter(Observer):
                     stages=[
                         (each.stage.name, each.seconds, each.is_cached, each.key.digest[:20]) for each in result.reports
                     ],
-                    command=self._command,
+                    command=command,
                     trust=result.ranking.trust,
+                    network=network,
                 )
             )
             write_whole(result.run_dir / REPORT, page)

@@ -125,10 +125,22 @@ def check_network(settings: Settings) -> None:
         If `target_class` or `n_components` is out of range.
     """
     check_weights(settings.model)
-    found = layout_of(settings.model)
-    layer = found.find(settings.layer)
-    _, height, width = layer.maps
+    layout_of(settings.model).find(settings.layer)
+    check_layer(settings)
+    check_score(settings)
+
+
+def check_layer(settings: Settings) -> None:
+    """Check what depends on the layer: the ranker and the number of components; see `check_network`."""
     check_ranker(settings)
+    _, height, width = layout_of(settings.model).find(settings.layer).maps
+    if settings.n_components != "auto":
+        check_n_components(settings.n_components, settings.n_images, height, width)
+
+
+def check_score(settings: Settings) -> None:
+    """Check what depends on the network, but not on the layer: the class score and the batch size."""
+    found = layout_of(settings.model)
     _check_batch_size(settings.model)
     check_target(settings.target, found.n_outputs)
     if settings.target_class is not None and settings.target_class >= found.n_outputs:
@@ -136,8 +148,6 @@ def check_network(settings: Settings) -> None:
             f"target_class must be in [0, {found.n_outputs - 1}]; got {settings.target_class} "
             f"(model '{settings.model.name}'). Give the index of one of the network's outputs."
         )
-    if settings.n_components != "auto":
-        check_n_components(settings.n_components, settings.n_images, height, width)
 
 
 def _check_batch_size(model: ModelSettings) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
 from pipeline.files import copy_whole, write_whole
-from pipeline.observer import RunResult
+from pipeline.observer import NetworkResult, RunResult
+from pipeline.settings import Settings
 
 REPORT = "report.html"
+NETWORK_PAGE = "network.html"  # the page of several layers, which links to their reports
 SETTINGS = "settings.json"
 DOWNLOAD_REPORT = "download_report.csv"
 FIGURES = "figures"
+LAYERS = "layers"  # folder with a folder for each layer of a network
 
 
 def publish(result: RunResult) -> None:
@@ -28,4 +32,23 @@ def publish(result: RunResult) -> None:
         sources[DOWNLOAD_REPORT] = report
     for name, source in sources.items():
         copy_whole(source, run_dir / name)
-    write_whole(run_dir / SETTINGS, json.dumps(asdict(result.settings), indent=1) + "\n")
+    write_settings(result.settings, run_dir)
+
+
+def write_settings(settings: Settings, run_dir: Path) -> None:
+    """Write the settings to the folder of the run."""
+    write_whole(run_dir / SETTINGS, json.dumps(asdict(settings), indent=1) + "\n")
+
+
+def layer_folder(run_dir: Path, layer: str) -> Path:
+    """Return the folder of one layer in the folder of a run that ranks several."""
+    return run_dir / LAYERS / layer.replace("/", "_")
+
+
+def publish_network(result: NetworkResult) -> None:
+    """Write the tables of the network and the settings to the folder of the run."""
+    with TemporaryDirectory(dir=result.run_dir, prefix=".tables-") as folder:
+        result.ranking.save(Path(folder))
+        for path in sorted(Path(folder).iterdir()):
+            copy_whole(path, result.run_dir / path.name)
+    write_settings(result.settings, result.run_dir)

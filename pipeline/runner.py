@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
@@ -12,12 +13,13 @@ from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, check_ranker, resolve
 from pipeline.run_folder import publish
 from pipeline.settings import Settings
-from pipeline.stages import load_stages
+from pipeline.stages import load_stage, load_stages
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
 STAGES: tuple[Stage[Any, Any], ...] = load_stages()
-_STAGE_OF = {stage.artifact: stage for stage in STAGES}
+LAYER_STAGES: tuple[Stage[Any, Any], ...] = (*STAGES, load_stage("associate"))  # of each of several layers
+_STAGE_OF = {stage.artifact: stage for stage in LAYER_STAGES}
 
 
 def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> RunResult:
@@ -65,16 +67,26 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
     return result
 
 
-def plan(settings: Settings) -> dict[str, ArtifactKey]:
+def plan(
+    settings: Settings,
+    stages: Sequence[Stage[Any, Any]] = STAGES,
+    known: Mapping[str, ArtifactKey] = MappingProxyType({}),
+) -> dict[str, ArtifactKey]:
     """Return the key of the artifact of every stage, by the stage's name. Nothing is computed.
 
     Parameters
     ----------
     settings : Settings
         The resolved settings.
+    stages : sequence of Stage
+        The stages, each after those that it builds on.
+    known : mapping of str to ArtifactKey
+        Keys that are known already.
     """
-    keys: dict[str, ArtifactKey] = {}
-    for stage in STAGES:
+    keys: dict[str, ArtifactKey] = dict(known)
+    for stage in stages:
+        if stage.name in keys:
+            continue
         upstream = [_STAGE_OF[artifact].name for artifact in stage.upstream.values()]
         reads = stage.select(settings).identity()
         keys[stage.name] = artifact_key(stage.name, stage.version, reads, {name: keys[name] for name in upstream})
@@ -102,6 +114,8 @@ class Execution:
         The store that contains the artifacts. Its context must be open as long as the artifacts are used.
     observers : sequence of Observer
         Informed about every stage.
+    keys : mapping of str to ArtifactKey, optional
+        The keys, if they are known; computed by default.
 
     Attributes
     ----------
@@ -111,8 +125,14 @@ class Execution:
         The artifacts that have been obtained.
     """
 
-    def __init__(self, settings: Settings, store: Store, observers: Sequence[Observer] = ()) -> None:
-        self.settings, self.keys = settings, plan(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        observers: Sequence[Observer] = (),
+        keys: Mapping[str, ArtifactKey] | None = None,
+    ) -> None:
+        self.settings, self.keys = settings, plan(settings) if keys is None else dict(keys)
         self.artifacts = Artifacts()
         self._store, self._observers = store, observers
 
@@ -122,9 +142,9 @@ class Execution:
         The network has passed this check, and need not be built for it, if its activations are in the store. Another
         ranker may not be applicable to it.
         """
-        if not self._is_stored(_STAGE_OF[Activations]):
+        if not self.is_stored(_STAGE_OF[Activations]):
             check_network(self.settings)
-        elif not self._is_stored(_STAGE_OF[ChannelScores]):
+        elif not self.is_stored(_STAGE_OF[ChannelScores]):
             check_ranker(self.settings)
 
     def obtain(self, stage: Stage[Any, Any]) -> StageReport:
@@ -148,7 +168,7 @@ class Execution:
             If the artifact cannot be computed or stored.
         """
         upstream = stage.upstream.values()
-        if any(artifact not in self.artifacts for artifact in upstream) and not self._is_stored(stage):
+        if any(artifact not in self.artifacts for artifact in upstream) and not self.is_stored(stage):
             for artifact in upstream:
                 if artifact not in self.artifacts:  # obtaining another one may have made it available
                     self.obtain(_STAGE_OF[artifact])
@@ -164,7 +184,7 @@ class Execution:
                 observer.noted(note)
         return report
 
-    def _is_stored(self, stage: Stage[Any, Any]) -> bool:
+    def is_stored(self, stage: Stage[Any, Any]) -> bool:
         """Return whether the artifact is in the store, undamaged; from then on, the store protects it from removal."""
         return self._store.find(self.keys[stage.name]) is not None
 
@@ -172,10 +192,10 @@ class Execution:
         """Compute the artifact of a stage and save it into `folder`."""
         upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
         callbacks = [callback for observer in self._observers if (callback := observer.stage_started(stage))]
-        stage.compute(self.settings, upstream, Workspace(folder), _fan_out(callbacks)).save(folder)
+        stage.compute(self.settings, upstream, Workspace(folder), fan_out(callbacks)).save(folder)
 
 
-def _fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:
+def fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:
     """Return one progress callback that calls all of them."""
 
     def progress(done: int, total: int) -> None:

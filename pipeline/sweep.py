@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pipeline.artifacts import Ranking
+from pipeline.artifacts import NetworkRanking, Ranking
 from pipeline.console import print_sweep
 from pipeline.figures.style import save_png
 from pipeline.figures.sweep import Line, draw_sweep, draw_with_first
@@ -60,10 +60,25 @@ def gather(sweep_dir: Path) -> list[Job]:
             folder,
             labels.get(folder) or f"job {folder.name}",
             record,
-            pd.read_parquet(folder / Ranking.PARQUET) if record.status == "finished" else None,
+            _ranking(folder) if record.status == "finished" else None,
         )
         for folder, record in zip(folders, records, strict=True)
     ]
+
+
+def _ranking(folder: Path) -> pd.DataFrame:
+    """Return the table of a job's ranking; the channels of several layers are named ``layer:channel``."""
+    if (folder / Ranking.PARQUET).exists():
+        return pd.read_parquet(folder / Ranking.PARQUET)
+    network = NetworkRanking.load(folder)
+    table = network.channels
+    return table.assign(
+        channel=[f"{layer}:{channel}" for layer, channel in zip(table.layer, table.channel, strict=True)],
+        score=table[network.summary.by].fillna(0.0),
+        layer=network.summary.layer,
+        model=network.summary.model,
+        by=network.summary.statistic,
+    )
 
 
 def summary(jobs: list[Job]) -> pd.DataFrame:
@@ -168,7 +183,10 @@ def _varied_number(jobs: list[Job]) -> str:
 def side_by_side(jobs: list[Job]) -> pd.DataFrame:
     """Return the channels by rank, one column per job."""
     columns = {job.label: job.ranking.set_index("rank").channel for job in jobs if job.ranking is not None}
-    return pd.DataFrame(columns).astype("Int64").rename_axis("rank").reset_index()
+    table = pd.DataFrame(columns)
+    if all(pd.api.types.is_integer_dtype(column) for column in columns.values()):
+        table = table.astype("Int64")  # rankings of other lengths leave missing values
+    return table.rename_axis("rank").reset_index()
 
 
 def sum_up(sweep: SweepStart) -> bool:

@@ -48,10 +48,10 @@ def free_port(first: int = 5000, n_tried: int = 100) -> int:
 
 def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
     """Return the pages to look at first, each as its name and its address below `root`."""
-    from pipeline.run_folder import REPORT
+    from pipeline.run_folder import NETWORK_PAGE, REPORT
     from pipeline.tracking.comparison import PAGE
     from pipeline.tracking.connection import open_store, tracking_errors
-    from pipeline.tracking.runs import comparison_of, experiment_id, latest_sweep, ranked_runs
+    from pipeline.tracking.runs import NETWORK, comparison_of, experiment_id, latest_sweep, network_runs, ranked_runs
 
     client, uri = open_store(Path(settings.paths.outputs), settings.tracking.uri)
     found = []
@@ -61,17 +61,29 @@ def addresses(settings: Settings, root: str) -> list[tuple[str, str]]:
         if runs:
             run_id = runs[0].info.run_id
             found.append(("latest report", f"{root}/#/experiments/{experiment}/runs/{run_id}/artifacts/{REPORT}"))
+        networks = network_runs(client, experiment)
+        if networks:
+            run_id = networks[0].info.run_id
+            address = f"{root}/#/experiments/{experiment}/runs/{run_id}/artifacts/{NETWORK_PAGE}"
+            found.append(("latest network", address))
+            address = _filtered(root, experiment, f"tags.{NETWORK} = '{run_id}'", "CHART")
+            found.append(("latest network, layers", address))
         sweep = latest_sweep(client, experiment)
         if sweep is not None:
-            query = {"workflowType": "machine_learning", "searchFilter": f"tags.sweep = '{sweep}'"}
             for name, mode in (("latest sweep, tables", "ARTIFACT"), ("latest sweep, curves", "CHART")):
-                options = urllib.parse.urlencode({**query, "compareRunsMode": mode}, quote_via=urllib.parse.quote)
-                found.append((name, f"{root}/#/experiments/{experiment}/runs?{options}"))
+                found.append((name, _filtered(root, experiment, f"tags.sweep = '{sweep}'", mode)))
             compared = comparison_of(client, experiment, sweep)
             if compared is not None:
                 address = f"{root}/#/experiments/{experiment}/runs/{compared}/artifacts/{PAGE}"
                 found.append(("latest sweep, page", address))
     return found
+
+
+def _filtered(root: str, experiment: str, condition: str, mode: str) -> str:
+    """Return the address of the view that compares the runs that fulfil a condition."""
+    query = {"workflowType": "machine_learning", "searchFilter": condition, "compareRunsMode": mode}
+    options = urllib.parse.urlencode(query, quote_via=urllib.parse.quote)
+    return f"{root}/#/experiments/{experiment}/runs?{options}"
 
 
 def wait_until_up(root: str, server: subprocess.Popen[bytes]) -> None:
@@ -99,7 +111,7 @@ def print_addresses(server: str, pages: Sequence[tuple[str, str]]) -> None:
     """Print where the server is, and the pages to look at first."""
     print(f"MLflow on {server}")
     for name, address in pages:
-        print(f"  {name:<21} {address}")
+        print(f"  {name:<22} {address}")
     sys.stdout.flush()
 
 

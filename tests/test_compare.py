@@ -95,7 +95,7 @@ def test_a_comparison_is_printed_drawn_and_logged(cli: Cli, swept: tuple[Path, l
     assert compared.data.metrics["spearman.mean"] == pytest.approx(spearman)
     assert {item.path for item in client.list_artifacts(compared.info.run_id)} == {*names, "agreement.json"}
 
-    overlap = [run.data.metrics.get("overlap_with_first.rank_biased") for run in reversed(runs)]
+    overlap = [run.data.metrics.get("quality/overlap_with_first.rank_biased") for run in reversed(runs)]
     assert overlap[0] == 1
     assert overlap[1] is not None
     assert 0 < overlap[1] < 1

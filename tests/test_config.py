@@ -53,14 +53,21 @@ def swept(*overrides: str) -> dict[str, str]:
 
 
 def test_experiments_sweep_over_the_values_that_they_describe() -> None:
-    assert swept("experiment=all_convolutions") == {"layer": "conv1,conv2,conv3"}
-    vgg = swept("experiment=all_convolutions", "model=vgg16")["layer"].split(",")
-    assert (len(vgg), vgg[0], vgg[-1]) == (13, "features.0", "features.28")
     assert swept("experiment=pca_sizes") == {"n_components": "1,2,3,5,10"}
     assert swept("experiment=image_counts") == {"n_images": "25,50,100,150"}
     assert swept("experiment=randomized_weights") == {"model.randomized": "0,1,2,3,4"}
     resnet = swept("experiment=[cifar10_resnet20,randomized_weights]", "data.root=photographs")
     assert resnet == {"model.randomized": "0,1,6,13,20,26,32,39"}
+
+
+def test_the_convolutions_of_a_network_can_be_selected() -> None:
+    register_resolvers()
+    chosen = ["experiment=whole_network", "layer=${convolutions:}"]
+    settings = compose_settings(chosen)
+    assert (settings.layer, settings.selects_several) == ("conv1,conv2,conv3", True)
+    vgg = compose_settings([*chosen, "model=vgg16"]).layer.split(",")
+    assert (len(vgg), vgg[0], vgg[-1]) == (13, "features.0", "features.28")
+    assert compose_settings(["experiment=whole_network"]).layer == "all"
 
 
 def test_experiments_can_be_combined() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grimp
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -30,7 +32,7 @@ from tests.helpers.user_modules import UserModules
 FILE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NAMES = [stage.name for stage in STAGES]
 # Settings that do not change a result: paths, tracking, the number of processes and the device.
-INDIFFERENT = ("paths.", "tracking.", "score.n_jobs", "model.device")
+INDIFFERENT = ("paths.", "tracking.", "score.n_jobs", "model.device", "network.")
 ALTERNATIVES: dict[str, Any] = {
     "layer": "conv2", "class_name": "3", "target_class": None, "model.checkpoint": None, "model.factory": None,
     "model.weights": "shipped", "model.name": "digits_too", "data.select": "first", "score.statistic": "first",
@@ -267,3 +269,24 @@ def test_each_fault_in_params_yaml_is_one_line(tmp_path: Path, monkeypatch: pyte
 def test_params_yaml_has_all_settings_except_the_paths(compose: Compose) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert {*params, "paths"} - {"conf_digest"} == set(asdict(compose()))
+
+
+def test_the_stages_run_for_several_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    dvc.compose_params()
+    params = OmegaConf.merge(OmegaConf.load("params.yaml"), OmegaConf.create({
+        "layer": ["conv1", "conv2"], "n_images": 30, "score": {"permutations": 20, "bootstrap": 20},
+    }))  # fmt: skip
+    OmegaConf.save(params, "params.yaml")
+    dvc.FOLDER.mkdir(parents=True)
+    dvc.write_keys()
+    assert set(json.loads((dvc.KEYS / "activate.json").read_text())) == {"conv1", "conv2"}
+    for name in ("download", "activate", "rank"):
+        dvc.run_stage(name)
+    folder = dvc.FOLDER
+    assert {path.name for path in (folder / "activate" / "layers").iterdir()} == {"conv1", "conv2"}
+    assert (folder / "download" / "manifest.csv").exists()
+    assert (folder / "rank" / "layers" / "conv2" / "ranking.csv").exists()
+    plotted = pd.read_csv(folder / "rank" / "ranking.csv")  # the file that dvc.yaml plots
+    assert plotted["rank"].tolist() == list(range(1, 49))
+    assert json.loads((folder / "metrics.json").read_text())["n_channels"] == 48

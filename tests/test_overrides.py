@@ -214,6 +214,12 @@ def test_messages_for_overrides_are_whole() -> None:
     assert nonsense.endswith("). `python -m pipeline --help` shows the settings.")
     assert several == "n_images must be one value; got 3,4. For several, run a sweep: --multirun n_images=3,4."
     with pytest.raises(SettingsError) as caught:
+        checked_overrides(["layer=conv1,conv2"])
+    assert str(caught.value) == (
+        "layer must be one value; got conv1,conv2. For several, run a sweep: --multirun layer=conv1,conv2. "
+        "Type 'layer=[conv1,conv2]' for one run of all of them."
+    )
+    with pytest.raises(SettingsError) as caught:
         class_name("class_name=n${y}")
     assert str(caught.value) == (
         "class_name must refer to settings that exist; got n${y} (Interpolation key 'y' not found). "

@@ -86,12 +86,12 @@ def test_all_faults_are_reported_together() -> None:
         ("target.kind=rank", "target.kind must be one of 'class', 'regression'; got \"rank\"."),
         ("data.images_from=some", "data.images_from must be 'class', 'all' or 'balanced'; got \"some\"."),
         (
-            "layer=[conv1,conv2]",
-            'layer must be one layer; got ["conv1", "conv2"]. For several, run a sweep: --multirun layer=conv1,conv2.',
+            "layer=[]",
+            "layer must be a layer, a pattern such as layer*.conv2, all, or a list of these; got [].",
         ),
         (
-            "layer=features.*",
-            'layer must be one layer; got "features.*". For several, run a sweep: --multirun layer=conv1,conv2.',
+            "layer=[conv1,[conv2]]",
+            'layer must be a layer, a pattern such as layer*.conv2, all, or a list of these; got ["conv1", ["conv2"]].',
         ),
     ],
 )
@@ -237,3 +237,23 @@ def test_a_number_may_name_a_class() -> None:
 def test_settings_cannot_be_changed(compose: Compose) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         compose().n_images = 7  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "layer", "is_several"),
+    [
+        ("layer=conv1", "conv1", False),
+        ("layer=0", "0", False),
+        ("layer=[conv1,conv2]", "conv1,conv2", True),
+        ("layer=[1.10,2]", "1.10,2", True),
+        ("layer=features.*", "features.*", True),
+        ("layer=*", "*", True),
+        ("layer=layer[1].conv?", "layer.1.conv?", True),
+        ("layer=[layer4[1].conv2,fc]", "layer4.1.conv2,fc", True),
+        ("layer=all", "all", True),
+        ("layer=call", "call", False),
+    ],
+)
+def test_a_layer_is_one_layer_or_selects_several(override: str, layer: str, is_several: bool) -> None:
+    settings = compose_settings([override])
+    assert (settings.layer, settings.selects_several) == (layer, is_several)

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from pipeline.artifacts import NetworkRanking, NetworkSummary
 from pipeline.console import print_sweep
 from pipeline.records import Record
-from pipeline.sweep import Job, lines, summary, with_first
+from pipeline.sweep import Job, gather, lines, side_by_side, summary, with_first
 from tests.helpers.rankings import ranking
 
 STAGES = ("download", "activate", "reduce", "score", "rank", "ablate", "evaluate", "visualize")
@@ -119,3 +120,32 @@ def test_empty_columns_are_left_out() -> None:
     print_sweep(table, Path("there"), ["summary.csv"], Console(file=screen, width=120))
     headings = " ".join(screen.getvalue().splitlines()[1].split())
     assert headings == "job question best channels best median with first total s from store"
+
+
+def test_jobs_that_rank_several_layers_are_compared_by_layer_and_channel(tmp_path: Path) -> None:
+    channels = pd.DataFrame(
+        {
+            "rank": [1, 2, 3, 4],
+            "layer": ["conv1", "conv2", "conv2", "conv1"],
+            "channel": [3, 0, 1, 2],
+            "score": [0.9, 0.8, 0.7, 0.6],
+            "bias_corrected": [0.8, 0.7, 0.6, None],
+            "dead": [False, False, False, True],
+        }
+    )
+    layers = pd.DataFrame({"layer": ["conv1", "conv2"], "n_significant": pd.array([1, 2], dtype="Int64")})
+    reasons = pd.DataFrame({"layer": ["relu"], "reason": ["2 calls"]})
+    said = NetworkSummary("net", "class cat", "conv*", 30, "bias_corrected", "penalised", ("conv1 matters most.",))
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        order = channels if number == 0 else channels.iloc[[1, 0, 2, 3]].assign(rank=[1, 2, 3, 4], bias_corrected=0.5)
+        NetworkRanking(order, layers, reasons, said).save(folder)
+        Record("finished", overrides=[f"class_name={number}"]).save(folder)
+    jobs = gather(tmp_path)
+    table = summary(jobs)
+    assert table.top_channels.tolist() == ["conv1:3 conv2:0 conv2:1 conv1:2", "conv2:0 conv1:3 conv2:1 conv1:2"]
+    assert table.best_score.tolist() == [0.8, 0.5]
+    assert table.n_channels.tolist() == [4, 4]
+    assert with_first(jobs)[0] == 1.0
+    assert side_by_side(jobs).iloc[0].tolist() == [1, "conv1:3", "conv2:0"]

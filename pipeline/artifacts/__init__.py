@@ -7,6 +7,8 @@ from pipeline.artifacts.channel_scores import AceFit, ChannelScores
 from pipeline.artifacts.effects import Effects, Faithfulness
 from pipeline.artifacts.figures import Figures
 from pipeline.artifacts.image_set import ImageRecord, ImageSet, first_copies
+from pipeline.artifacts.network_ranking import NetworkRanking, NetworkSummary
+from pipeline.artifacts.probe import Probe
 from pipeline.artifacts.projections import Projections
 from pipeline.artifacts.ranking import Ranking, Trust
 from pipeline.artifacts.workspace import Workspace
@@ -22,6 +24,9 @@ __all__ = [
     "Figures",
     "ImageRecord",
     "ImageSet",
+    "NetworkRanking",
+    "NetworkSummary",
+    "Probe",
     "Projections",
     "Ranking",
     "Trust",

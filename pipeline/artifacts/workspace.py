@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -58,3 +59,12 @@ class Workspace:
         with (self._folder / file_name).open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         return array
+
+
+def release(array: NDArray[np.float32]) -> None:
+    """Take the pages of a memory-mapped array out of this process's memory; what was written to them is kept.
+
+    Otherwise a process that writes large maps seems to need as much memory as they have.
+    """
+    if isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)

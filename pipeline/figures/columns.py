@@ -31,6 +31,7 @@ KNOWN = {
     "degrees_of_freedom": ("d.f.", "Effective degrees of freedom of the channel's transforms."),
     "dead": ("dead", "Whether the channel is dead: none of its pixels differs between images."),
     "p_value": ("p", "Share of the permutations of the class scores in which the channel has at least this score."),
+    "p_pooled": ("pooled p", "The same, from the standardised scores and permutations of all channels; q adjusts it."),
     "q_value": ("q", "False discovery rate among channels with this or a smaller q-value (Benjamini and Hochberg)."),
     "p_family": ("family-wise p", "Share of the permutations in which any channel has at least this score."),
     "excess": ("excess", "Score minus the null mean, in standard deviations of the permutation null."),

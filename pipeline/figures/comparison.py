@@ -158,7 +158,7 @@ def _apart(heights: FloatArray, gap: float) -> list[float]:
     ]
 
 
-def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str]) -> Figure:
+def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str], kinds: Sequence[str]) -> Figure:
     """Draw the distributions of scores: on the left by relative rank, on the right as points with median and quartiles.
 
     Parameters
@@ -167,7 +167,14 @@ def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str]) -> F
         Scores of the varying channels of each run. The runs may have different channels.
     labels : sequence of str
         Name of each run.
+    kinds : sequence of str
+        What the channels of each run are ranked by. If these differ, the scores of each run are divided by the largest
+        absolute score of the run, because scores of different kinds have different scales.
     """
+    name = "score"
+    if len(set(kinds)) > 1:
+        scores = [values / max(float(np.abs(values).max()), 1e-300) for values in scores]
+        name = "score / largest absolute score"
     figure = new_figure(9.0, max(3.2, 0.42 * len(labels) + 1.9) + 0.18 * -(-len(labels) // 3))
     curves, boxes = figure.subplots(1, 2, width_ratios=[1.15, 1])
     for index, (values, label) in enumerate(zip(scores, labels, strict=True)):
@@ -175,8 +182,8 @@ def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str]) -> F
         share = (np.arange(len(ordered)) + 0.5) / len(ordered)
         colour = SERIES[index % len(SERIES)]
         style = ("-", "--", ":")[index // len(SERIES) % 3]
-        name = fitted(f"{label} ({len(values)})", NAME, NAME_SIZE, "middle")
-        curves.plot(share, ordered, style, color=colour, linewidth=1.6, label=in_legend(name))
+        shown = fitted(f"{label} ({len(values)})", NAME, NAME_SIZE, "middle")
+        curves.plot(share, ordered, style, color=colour, linewidth=1.6, label=in_legend(shown))
         quarter, median, three_quarters = np.quantile(ordered, [0.25, 0.5, 0.75])
         boxes.plot(
             [quarter, three_quarters], [index, index], color=colour, linewidth=9, alpha=0.3, solid_capstyle="butt"
@@ -184,7 +191,7 @@ def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str]) -> F
         boxes.scatter(ordered, np.full(len(ordered), index), s=9, color=colour, alpha=0.6, linewidths=0)
         boxes.plot([median, median], [index - 0.25, index + 0.25], color=colour, linewidth=2)
     curves.set_xlabel("relative rank\n(0: best channel, 1: last channel)", fontsize=8)
-    curves.set_ylabel("score")
+    curves.set_ylabel(name)
     lowest = min(float(values.min()) for values in scores)
     highest = max(float(values.max()) for values in scores)
     for limit in (curves.set_ylim, boxes.set_xlim):
@@ -197,7 +204,7 @@ def draw_distributions(scores: Sequence[FloatArray], labels: Sequence[str]) -> F
     )  # fmt: skip
     boxes.set_yticks(range(len(labels)), [wrapped(label, NAME, NAME_SIZE) for label in labels], fontsize=NAME_SIZE)
     boxes.set_ylim(len(labels) - 0.5, -0.5)
-    boxes.set_xlabel("score\n(points: channels; line: median; bar: quartiles)", fontsize=8)
+    boxes.set_xlabel(f"{name}\n(points: channels; line: median; bar: quartiles)", fontsize=8)
     boxes.tick_params(axis="y", length=0)
     set_title(figure, "Scores of each run")
     return figure

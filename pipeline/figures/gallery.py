@@ -28,8 +28,17 @@ CARD_SIDE = 112
 MAX_COMPONENTS = 7
 MAX_POINTS = 200
 MAX_CHANNELS = 512  # number of best channels whose transforms are stored
+# In the reports of the layers of a network, of which there are dozens:
+COMPACT_SIDE = 56  # pixels; larger images are reduced
+COMPACT_QUALITY = 40  # of images as WebP
+COMPACT_CHANNELS = 12  # number of best channels whose transforms are stored
+COMPACT_MAP_SIDE = 16  # pixels; larger maps are reduced by averaging
 
-PICTURE_OPTIONS: Mapping[str, dict[str, Any]] = {"PNG": {"optimize": True}, "JPEG": {"quality": 85}}
+PICTURE_OPTIONS: Mapping[str, dict[str, Any]] = {
+    "PNG": {"optimize": True},
+    "JPEG": {"quality": 85},
+    "WEBP": {"quality": COMPACT_QUALITY, "method": 6},
+}
 
 Picture = NDArray[np.uint8]
 
@@ -63,6 +72,52 @@ def gallery(ranked: RankedLayer, found: Maximized | None) -> dict[str, Any]:
             )
         ],
     }  # fmt: skip
+
+
+def compact(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of a report with smaller images, and with the transforms of fewer channels.
+
+    Parameters
+    ----------
+    data : mapping
+        Result of `gallery`.
+    """
+    transforms = data["transforms"]
+    if transforms is not None and len(transforms["channels"]) > COMPACT_CHANNELS:
+        n_bytes = COMPACT_CHANNELS * (transforms["components"] + 1) * transforms["points"] * 2
+        transforms = {
+            **transforms,
+            "channels": transforms["channels"][:COMPACT_CHANNELS],
+            "ranges": transforms["ranges"][:COMPACT_CHANNELS],
+            "bytes": base64.b64encode(base64.b64decode(transforms["bytes"])[:n_bytes]).decode(),
+        }
+    images = [{**image, "src": _smaller(image["src"])} for image in data["images"]]
+    return {**data, "images": images, "maps": _smaller_sheet(data["maps"]), "transforms": transforms}
+
+
+def decoded(uri: str) -> Image.Image:
+    """Return the picture in a data URI."""
+    return Image.open(BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def _smaller(uri: str) -> str:
+    """Return an image of at most `COMPACT_SIDE` pixels per side as WebP; images that are smaller are not changed."""
+    image = decoded(uri).convert("RGB")
+    if max(image.size) <= EXACT_SIDE:
+        return uri
+    image.thumbnail((COMPACT_SIDE, COMPACT_SIDE))
+    return data_uri(image, "WEBP")
+
+
+def _smaller_sheet(sheet: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the picture with all maps, reduced so that each has at most `COMPACT_MAP_SIDE` pixels per side."""
+    factor = max(sheet["width"], sheet["height"]) / COMPACT_MAP_SIDE
+    if factor <= 1:
+        return dict(sheet)
+    width, height = (max(1, round(sheet[side] / factor)) for side in ("width", "height"))
+    size = (sheet["columns"] * width, -(-sheet["cells"] // sheet["columns"]) * height)
+    reduced = decoded(sheet["src"]).convert("RGB").resize(size, Image.Resampling.BOX)
+    return {**sheet, "src": data_uri(reduced.quantize(64)), "width": width, "height": height}
 
 
 def _transforms(ranked: RankedLayer, channels: Sequence[int]) -> dict[str, Any] | None:
@@ -113,7 +168,7 @@ def thumbnail(picture: Picture) -> str:
     return data_uri(image, "JPEG")
 
 
-def data_uri(image: Image.Image, kind: Literal["PNG", "JPEG"] = "PNG") -> str:
+def data_uri(image: Image.Image, kind: Literal["PNG", "JPEG", "WEBP"] = "PNG") -> str:
     """Return a picture as a data URI, ``data:image/png;base64,...``."""
     buffer = BytesIO()
     image.save(buffer, kind, **PICTURE_OPTIONS[kind])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -30,9 +31,14 @@ from pipeline.figures.columns import (
     score_text,
     shown_columns,
 )  # fmt: skip
+from pipeline.figures.gallery import compact
 from pipeline.figures.ranking import NULL_BAND
 
 LARGE = 150_000  # bytes; larger figures are embedded as WebP, which takes a third of the size and looks the same
+# In the report of one layer of a network, figures are reduced to this width in pixels, with this quality as WebP.
+COMPACT_WIDTH, COMPACT_QUALITY = 720, 40
+# Figures that are left out there: the first is the same for all layers, and the overlays show what the second shows.
+LEFT_OUT = {"cam": "", "activation_maps": "activation_overlays"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,9 @@ class ReportContent:
         Command that repeats the run.
     trust : Trust
         Reliability of the ranking.
+    network : str
+        Relative address of the page of the network, if the report is one of those of its layers, which have smaller
+        pictures; empty for the report of a single layer.
     target : str
         What the channels are ranked for, in words; by default, the class or the output in the table.
     """
@@ -70,6 +79,7 @@ class ReportContent:
     stages: Sequence[tuple[str, float, bool, str]]
     command: str
     trust: Trust = field(default_factory=Trust)
+    network: str = ""
     target: str = ""
 
 
@@ -81,7 +91,10 @@ def render_report(content: ReportContent) -> str:
     target = content.target or ("the output of the network" if is_regression else f"class {class_name}")
     kept = float(first.n_components)
     components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
-    sheet = content.gallery["maps"]
+    data = compact(content.gallery) if content.network else content.gallery
+    sheet = data["maps"]
+    names = {path.stem for path in content.figures}
+    left_out = {name for name, other in LEFT_OUT.items() if content.network and other in {"", *names}}
     return template("report.html.j2").render(
         title=f"Which channels of {first.layer} matter for {target}?",
         subtitle=f"{first.model}, {first.n_images} images, {components}, statistic {first.statistic}",
@@ -91,15 +104,16 @@ def render_report(content: ReportContent) -> str:
         is_by_ace="r_squared" in table,
         score_name=score_label(table),
         columns=shown_columns(table),
-        rows=_rows(table, sheet),
-        gallery=content.gallery,
+        rows=_rows(table, sheet, is_compact=bool(content.network)),
+        network=content.network,
+        gallery=data,
         map_rows=-(-sheet["cells"] // sheet["columns"]),
         # The picture with all maps is already in the style sheet.
-        data={**content.gallery, "maps": {key: value for key, value in sheet.items() if key != "src"}},
+        data={**data, "maps": {key: value for key, value in sheet.items() if key != "src"}},
         figures=[
-            {"src": embedded(path), "caption": FIGURES[path.stem].caption}
+            {"src": embedded(path, is_compact=bool(content.network)), "caption": FIGURES[path.stem].caption}
             for path in content.figures
-            if FIGURES[path.stem].in_report
+            if FIGURES[path.stem].in_report and path.stem not in left_out
         ],
         command=content.command,
         settings=[
@@ -121,13 +135,16 @@ def template(name: str) -> jinja2.Template:
     ).get_template(name)
 
 
-def embedded(path: Path) -> str:
-    """Return a PNG file as a data URI; large files are converted to WebP."""
+def embedded(path: Path, *, is_compact: bool = False) -> str:
+    """Return a PNG file as a data URI; large files are converted to WebP, and with `is_compact` all files."""
     kind, data = "png", path.read_bytes()
-    if len(data) > LARGE:
+    if is_compact or len(data) > LARGE:
         buffer = BytesIO()
         with Image.open(path) as image:
-            image.convert("RGB").save(buffer, "WEBP", quality=80)
+            picture = image.convert("RGB")
+        if is_compact:
+            picture.thumbnail((COMPACT_WIDTH, 10 * COMPACT_WIDTH), Image.Resampling.LANCZOS)
+        picture.save(buffer, "WEBP", quality=COMPACT_QUALITY if is_compact else 80, method=6 if is_compact else 4)
         kind, data = "webp", buffer.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
@@ -150,7 +167,8 @@ def _facts(table: pd.DataFrame, trust: Trust) -> list[tuple[str, str]]:
     return facts + ([("dead channels", str(int(table.dead.sum())))] if table.dead.any() else [])
 
 
-def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(table: pd.DataFrame, sheet: Mapping[str, Any], *, is_compact: bool) -> list[dict[str, Any]]:
+    """Return the rows of the table. With `is_compact`, numbers are sorted as they are shown, with four decimals."""
     columns = shown_columns(table)
     low, high = _limits(table)
     n_columns, n_rows = sheet["columns"], -(-sheet["cells"] // sheet["columns"])
@@ -161,12 +179,12 @@ def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]
         rows.append(
             {
                 "channel": record["channel"],
-                "map_x": f"{100 * column / max(n_columns - 1, 1):.4f}",
-                "map_y": f"{100 * row / max(n_rows - 1, 1):.4f}",
+                "map_x": f"{100 * column / max(n_columns - 1, 1):.4g}",
+                "map_y": f"{100 * row / max(n_rows - 1, 1):.6g}",
                 "cells": [
                     {
                         "text": cell_text(value),
-                        "value": int(value) if isinstance(value, bool) else value,
+                        "value": None if is_compact and _is_finite(value) else _sorted_by(value),
                         "share": f"{(record['score'] - low) / (high - low):.4f}",
                     }
                     for value in values
@@ -174,6 +192,14 @@ def _rows(table: pd.DataFrame, sheet: Mapping[str, Any]) -> list[dict[str, Any]]
             }
         )
     return rows
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _sorted_by(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -206,17 +232,17 @@ def _curve(table: pd.DataFrame) -> dict[str, Any]:
     ]  # fmt: skip
     step = max(1, round(n_channels / 8))
     best, varying = table.iloc[0], table[~table.dead]
-    band, intervals = "", []
+    band, intervals = "", ""
     if "null_mean" in table and is_by_statistic(table):
         reach = NULL_BAND * varying.null_deviation
         upper = list(zip(varying["rank"], varying.null_mean + reach, strict=True))
         lower = list(zip(varying["rank"], varying.null_mean - reach, strict=True))
         band = " ".join(f"{x(rank)},{y(score)}" for rank, score in [*upper, *reversed(lower)])
     if "low" in table and is_by_statistic(table):
-        intervals = [
-            {"x": x(rank), "low": y(low_end), "high": y(high_end)}
+        intervals = "".join(
+            f"M{x(rank)} {y(low_end)}V{y(high_end)}"
             for rank, low_end, high_end in zip(varying["rank"], varying.low, varying.high, strict=True)
-        ]
+        )
     return {
         "width": width, "height": height, "left": left, "right": right, "bottom": bottom,
         "radius": 4 if n_channels <= 80 else 2.5,

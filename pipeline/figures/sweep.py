@@ -121,7 +121,8 @@ def draw_sweep(rankings: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the score against the relative rank, one curve per job.
 
     Layers have different numbers of channels, so ranks are shown relative to that number: 0 is the best channel, 1 the
-    last one. If some scores are not correlations, each score is divided by the largest absolute score of its ranking.
+    last one. Scores that are not correlations, or of several kinds, have different scales: each of these is divided by
+    the largest absolute score of its ranking.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def draw_sweep(rankings: Mapping[str, pd.DataFrame]) -> Figure:
         figure = new_figure(7.2, max(3.4, 1.0 + 0.19 * n_rows))
         axes = figure.add_subplot()
         colours = mpl.colormaps["viridis"](np.linspace(0, 0.92, len(rankings)))
-        have_one_unit = all(is_correlation(table) for table in rankings.values())
+        have_one_kind = len({str(table.by.iloc[0]) for table in rankings.values()}) == 1
+        have_one_unit = have_one_kind and all(is_correlation(table) for table in rankings.values())
         lowest = 0.0
         for index, ((name, table), colour) in enumerate(zip(rankings.items(), colours, strict=True)):
             share = (table["rank"] - 1) / max(1, len(table) - 1)

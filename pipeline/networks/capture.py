@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -35,11 +35,16 @@ class Captured:
         """
         outputs, self._outputs = self._outputs, []
         if len(outputs) != 1:
-            raise NetworkError(
-                f"layer must run once in a forward pass; got {len(outputs)} runs (layer '{self.layer}'). "
-                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
-            )
+            raise runs_error(self.layer, len(outputs))
         return outputs[0]
+
+
+def runs_error(layer: str, n_runs: int) -> NetworkError:
+    """Return the error for a layer that does not run once in a forward pass."""
+    return NetworkError(
+        f"layer must run once in a forward pass; got {n_runs} runs (layer '{layer}'). "
+        "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+    )
 
 
 @contextmanager
@@ -81,3 +86,27 @@ def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iter
 
     with attached([network.get_submodule(layer).register_forward_hook(record)]):
         yield captured
+
+
+@contextmanager
+def stream(network: nn.Module, layers: Sequence[str], receive: Callable[[str, object], None]) -> Iterator[None]:
+    """Call a function with every output of some layers, as soon as a layer returns it.
+
+    The function must copy what it needs, because a later in-place operation may overwrite the output. No output is kept
+    in memory until the end of the forward pass, so any number of layers can be read in one pass.
+
+    Parameters
+    ----------
+    network : Module
+        The network.
+    layers : sequence of str
+        Dotted paths of the layers.
+    receive : callable
+        Called with the path of the layer and its output.
+    """
+
+    def hook(layer: str) -> Callable[[nn.Module, object, object], None]:
+        return lambda _module, _inputs, output: receive(layer, output)
+
+    with attached(network.get_submodule(layer).register_forward_hook(hook(layer)) for layer in layers):
+        yield

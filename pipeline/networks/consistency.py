@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,11 @@ REPEATED, BATCHED = {"cpu": 1e-5, "cuda": 1e-3}, {"cpu": 1e-4, "cuda": 1e-2}
 QUANTISED = 1e-2  # 8 bits; dynamic quantisation takes its levels from the whole batch
 ROUNDING = 32  # the largest difference for float16 and bfloat16, in units of their relative rounding error
 
-Outputs = tuple[torch.Tensor, torch.Tensor]  # of the layer and of the network
+Outputs = tuple[torch.Tensor, ...]  # of the layers and of the network
 
 
 @torch.no_grad()
-def check_consistent(network: nn.Module, layer: str, sample: torch.Tensor) -> None:
+def check_consistent(network: nn.Module, layers: Sequence[str], sample: torch.Tensor) -> None:
     """Check that a few images have the same outputs in two passes, and each of them alone as in their batch.
 
     A network that draws random numbers runs more often. The states of the random number generators are restored.
@@ -42,8 +42,8 @@ def check_consistent(network: nn.Module, layer: str, sample: torch.Tensor) -> No
     ----------
     network : Module
         In evaluation mode.
-    layer : str
-        Dotted path of the layer, whose output is compared as well.
+    layers : sequence of str
+        Dotted paths of the layers whose outputs are compared as well.
     sample : tensor of shape (n_images, ...)
         The images, two or more.
 
@@ -54,9 +54,9 @@ def check_consistent(network: nn.Module, layer: str, sample: torch.Tensor) -> No
     """
     with _states_restored(sample.device):
         before = _states(sample.device)
-        first, *others = (_run(network, layer, sample) for _ in range(2))
+        first, *others = (_run(network, layers, sample) for _ in range(2))
         if _states(sample.device) != before:
-            others += [_run(network, layer, sample) for _ in range(N_REPEATED - 2)]
+            others += [_run(network, layers, sample) for _ in range(N_REPEATED - 2)]
         found = max(_difference(first, other) for other in others)
         if found > _tolerance(network, first, REPEATED):
             cause = _because(_random_modules(network))
@@ -65,7 +65,7 @@ def check_consistent(network: nn.Module, layer: str, sample: torch.Tensor) -> No
                 f"{_percent(found)} between two passes over the same images{cause}. Switch off "
                 "dropout and random augmentation in evaluation mode, e.g. functional.dropout(x, p, self.training)."
             )
-        alone = [_alone(network, layer, sample, image) for image in range(len(sample))]
+        alone = [_alone(network, layers, sample, image) for image in range(len(sample))]
     check_same_by_batch(network, tuple(torch.stack(rows) for rows in zip(*alone, strict=True)), first)
 
 
@@ -110,26 +110,27 @@ def _difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> f
     return found
 
 
-def _run(network: nn.Module, layer: str, inputs: torch.Tensor) -> Outputs:
-    with capture(network, layer) as captured:
+def _run(network: nn.Module, layers: Sequence[str], inputs: torch.Tensor) -> Outputs:
+    with ExitStack() as stack:
+        captured = [stack.enter_context(capture(network, layer)) for layer in layers]
         outputs = forward(network, inputs)
-        return captured.take(), outputs
+        return *(each.take() for each in captured), outputs
 
 
-def _alone(network: nn.Module, layer: str, sample: torch.Tensor, image: int) -> Outputs:
+def _alone(network: nn.Module, layers: Sequence[str], sample: torch.Tensor, image: int) -> Outputs:
     """Return the outputs for one image without the others of the sample.
 
     A network that does not accept single images runs on copies of the image instead.
     """
     inputs = sample[image : image + 1]
     try:
-        found, outputs = _run(network, layer, inputs)
-        if len(found) == len(outputs) == 1:
-            return found[0], outputs[0]
+        found = _run(network, layers, inputs)
+        if all(len(each) == 1 for each in found):
+            return tuple(each[0] for each in found)
     except Exception:  # raised by the network's own code
         pass
-    found, outputs = _run(network, layer, inputs.repeat(len(sample), *[1] * (inputs.ndim - 1)))
-    return found[0], outputs[0]
+    found = _run(network, layers, inputs.repeat(len(sample), *[1] * (inputs.ndim - 1)))
+    return tuple(each[0] for each in found)
 
 
 def _tolerance(network: nn.Module, outputs: Sequence[torch.Tensor], shares: dict[str, float]) -> float:

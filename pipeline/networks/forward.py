@@ -98,7 +98,7 @@ def network_scores(outputs: object, n_images: int) -> torch.Tensor:
     NetworkError
         If there is no such tensor, if it does not have one row per image, or if its numbers are not real.
     """
-    scores = _scores_in(outputs)
+    scores = scores_in(outputs)
     if scores is None or scores.ndim not in (1, 2) or len(scores) != n_images or scores.numel() == 0:
         found = type(outputs).__name__ if scores is None else f"shape {tuple(scores.shape)}"
         raise NetworkError(
@@ -178,7 +178,7 @@ def reported_errors(rule: str, context: str, hint: str) -> Iterator[None]:
         raise NetworkCodeError(f"{rule}; got {described(error)} ({place}{context}). {hint}") from error
 
 
-def _scores_in(outputs: object) -> torch.Tensor | None:
+def scores_in(outputs: object) -> torch.Tensor | None:
     """Return the tensor of scores in what a network returned, or None if it is not known which tensor that is."""
     if isinstance(outputs, torch.Tensor):
         return outputs

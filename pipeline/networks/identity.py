@@ -10,6 +10,7 @@ from pipeline.networks.checkpoints import RANDOM, require_checkpoint
 from pipeline.networks.fingerprint import fingerprint, portable
 from pipeline.networks.libraries import library
 from pipeline.networks.load import checkpoint_path, load_on_cpu
+from pipeline.networks.remembered import remember
 from pipeline.networks.user_code import code_of
 from pipeline.settings import ModelSettings
 
@@ -32,6 +33,11 @@ def identity(model: ModelSettings, seed: int) -> dict[str, Any]:
     NetworkError
         If the network cannot be built, or its weights do not exist or do not fit.
     """
+    return remember("identity", model, seed, lambda: _identity(model, seed))
+
+
+def _identity(model: ModelSettings, seed: int) -> dict[str, Any]:
+    """Return what `identity` does, without remembering it."""
     arguments = portable(model.arguments)
     if model.factory is not None:
         found = fingerprint(load_on_cpu(model, seed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import weakref
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.forward import check_code, forward
+from pipeline.networks.forward import check_code, forward, scores_in
 from pipeline.networks.heads import AttentionHeads, exposed_heads
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import (
@@ -47,6 +48,16 @@ class LayerInfo:
         inferred.
     is_complex : bool
         Whether its output consists of complex numbers.
+    depth : float
+        Share of the network's elementary modules (those without modules inside them) that have run before the layer's
+        last one, from 0 for the first to 1 for the last.
+    output : int
+        Number that identifies the tensor that it returns: modules with the same number return the same tensor.
+    scaled : int or None
+        For a batch normalisation that multiplies each channel by a number and adds another one: the number of the
+        tensor that it is applied to. None for other modules.
+    is_scores : bool
+        Whether its output are the network's scores.
     """
 
     name: str
@@ -55,6 +66,10 @@ class LayerInfo:
     calls: int
     channels: Arrangement | None
     is_complex: bool = False
+    depth: float = 0.0
+    output: int = -1
+    scaled: int | None = None
+    is_scores: bool = False
 
     @property
     def rejection(self) -> str | None:
@@ -166,6 +181,35 @@ def layout(network: nn.Module, example: torch.Tensor, channels: ChannelAxisSetti
     return NetworkLayout(recorded.layers(channels), recorded.n_outputs)
 
 
+def _is_scaling(module: nn.Module) -> bool:
+    """Return whether a module multiplies each channel by a number and adds another one, whatever the images are."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+
+
+class _Tensors:
+    """Numbers for the tensors of a forward pass, none of which is kept in memory.
+
+    A tensor that was changed in place gets another number.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[torch.Tensor], int, int]] = {}
+        self._n_numbers = 0
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """Return the number of a tensor."""
+        version = 0 if tensor.is_inference() else tensor._version
+        known = self._known.get(id(tensor))
+        if known is None or known[0]() is not tensor or known[1] != version:
+            known = self._known[id(tensor)] = weakref.ref(tensor), version, self.new()
+        return known[2]
+
+    def new(self) -> int:
+        """Return a number that no tensor has."""
+        self._n_numbers += 1
+        return self._n_numbers
+
+
 class _ForwardPass:
     """The shapes of all outputs in one forward pass, in the order in which the modules ended."""
 
@@ -174,16 +218,29 @@ class _ForwardPass:
         self._modules = {name: module for name, module in network.named_modules() if name}
         self._calls: list[tuple[str, tuple[int, ...] | None]] = []
         self._complex: set[str] = set()
+        self._tensors = _Tensors()
+        self._outputs: list[int] = []
+        self._scaled: dict[str, int | None] = {}
+        self._leaves = {name for name, module in self._modules.items() if next(module.children(), None) is None}
         self._n_other_tokens, self._n_mergings = n_other_tokens(network), n_mergings(network)
         hooks = attached(
-            module.register_forward_hook(lambda _m, _i, output, name=name: self._record(name, output))
+            module.register_forward_hook(lambda _m, inputs, output, name=name: self._record(name, inputs, output))
             for name, module in self._modules.items()
         )
-        with hooks, torch.no_grad():
+        scores = attached([network.register_forward_hook(lambda _m, _i, output: self._record_scores(output))])
+        self._scores = -1
+        with hooks, scores, torch.no_grad():
             self.n_outputs = forward(network, images).shape[1]
 
-    def _record(self, name: str, output: object) -> None:
+    def _record_scores(self, output: object) -> None:
+        tensor = scores_in(output)
+        self._scores = -1 if tensor is None else self._tensors.number(tensor)
+
+    def _record(self, name: str, inputs: tuple[object, ...], output: object) -> None:
         tensor = only_tensor(output)
+        if _is_scaling(self._modules[name]) and inputs and isinstance(inputs[0], torch.Tensor):
+            self._scaled[name] = self._tensors.number(inputs[0])
+        self._outputs.append(self._tensors.number(tensor) if tensor is not None else self._tensors.new())
         has_rows = tensor is not None and tensor.ndim >= 2 and len(tensor) == self._n_images
         self._calls.append((name, tuple(tensor.shape[1:]) if tensor is not None and has_rows else None))
         if tensor is not None and tensor.is_complex():
@@ -192,8 +249,11 @@ class _ForwardPass:
     def layers(self, channels: ChannelAxisSetting) -> tuple[LayerInfo, ...]:
         """Return all modules that ran, in the order in which they first ended."""
         found: dict[str, list[tuple[int, tuple[int, ...] | None]]] = defaultdict(list)
+        n_leaves, depths = 0, []
         for place, (name, shape) in enumerate(self._calls):
             found[name].append((place, shape))
+            n_leaves += name in self._leaves
+            depths.append(max(n_leaves - 1, 0))
         infos = []
         for name, calls in found.items():
             place, shape = calls[-1]
@@ -202,7 +262,13 @@ class _ForwardPass:
             if isinstance(module, AttentionHeads) and (axis == "last" or isinstance(axis, PatchTokens)):
                 axis = Heads(module.n_heads, axis)
             kind, is_complex = type(self._modules[name]).__name__, name in self._complex
-            infos.append(LayerInfo(name, kind, shape, len(calls), axis, is_complex))
+            output = self._outputs[place]
+            infos.append(
+                LayerInfo(
+                    name, kind, shape, len(calls), axis, is_complex, depths[place] / max(n_leaves - 1, 1), output,
+                    self._scaled.get(name), output == self._scores,
+                )
+            )  # fmt: skip
         return tuple(infos)
 
     def _inferred(self, place: int) -> Arrangement | None:

@@ -25,6 +25,7 @@ from pipeline.networks.inputs import input_shape
 from pipeline.networks.layout import NetworkLayout, layout
 from pipeline.networks.libraries import library
 from pipeline.networks.module_order import in_forward_order, owner
+from pipeline.networks.remembered import remember
 from pipeline.resources import shipped_weights
 from pipeline.settings import ModelSettings
 
@@ -43,9 +44,13 @@ def load(model: ModelSettings, seed: int) -> nn.Module:
         If there is no such model, if there are no such weights, if the weights do not fit the model, or if it has fewer
         modules with weights than `model.randomized`.
     """
-    network = load_on_cpu(model, seed)
-    network.to(resolve_device(model))
-    return network
+
+    def loaded() -> nn.Module:
+        network = load_on_cpu(model, seed)
+        network.to(resolve_device(model))
+        return network
+
+    return remember("network", model, seed, loaded)
 
 
 def load_on_cpu(model: ModelSettings, seed: int) -> nn.Module:
@@ -183,7 +188,7 @@ def _initialise_lazy(network: nn.Module, model: ModelSettings) -> None:
 
 def layout_of(model: ModelSettings) -> NetworkLayout:
     """Return the layers of the network; no weights are loaded or downloaded."""
-    return probe(model, partial(layout, channels=model.channels))
+    return remember("layout", model, 0, lambda: probe(model, partial(layout, channels=model.channels)))
 
 
 def weighted_modules(model: ModelSettings) -> list[str]:

@@ -40,11 +40,13 @@ class Null:
         Mean and standard deviation of the statistic over the permutations.
     p_value : ndarray of shape (n_channels,)
         (1 + number of permutations that reach the observed statistic) / (1 + number of permutations).
+    p_pooled : ndarray of shape (n_channels,)
+        As `p_value`, but a channel's standardised statistic is compared with the standardised null of all channels
+        together, since a channel's own 200 permutations give no p-value below 1/201, which is never small enough for
+        some hundred channels.
     q_value : ndarray of shape (n_channels,)
-        False discovery rate among the channels with this q-value or a smaller one, by Benjamini and Hochberg's method.
-        The p-values that it adjusts compare a channel's standardised statistic with the standardised null of all
-        channels together, since a channel's own 200 permutations give no p-value below 1/201, which is never small
-        enough for some hundred channels.
+        False discovery rate among the channels with this q-value or a smaller one, by Benjamini and Hochberg's method,
+        from `p_pooled`.
     p_family : ndarray of shape (n_channels,)
         Family-wise p-value: as `p_value`, but compared with the largest statistic of all channels in each permutation
         (Westfall and Young).
@@ -53,6 +55,7 @@ class Null:
     mean: Float64Array
     deviation: Float64Array
     p_value: Float64Array
+    p_pooled: Float64Array
     q_value: Float64Array
     p_family: Float64Array
 
@@ -151,11 +154,13 @@ def _null(observed: FloatArray, null: FloatArray) -> Null:
     scale = np.where(deviation > 0, deviation, 1.0)
     pooled = np.sort(((null - mean[:, None]) / scale[:, None]).ravel())
     n_reached = len(pooled) - np.searchsorted(pooled, (observed - mean) / scale, side="left")
+    p_pooled = (1 + n_reached) / (1 + len(pooled))
     return Null(
         mean=mean,
         deviation=deviation,
         p_value=p_value,
-        q_value=false_discovery_control((1 + n_reached) / (1 + len(pooled)), method="bh"),
+        p_pooled=p_pooled,
+        q_value=false_discovery_control(p_pooled, method="bh"),
         p_family=(1 + (null.max(axis=0) >= observed[:, None]).sum(axis=1)) / (1 + n_permutations),
     )
 

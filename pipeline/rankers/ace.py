@@ -188,7 +188,7 @@ def _evidence(
             excess = (observed[name] - null.mean) / np.where(null.deviation > 0, null.deviation, np.inf)
             tables[name] = tables[name].assign(
                 null_mean=null.mean, null_deviation=null.deviation, excess=excess, p_value=null.p_value,
-                q_value=null.q_value, p_family=null.p_family,
+                p_pooled=null.p_pooled, q_value=null.q_value, p_family=null.p_family,
             )  # fmt: skip
     return tables, curves
 

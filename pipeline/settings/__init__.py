@@ -26,6 +26,7 @@ from pipeline.settings.model import (
 from pipeline.settings.run import (
     UNIONS,
     AblateSettings,
+    NetworkSettings,
     PathSettings,
     RankSettings,
     ReduceSettings,
@@ -48,10 +49,12 @@ from pipeline.settings.score import (
     has_folds,
     has_halves,
 )
+from pipeline.settings.types import ALL_LAYERS, selects_several
 
 __all__ = [
     "ACE_PACKAGE_SPANS",
     "ACE_STATISTICS",
+    "ALL_LAYERS",
     "MAX_PIXELS",
     "MIN_FOLD",
     "MIN_IMAGES",
@@ -67,6 +70,7 @@ __all__ = [
     "Library",
     "ManifestSettings",
     "ModelSettings",
+    "NetworkSettings",
     "OtherSettings",
     "PathRankerSettings",
     "PathSettings",
@@ -86,5 +90,6 @@ __all__ = [
     "WebSettings",
     "has_folds",
     "has_halves",
+    "selects_several",
     "settings_from",
 ]

@@ -21,7 +21,16 @@ from pipeline.settings.model import (
     target_contradictions,
 )
 from pipeline.settings.score import MIN_IMAGES, ScoreSettings, automatic_components, score_contradictions
-from pipeline.settings.types import STRICT, ComponentCount, LayerName, Name, NonNegative, Positive, Text
+from pipeline.settings.types import (
+    STRICT,
+    ComponentCount,
+    LayerName,
+    Name,
+    NonNegative,
+    Positive,
+    Text,
+    selects_several,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -30,6 +39,14 @@ class ReduceSettings:
 
     memory_mib: Positive
     """Maximum memory in MiB for reducing the maps, independent of the size of the layer."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkSettings:
+    """How much of the disk the activation maps of several layers may take at a time, in GiB."""
+
+    disk_gib: Annotated[float, Field(gt=0)]
+    """Maximum space in GiB for the activation maps of all layers; if they need more, several passes are made."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -123,10 +140,15 @@ class PathSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class Settings:
-    """All settings of a run: which channels of `layer` matter for this class, judged on `n_images` images?"""
+    """All settings of a run: which channels of `layer` matter for this class, judged on `n_images` images?
+
+    `layer` is one layer, or selects several: see `selects_several`.
+    """
 
     layer: LayerName
-    """Layer whose channels are ranked, as the dotted path of a module: layer4.1.conv2 or layer4[1].conv2."""
+    """Layer whose channels are ranked, as the dotted path of a module: layer4.1.conv2 or layer4[1].conv2. A pattern
+    such as layer*.conv2, a list, or all selects several layers.
+    """
     class_name: Name | None
     """Name of the class in the data and in the network."""
     target_class: NonNegative | None
@@ -145,6 +167,8 @@ class Settings:
     """The images."""
     reduce: ReduceSettings
     """The principal components."""
+    network: NetworkSettings
+    """Several layers in one run."""
     target: TargetSettings
     """The class score."""
     score: ScoreSettings
@@ -159,6 +183,11 @@ class Settings:
     """The log of runs."""
     paths: PathSettings
     """The folders in which files are written."""
+
+    @property
+    def selects_several(self) -> bool:
+        """Whether `layer` selects several layers, which are ranked together as a network."""
+        return selects_several(self.layer)
 
     @property
     def target_label(self) -> str:

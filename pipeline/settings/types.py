@@ -81,14 +81,27 @@ def _is_count_or_share(value: object) -> bool:
     return is_count or value == AUTO or (isinstance(value, float) and 0 < value < 1)
 
 
-def _is_one_layer(value: object) -> bool:
-    """Return False for a list and for text with a wildcard or a comma; other types are refused by pydantic itself."""
-    return not isinstance(value, list) and not (isinstance(value, str) and set(value) & set("*?,"))
+def _are_layers(value: object) -> bool:
+    """Return False for a list that is empty or has other members than names; other types are refused by pydantic."""
+    parts = value if isinstance(value, list) else value.split(",") if isinstance(value, str) and value else ["layer"]
+    return bool(parts) and all(isinstance(_number_as_name(part), str) and part != "" for part in parts)
 
 
+def _joined(value: object) -> object:
+    """Return a list of layers as text, with commas between them."""
+    return ",".join(str(part) for part in value) if isinstance(value, list) else _number_as_name(value)
+
+
+def selects_several(layer: str) -> bool:
+    """Return whether the setting `layer` selects several layers: all, a pattern with * or ?, or a list with commas."""
+    return layer == ALL_LAYERS or not set("*?,").isdisjoint(layer)
+
+
+ALL_LAYERS = "all"  # layer: every layer that can be ranked, the same as the pattern *
 AUTO = "auto"  # n_components: chosen by cross-validation
 Text = Annotated[str, Field(min_length=1)]
 NAME_SCHEMA = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer"}]}  # class_name: 3 is the class "3"
+LAYERS_SCHEMA = {"anyOf": [*NAME_SCHEMA["anyOf"], {"type": "array", "items": NAME_SCHEMA, "minItems": 1}]}
 Name = Annotated[str, BeforeValidator(_number_as_name), Field(min_length=1), WithJsonSchema(NAME_SCHEMA)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -129,12 +142,12 @@ ComponentCount = Annotated[
 ]
 LayerName = Annotated[
     Text,
-    BeforeValidator(_number_as_name),
+    BeforeValidator(_joined),
     Rule(
-        "be one layer",
-        _is_one_layer,
-        advice="For several, run a sweep: --multirun layer=conv1,conv2.",
+        "be a layer, a pattern such as layer*.conv2, all, or a list of these",
+        _are_layers,
         before=True,
-        schema={"anyOf": [{"type": "string", "pattern": "^[^*?,]+$"}, {"type": "integer"}]},
+        schema=LAYERS_SCHEMA,
     ),
 ]
+"""One layer, or several: a list becomes text with commas between the layers."""

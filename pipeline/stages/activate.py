@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
+from pipeline.artifacts.workspace import release
 from pipeline.errors import InputError, NetworkError
-from pipeline.networks.capture import capture
+from pipeline.networks.capture import runs_error, stream
 from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.forward import forward
 from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
+from pipeline.networks.layout import LayerInfo
 from pipeline.networks.load import resolve_device
-from pipeline.networks.maps import as_maps
+from pipeline.networks.maps import as_float, as_maps, only_tensor
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
 from pipeline.settings import Settings
@@ -68,9 +73,14 @@ def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progres
     request = reads.network
     examined = request.open()
     found = activations_of(examined, request.inputs(images), request.model.batch_size, workspace, progress)
-    kind = "output" if request.target_class is None else "class"
-    check_class_score(found.class_score, f"{kind} {output_index(request.target, request.target_class)}")
+    check_class_score(found.class_score, class_label(request))
     return found
+
+
+def class_label(request: NetworkRequest) -> str:
+    """Return the output that the class score is read from, for messages."""
+    kind = "output" if request.target_class is None else "class"
+    return f"{kind} {output_index(request.target, request.target_class)}"
 
 
 def activations_of(
@@ -98,29 +108,190 @@ def activations_of(
         in a forward pass, if it does not return one row per image, or if its channels are not attention heads although
         it is named so.
     """
-    layer, n_images = examined.layer.name, len(inputs)
-    check_heads(examined.network, examined.layer, inputs.read(slice(N_SAMPLE)))
-    check_consistent(examined.network, layer, inputs.read(slice(N_SAMPLE)))
-    class_score = np.empty(n_images, dtype=np.float64)
-    maps = None
-    with torch.no_grad(), capture(examined.network, layer) as captured:
-        for batch, images in batches(inputs, batch_size):
-            outputs = forward(examined.network, images)
-            output = captured.take()
-            if len(output) != len(images):
-                raise NetworkError(
-                    f"layer must return one row per image; got {len(output)} rows for {len(images)} images "
-                    f"(layer '{layer}'). `python -m pipeline.layers` lists the layers that can be ranked."
-                )
-            output = as_maps(output, examined.channels)
-            if maps is None:
-                n_channels, height, width = output.shape[1:]
-                maps = workspace.empty(Activations.MAPS, (n_channels, n_images, height, width))
-            maps[:, batch] = output.transpose(0, 1).cpu().numpy()
-            class_score[batch] = examined.score(outputs).cpu().numpy()
-            progress(batch.stop, n_images)
-    assert maps is not None  # there is at least one image
-    return Activations(maps, class_score)
+    layer = examined.layer
+    (found,) = activations_of_layers(examined, [layer], inputs, batch_size, {layer.name: workspace}, progress).values()
+    if isinstance(found, NetworkError):
+        raise found
+    return found
+
+
+def activations_of_layers(
+    examined: ExaminedNetwork,
+    layers: Sequence[LayerInfo],
+    inputs: Inputs,
+    batch_size: int,
+    workspaces: Mapping[str, Workspace],
+    progress: Progress,
+) -> dict[str, Activations | NetworkError]:
+    """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
+
+    The maps of a layer are the same, to the byte, as if it were the only one, provided that the layers are
+    `compatible`.
+
+    Parameters
+    ----------
+    examined : ExaminedNetwork
+        The network and the score; its layer is not used.
+    layers : sequence of LayerInfo
+        The layers.
+    inputs, batch_size, progress
+        As in `activations_of`.
+    workspaces : mapping of str to Workspace
+        Storage of the maps by the name of the layer.
+
+    Returns
+    -------
+    dict of str to Activations or NetworkError
+        For each layer its activations, or why it has none.
+
+    Raises
+    ------
+    NetworkError
+        If the outputs of the network differ between passes or depend on the batch.
+    """
+    sample = inputs.read(slice(N_SAMPLE))
+    recorders = {each.name: _Recorder(each, workspaces[each.name], len(inputs)) for each in layers}
+    for layer in layers:
+        try:
+            check_heads(examined.network, layer, sample)
+        except NetworkError as error:
+            recorders[layer.name].error = error
+    checked = {name: recorder for name, recorder in recorders.items() if recorder.error is None}
+    try:
+        check_consistent(examined.network, list(checked), sample)
+    except NetworkError as error:
+        _find_inconsistent(examined.network, checked, sample, error)
+    sound = [name for name, recorder in recorders.items() if recorder.error is None]
+    class_score = np.empty(len(inputs), dtype=np.float64)
+    if sound:
+
+        def receive(name: str, output: object) -> None:
+            recorders[name].receive(output)
+
+        with torch.no_grad(), stream(examined.network, sound, receive):
+            for batch, images in batches(inputs, batch_size):
+                for name in sound:
+                    recorders[name].start(batch)
+                class_score[batch] = examined.score(forward(examined.network, images)).cpu().numpy()
+                for name in sound:
+                    recorders[name].end()
+                if all(recorders[name].error for name in sound):
+                    break
+                progress(batch.stop, len(inputs))
+    return {name: recorder.error or Activations(recorder.maps, class_score) for name, recorder in recorders.items()}
+
+
+def _find_inconsistent(
+    network: nn.Module, recorders: Mapping[str, _Recorder], sample: torch.Tensor, found: NetworkError
+) -> None:
+    """Record which of the layers are inconsistent, given the error that they have raised together.
+
+    Raises
+    ------
+    NetworkError
+        If the outputs of the network as a whole are inconsistent.
+    """
+    if len(recorders) > 1:
+        check_consistent(network, [], sample)
+    for name, recorder in recorders.items():
+        try:
+            if len(recorders) == 1:
+                raise found
+            check_consistent(network, [name], sample)
+        except NetworkError as error:
+            recorder.error = error
+
+
+def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
+    """Return the layers in groups whose outputs can be read in the same forward pass without changing them.
+
+    PyTorch's `torch.nn.TransformerEncoderLayer` computes with other kernels while one of its modules is observed, so
+    that the last digits of everything behind it change, and so does `torch.nn.MultiheadAttention` while its heads are.
+    The layers of a group are inside of the same such modules.
+    """
+    special = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
+    }
+    groups: dict[frozenset[str], list[LayerInfo]] = {}
+    for layer in layers:
+        inside = frozenset(
+            name
+            for name, module in special.items()
+            if f"{layer.name}.".startswith(f"{name}.")
+            and (isinstance(module, nn.TransformerEncoderLayer) or layer.name != name)
+        )
+        groups.setdefault(inside, []).append(layer)
+    return list(groups.values())
+
+
+def seconds_per_image(network: nn.Module, inputs: Inputs) -> float:
+    """Return the time to read an image and to run the network on it, measured on a few images."""
+    times = []
+    for _ in range(2):  # the first time, much is slower
+        start = time.perf_counter()
+        sample = inputs.read(slice(N_SAMPLE))
+        with torch.no_grad():
+            forward(network, sample)
+        times.append((time.perf_counter() - start) / len(sample))
+    return min(times)
+
+
+class _Recorder:
+    """Writes the maps of one layer, batch by batch.
+
+    Attributes
+    ----------
+    error : NetworkError or None
+        Why the layer has no maps.
+    """
+
+    def __init__(self, layer: LayerInfo, workspace: Workspace, n_images: int) -> None:
+        assert layer.channels is not None  # a layer that can be ranked has it
+        self.error: NetworkError | None = None
+        self._name, self._channels, self._workspace, self._n_images = layer.name, layer.channels, workspace, n_images
+        self._maps: FloatArray | None = None
+        self._batch, self._n_runs = slice(0), 0
+
+    @property
+    def maps(self) -> FloatArray:
+        """The maps, (n_channels, n_images, height, width)."""
+        assert self._maps is not None  # there is at least one image
+        return self._maps
+
+    def start(self, batch: slice) -> None:
+        """Prepare for the output for some images."""
+        self._batch, self._n_runs = batch, 0
+
+    def receive(self, output: object) -> None:
+        """Write the output of the layer."""
+        self._n_runs += 1
+        if self.error is not None or self._n_runs > 1:
+            return
+        tensor, n_images = only_tensor(output), self._batch.stop - self._batch.start
+        if tensor is None:
+            self.error = NetworkError(
+                f"layer must return one tensor; got {type(output).__name__} (layer '{self._name}'). "
+                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+            )
+        elif len(tensor) != n_images:
+            self.error = NetworkError(
+                f"layer must return one row per image; got {len(tensor)} rows for {n_images} images "
+                f"(layer '{self._name}'). `python -m pipeline.layers` lists the layers that can be ranked."
+            )
+        else:
+            maps = as_maps(as_float(tensor.detach()), self._channels)
+            if self._maps is None:
+                n_channels, height, width = maps.shape[1:]
+                self._maps = self._workspace.empty(Activations.MAPS, (n_channels, self._n_images, height, width))
+            self._maps[:, self._batch] = maps.transpose(0, 1).cpu().numpy()
+            release(self._maps)
+
+    def end(self) -> None:
+        """Check that the layer has run once."""
+        if self.error is None and self._n_runs != 1:
+            self.error = runs_error(self._name, self._n_runs)
 
 
 def check_class_score(class_score: FloatArray, of: str) -> None:

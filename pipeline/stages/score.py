@@ -84,4 +84,4 @@ def run(
     )
 
 
-STAGE = Stage("score", 8, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 9, "channels", ChannelScores, select, run)

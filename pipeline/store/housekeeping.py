@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.store.description import DamagedError, Description
+from pipeline.store.keys import ArtifactKey
 from pipeline.store.locks import free, unused
 from pipeline.store.store import Store, remove_any
 
@@ -89,6 +90,13 @@ def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
         else:
             in_use.append(entry)
     return removed, in_use
+
+
+def discard(store: Store, key: ArtifactKey) -> None:
+    """Remove an artifact that is not needed any more, if it exists, unless another run uses it."""
+    folder = store.root / str(key)
+    if folder.exists():
+        remove(store, Entry(str(key), folder, used=0.0, size=0, description=None))
 
 
 def remove(store: Store, entry: Entry) -> bool:

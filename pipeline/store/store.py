@@ -11,7 +11,8 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -85,6 +86,13 @@ class Store:
         except DamagedError:
             return None
 
+    def has(self, key: ArtifactKey) -> bool:
+        """Return whether there is an artifact. Its files are not checked, and it is not marked as in use."""
+        try:
+            return Description.load(self.root / str(key)).digest == key.digest
+        except DamagedError:
+            return False
+
     def obtain(self, key: ArtifactKey, fill: Callable[[Path], object]) -> tuple[Path, bool]:
         """Return the folder of an artifact, and compute the artifact first if it is missing or damaged.
 
@@ -119,6 +127,60 @@ class Store:
                 self._note(f"{key} is damaged: {damage}. It is computed again.")
             return self._create(key, fill), False
 
+    def obtain_all(
+        self, keys: Sequence[ArtifactKey], fill: Callable[[Mapping[str, Path]], Collection[str]]
+    ) -> dict[str, Path]:
+        """Return the folders of several artifacts, and compute those that are missing together.
+
+        Processes that compute several artifacts take the locks in the same order, so that none waits for the other.
+
+        Parameters
+        ----------
+        keys : sequence of ArtifactKey
+            Keys of the artifacts, all different.
+        fill : callable
+            Called once with an empty folder for each missing artifact, by the text of its key. It returns the keys of
+            the artifacts whose files it has written completely; the others are not kept.
+
+        Returns
+        -------
+        dict of str to Path
+            Folders of the artifacts by the text of their keys, without those that `fill` could not compute.
+
+        Raises
+        ------
+        StorageError
+            As `obtain`.
+        """
+        found = {str(key): folder for key in keys if (folder := self.find(key)) is not None}
+        missing = sorted((key for key in keys if str(key) not in found), key=str)
+        if not missing:
+            return found
+        with storage_errors(f"the {missing[0].stage} stage", self.root), ExitStack() as locks:
+            for key in missing:
+                locks.enter_context(exclusive(self._lock(key), str(key), self._note))
+            found |= {str(key): folder for key in missing if (folder := self.find(key)) is not None}
+            missing = [key for key in missing if str(key) not in found]
+            if not missing:
+                return found  # other processes have computed them in the meantime
+            temporaries = {str(key): self._temporary(key) for key in missing}
+            try:
+                for folder in temporaries.values():
+                    remove_any(folder)  # left by a process that was killed
+                    folder.mkdir(parents=True)
+                start = time.perf_counter()
+                filled = fill(temporaries)
+                seconds = (time.perf_counter() - start) / len(missing)
+                made = [key for key in missing if str(key) in filled]
+                with ThreadPoolExecutor() as threads:  # checksums of large files take long, and need no Python
+                    list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds), made))
+                for key in made:
+                    found[str(key)] = self._rename(key, temporaries[str(key)])
+            finally:
+                for folder in temporaries.values():
+                    shutil.rmtree(folder, ignore_errors=True)
+        return found
+
     def folders(self) -> list[Path]:
         """Return the folders of all artifacts, including damaged ones, sorted by stage and digest."""
         return sorted(path for path in self.root.glob("*/*/") if path.parent.name not in ("tmp", "locks"))
@@ -150,26 +212,38 @@ class Store:
 
     def _create(self, key: ArtifactKey, fill: Callable[[Path], object]) -> Path:
         """Compute the artifact in a temporary folder and rename that folder. The caller must hold the lock."""
-        temporary, target = self.root / "tmp" / str(key).replace("/", "-"), self.root / str(key)
+        temporary = self._temporary(key)
         try:
             remove_any(temporary)  # left by a process that was killed
             temporary.mkdir(parents=True)
             start = time.perf_counter()
             fill(temporary)
-            Description.of(temporary, key, time.perf_counter() - start).save(temporary)
-            for path in temporary.rglob("*"):
-                _fsync(path)
-            _fsync(temporary)
-            descriptor = hold(temporary)
-            assert descriptor is not None
-            self._in_use.callback(os.close, descriptor)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            remove_any(target)  # a damaged artifact
-            temporary.rename(target)
-            _fsync(target.parent)
+            self._write(key, temporary, time.perf_counter() - start)
+            return self._rename(key, temporary)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write(self, key: ArtifactKey, temporary: Path, seconds: float) -> None:
+        """Describe the artifact in a temporary folder, and write everything to the disk."""
+        Description.of(temporary, key, seconds).save(temporary)
+        for path in temporary.rglob("*"):
+            _fsync(path)
+        _fsync(temporary)
+
+    def _rename(self, key: ArtifactKey, temporary: Path) -> Path:
+        """Give the folder of a complete artifact its place in the store, and return it."""
+        target = self.root / str(key)
+        descriptor = hold(temporary)
+        assert descriptor is not None
+        self._in_use.callback(os.close, descriptor)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_any(target)  # a damaged artifact
+        temporary.rename(target)
+        _fsync(target.parent)
         return target
+
+    def _temporary(self, key: ArtifactKey) -> Path:
+        return self.root / "tmp" / str(key).replace("/", "-")
 
     def _lock(self, key: ArtifactKey) -> Path:
         return self.root / "locks" / str(key).replace("/", "-")

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric, Run, RunTag
 
 from pipeline.figures.comparison import draw_agreement, draw_distributions, draw_slopes
 from pipeline.figures.report_page import embedded, template
 from pipeline.figures.style import paper_style, save_png
 from pipeline.numerics.agreement import MEASURES, Agreement, agreement, headings, ranks_by_channel
 from pipeline.store import storage_errors
-from pipeline.tracking.runs import LoggedRun, chosen_runs, ranked_runs, read_run
+from pipeline.tracking.names import SECONDS
+from pipeline.tracking.runs import LoggedRun, ranked_runs, read_run
 
 PAGE = "comparison.html"
 PAIRS = "agreement.json"
@@ -30,7 +31,8 @@ WHY_NOT_RANKS = (
 )
 # Settings that name a run if they differ, in this order. Settings that follow from another one are left out.
 NAMING = (
-    "model.name", "model.weights", "layer", "class_name", "n_images", "n_components", "seed", "score.kind", "rank.by",
+    "model.name", "model.weights", "model.checkpoint", "model.randomized", "layer", "class_name", "n_images",
+    "n_components", "seed", "score.kind", "rank.by",
 )  # fmt: skip
 
 
@@ -90,10 +92,9 @@ def compare(
     client: MlflowClient,
     experiment: str,
     folder: Path,
+    chosen: Sequence[Run],
     *,
-    ids: Sequence[str] = (),
     sweep: str | None = None,
-    last: int = 0,
     top: int = 10,
 ) -> Comparison:
     """Compare runs, write a page and figures to `folder`, and log them as a run.
@@ -106,12 +107,13 @@ def compare(
         Id of the experiment.
     folder : Path
         Folder of the page and the figures; it is created if it does not exist.
-    ids, sweep, last
+    chosen : sequence of Run
         The runs, see `chosen_runs`.
+    sweep : str, optional
+        Id of the sweep whose runs are compared.
     top : int
         Number of best channels whose overlap is computed.
     """
-    chosen = chosen_runs(client, experiment, ids=ids, sweep=sweep, last=last)
     runs = tuple(read_run(client, run) for run in chosen)
     failed = [] if sweep is None else ranked_runs(client, experiment, sweep, "FAILED")
     labels = tuple(labelled(runs))
@@ -129,7 +131,19 @@ def compare(
     return Comparison(runs, labels, groups, pairs, folder, run_id)
 
 
-def labelled(runs: Sequence[LoggedRun]) -> list[str]:
+class Labelled(Protocol):
+    """What a label is made of: the id and the settings of a run."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id in MLflow."""
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The settings, by their dotted names."""
+
+
+def labelled(runs: Sequence[Labelled]) -> list[str]:
     """Return a label for each run: the settings in which the runs differ, or else the beginning of its id."""
     keys = [*NAMING, *sorted({key for run in runs for key in run.params if key.startswith(("score.", "data."))})]
     # Settings that only some runs have follow from the kind of the ranker or of the source, which is in the label.
@@ -137,10 +151,26 @@ def labelled(runs: Sequence[LoggedRun]) -> list[str]:
     differing = [key for key in keys if len({run.params[key] for run in runs}) > 1]
     if "model.name" in differing:
         differing = [key for key in differing if key != "model.weights"]
-    labels = [", ".join(f"{key.rpartition('.')[2]}={run.params.get(key)}" for key in differing) for run in runs]
+    values = {key: _values([run.params[key] for run in runs]) for key in differing}
+    labels = [
+        ", ".join(f"{key.rpartition('.')[2]}={values[key][place]}" for key in differing) for place in range(len(runs))
+    ]
     if len(set(labels)) < len(runs):
         labels = [f"{label} {run.run_id[:6]}".strip() for label, run in zip(labels, runs, strict=True)]
     return labels
+
+
+def _values(texts: Sequence[str]) -> Sequence[str]:
+    """Return the names of files instead of their paths, if these differ."""
+    names = [Path(text).name if "/" in text else text for text in texts]
+    return names if len(set(names)) == len(set(texts)) else texts
+
+
+def differing_settings(params: Sequence[dict[str, str]]) -> list[tuple[str, list[str]]]:
+    """Return the settings that differ between runs, each with its value in every run."""
+    keys = sorted({key for each in params for key in each if not key.startswith(("paths.", "tracking."))})
+    differing = [key for key in keys if len({each.get(key) for each in params}) > 1]
+    return [(key, [each.get(key, "–") for each in params]) for key in differing]
 
 
 def _groups(runs: Sequence[LoggedRun], top: int) -> list[Group]:
@@ -188,7 +218,8 @@ def _draw(
                 save_png(figure, folder / f"{name}{suffix}.png", DPI)
                 drawn.append((folder / f"{name}{suffix}.png", caption))
         scores = [run.table[~run.table.dead].score.to_numpy(dtype=float) for run in runs]
-        save_png(draw_distributions(scores, labels), folder / "distributions.png", DPI)
+        kinds = [str(run.table.by.iloc[0]) for run in runs]
+        save_png(draw_distributions(scores, labels, kinds), folder / "distributions.png", DPI)
         drawn.append((folder / "distributions.png", "Distribution of the scores of the varying channels of each run."))
     return drawn
 
@@ -202,7 +233,7 @@ def _page(
     failed: Sequence[tuple[str, str]],
 ) -> str:
     def seconds(run: LoggedRun) -> float:
-        return sum(value for name, value in run.metrics.items() if name.startswith("stage.seconds."))
+        return sum(value for name, value in run.metrics.items() if name.startswith(SECONDS))
 
     shown = [
         {
@@ -229,8 +260,6 @@ def _page(
         }
         for run, label in zip(runs, labels, strict=True)
     ]
-    keys = sorted({key for run in runs for key in run.params if not key.startswith(("paths.", "tracking."))})
-    differing = [key for key in keys if len({run.params.get(key) for run in runs}) > 1]
     return template("comparison.html.j2").render(
         title=title,
         runs=shown,
@@ -241,7 +270,7 @@ def _page(
         measures=headings(pairs.top.iloc[0]) if len(pairs) else [],
         why_not_ranks=WHY_NOT_RANKS if len({run.ranked for run in runs}) > 1 else "",
         figures=[{"src": embedded(path), "caption": caption} for path, caption in figures],
-        differing=[(key, [run.params.get(key, "–") for run in runs]) for key in differing],
+        differing=differing_settings([run.params for run in runs]),
         failed=list(failed),
     )
 

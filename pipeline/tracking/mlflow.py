@@ -12,7 +12,6 @@ from pathlib import Path
 
 import mlflow
 import mlflow.data
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -29,12 +28,12 @@ from pipeline.run_folder import FIGURES, REPORT
 from pipeline.settings import Settings
 from pipeline.spreadsheets import marked_table
 from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
+from pipeline.tracking.names import CACHED, QUALITY, SECONDS, ranking_metrics, run_name, score_curve
 from pipeline.tracking.runs import ranked_runs, read_ranking
 
 PARAM_LENGTH = 6000  # maximum length of a parameter in MLflow's SQL store
 BATCH_SIZE = 1000  # maximum number of metrics in one call of MLflow
 CONFIG, ENVIRONMENT, KEYS = "config.json", "environment.json", "keys.json"
-FAITHFULNESS = ("spearman", "deletion_area", "insertion_area")
 
 
 class MlflowTracker(Observer):
@@ -80,9 +79,8 @@ class MlflowTracker(Observer):
         self._uri = tracking_uri(outputs, settings.tracking.uri)
         with tracking_errors(self._uri):
             self._client, experiment_id = connect(outputs, settings.tracking.uri, settings.tracking.experiment)
-            name = f"{settings.model.label} {settings.layer} {settings.target_label.removeprefix('class ')}"
             tags = {**origin_tags(), **self._tags}
-            self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+            self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=run_name(settings)).info.run_id
 
     def resolved(self, settings: Settings) -> None:
         """Log the settings, as the file ``config.json`` and as parameters with dotted names, and the environment."""
@@ -101,13 +99,12 @@ class MlflowTracker(Observer):
     def stage_finished(self, report: StageReport) -> None:
         """Log the stage's time, whether its artifact was in the store, and its key; log the images as a data set."""
         name, now = report.stage.name, int(time.time() * 1000)
-        # MLflow sorts its charts by name: with the prefix "stage." these metrics come after the scores.
         with tracking_errors(self._uri):
             self._logged.log_batch(
                 self.run_id,
                 metrics=[
-                    Metric(f"stage.seconds.{name}", report.seconds, now, 0),
-                    Metric(f"stage.cached.{name}", float(report.is_cached), now, 0),
+                    Metric(f"{SECONDS}{name}", report.seconds, now, 0),
+                    Metric(f"{CACHED}{name}", float(report.is_cached), now, 0),
                 ],
                 tags=[RunTag(f"artifact.{name}", report.key.digest)],
             )
@@ -118,11 +115,8 @@ class MlflowTracker(Observer):
         """Log the ranking (as tables, as a curve and in a few metrics), the figures and the report, and end the run."""
         table, now = result.ranking.table, int(time.time() * 1000)
         client, run_id = self._logged, self.run_id
-        metrics = [Metric(name, value, now, 0) for name, value in _summary(result).items()]
-        metrics += [
-            Metric("score_by_rank", float(score), now, int(rank))
-            for rank, score in zip(table["rank"], table.score, strict=True)
-        ]
+        summary = ranking_metrics(result.ranking, result.effects)
+        metrics = [*(Metric(name, value, now, 0) for name, value in summary.items()), *score_curve(table, now)]
         with tracking_errors(self._uri):
             for start in range(0, len(metrics), BATCH_SIZE):
                 client.log_batch(run_id, metrics=metrics[start : start + BATCH_SIZE])
@@ -161,8 +155,10 @@ class MlflowTracker(Observer):
             return
         own = result.ranking.table.channel.tolist()
         other = own if first is run else read_ranking(self._logged, first).channel.tolist()
-        self._logged.log_metric(self.run_id, "overlap_with_first.top_10", top_overlap(own, other, 10))
-        self._logged.log_metric(self.run_id, "overlap_with_first.rank_biased", rank_biased_overlap(own, other))
+        self._logged.log_metric(self.run_id, f"{QUALITY}overlap_with_first.top_10", top_overlap(own, other, 10))
+        self._logged.log_metric(
+            self.run_id, f"{QUALITY}overlap_with_first.rank_biased", rank_biased_overlap(own, other)
+        )
 
     def _log_images(self, images: ImageSet, digest: str) -> None:
         """Log the images as a data set of MLflow, identified by the digest of the artifact's key."""
@@ -183,19 +179,6 @@ class MlflowTracker(Observer):
         with tempfile.TemporaryDirectory() as folder:
             marked_table(manifest).to_csv(Path(folder) / "images.csv", index=False)
             self._logged.log_artifact(self.run_id, str(Path(folder) / "images.csv"))
-
-
-def _summary(result: RunResult) -> dict[str, float]:
-    """Return the metrics that summarise a ranking, by name; those that were not computed are left out."""
-    trust, faithfulness = result.ranking.trust, asdict(result.effects.faithfulness)
-    evidence = {
-        "trust.reliability": trust.reliability,
-        "trust.images_for_reliable": trust.images_for_reliable,
-        "trust.n_significant": trust.n_significant,
-        **{f"trust.faithfulness.{name}": faithfulness[name] for name in FAITHFULNESS},
-    }
-    computed = {name: float(value) for name, value in evidence.items() if value is not None and np.isfinite(value)}
-    return {**result.ranking.summary(), **computed}
 
 
 def _pictured(table: pd.DataFrame, cards: Mapping[int, Path]) -> pd.DataFrame:

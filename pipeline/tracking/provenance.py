@@ -19,6 +19,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings import TrackingSettings
 from pipeline.tracking.connection import connect, shown, tracking_errors, tracking_uri
 from pipeline.tracking.mlflow import CONFIG, ENVIRONMENT, KEYS
+from pipeline.tracking.runs import NETWORK, is_network
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def load_provenance(run_id: str, outputs: Path, tracking: TrackingSettings) -> P
     Raises
     ------
     SettingsError
-        If no run, or more than one, has an id that starts in this way, or if the run did not finish.
+        If no run, or more than one, has an id that starts in this way, if the run did not finish, or if it is that of a
+        whole network.
     """
     uri = tracking_uri(outputs, tracking.uri)
     with tracking_errors(uri):
@@ -76,6 +78,11 @@ def load_provenance(run_id: str, outputs: Path, tracking: TrackingSettings) -> P
         if run.info.status != "FINISHED":
             raise SettingsError(f"RUN_ID must be a finished run; got {run.info.run_id} ({run.info.status}).")
         tags = run.data.tags
+        if is_network(run):
+            raise SettingsError(
+                f"RUN_ID must be the run of one layer; got {run.info.run_id} (a network). Give the id of one of its "
+                f"layers: the runs with the tag {NETWORK}={run.info.run_id}."
+            )
         with TemporaryDirectory() as folder:
 
             def read(name: str) -> bytes:

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.artifacts import Ranking
 from pipeline.errors import StorageError
 from pipeline.tracking.connection import tracking_errors
+from pipeline.tracking.names import ranking_metrics
 
 
 def run_id_of(log: object) -> str:
@@ -78,8 +79,6 @@ def log_ranking(
         Writes the report to a file.
     """
     client = MlflowClient()
-    trust = ranking.trust
-    metrics = {**ranking.summary(), "reliability": trust.reliability, "n_significant": trust.n_significant}
     with tempfile.TemporaryDirectory() as temporary, tracking_errors(mlflow.get_tracking_uri()):
         folder, name = Path(temporary), _free_name(client, run_id, name)
         ranking.save(folder)
@@ -87,9 +86,8 @@ def log_ranking(
         (folder / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         client.log_artifacts(run_id, temporary, name)
         client.log_batch(run_id, params=[Param(f"{name}.{each}", str(value)) for each, value in parameters.items()])
-        for metric, value in metrics.items():
-            if value is not None:
-                client.log_metric(run_id, f"{name}.{metric}", float(value))
+        for metric, value in ranking_metrics(ranking).items():
+            client.log_metric(run_id, f"{name}/{metric}", value)
 
 
 def _free_name(client: MlflowClient, run_id: str, name: str) -> str:

@@ -17,6 +17,8 @@ from pipeline.errors import InputError, StorageError, listed
 from pipeline.tracking.connection import existing_experiment
 
 RANKED = "artifact.rank"  # tag of the runs with a ranking; summaries of sweeps and comparisons do not have it
+NETWORK = "network"  # tag of the runs of the layers of a network: the id of the network's run
+NETWORK_SUMMARY = "network_summary"  # tag of the network's run itself: its own id
 N_CARDS = 5  # number of channels, from the best on, whose pictures are read back
 
 
@@ -85,14 +87,38 @@ def ranked_runs(client: MlflowClient, experiment: str, sweep: str | None = None,
     return [run for run in found if RANKED in run.data.tags or (status != "FINISHED" and "layer" in run.data.params)]
 
 
+def network_runs(client: MlflowClient, experiment: str, sweep: str | None = None) -> list[Run]:
+    """Return the finished runs of whole networks, the latest first; with `sweep`, those of this sweep only."""
+    conditions = ["attributes.status = 'FINISHED'", *([] if sweep is None else [f"tags.sweep = '{sweep}'"])]
+    found = client.search_runs([experiment], " and ".join(conditions), order_by=["attributes.start_time DESC"])
+    return [run for run in found if is_network(run)]
+
+
+def is_network(run: Run) -> bool:
+    """Return whether a run is that of a whole network."""
+    return NETWORK_SUMMARY in run.data.tags
+
+
+def _finished(client: MlflowClient, experiment: str, sweep: str | None = None) -> list[Run]:
+    """Return the finished runs of layers and of networks, the latest first."""
+    found = [*ranked_runs(client, experiment, sweep), *network_runs(client, experiment, sweep)]
+    return sorted(found, key=lambda run: run.info.start_time, reverse=True)
+
+
 def latest_sweep(client: MlflowClient, experiment: str) -> str | None:
     """Return the id of the latest sweep with a finished run, or None if there is none."""
-    runs = ranked_runs(client, experiment)
+    runs = _finished(client, experiment)
     return next((run.data.tags["sweep"] for run in runs if _is_swept(run)), None)
 
 
 def chosen_runs(
-    client: MlflowClient, experiment: str, *, ids: Sequence[str] = (), sweep: str | None = None, last: int = 0
+    client: MlflowClient,
+    experiment: str,
+    *,
+    ids: Sequence[str] = (),
+    sweep: str | None = None,
+    last: int = 0,
+    networks: bool = False,
 ) -> list[Run]:
     """Return the finished runs that the user has chosen for a comparison.
 
@@ -108,20 +134,31 @@ def chosen_runs(
         Id of a sweep, whose runs are returned.
     last : int
         Number of runs that are returned, counted from the latest; 0 for all.
+    networks : bool
+        Whether `last` counts the runs of whole networks instead of those of layers.
 
     Returns
     -------
     list of Run
-        At least two runs: in the order of `ids`, or the oldest first.
+        At least two runs, all of layers or all of networks: in the order of `ids`, or the oldest first. Of a sweep over
+        networks, these are the networks.
 
     Raises
     ------
     InputError
         If a run or the sweep does not exist, or if there are fewer than two runs.
     """
-    runs = [] if sweep and "'" in sweep else ranked_runs(client, experiment, sweep)[::-1]
+    if ids:
+        runs = _finished(client, experiment)[::-1]
+    elif sweep is not None:
+        is_id = "'" not in sweep
+        runs = (
+            (network_runs(client, experiment, sweep) or ranked_runs(client, experiment, sweep))[::-1] if is_id else []
+        )
+    else:
+        runs = (network_runs if networks else ranked_runs)(client, experiment)[::-1]
     if sweep is not None and not runs:
-        known = dict.fromkeys(run.data.tags["sweep"] for run in ranked_runs(client, experiment) if _is_swept(run))
+        known = dict.fromkeys(run.data.tags["sweep"] for run in _finished(client, experiment) if _is_swept(run))
         raise InputError(
             f"--sweep must be a sweep with finished runs; got '{sweep}'. Latest: {listed(list(known), 3) or 'none'}."
         )
@@ -129,6 +166,12 @@ def chosen_runs(
     n_found = len({run.info.run_id for run in found})
     if n_found < 2:
         raise InputError(f"a comparison must have at least 2 finished runs; got {n_found}. Choose or start more runs.")
+    n_networks = sum(is_network(run) for run in found)
+    if n_networks not in (0, len(found)):
+        raise InputError(
+            f"the compared runs must all be of single layers or all of networks; got {n_networks} of {len(found)} of "
+            "networks. Choose runs of one kind."
+        )
     return found
 
 

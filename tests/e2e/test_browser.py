@@ -18,10 +18,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 
+from pipeline.figures.network_page import render_network
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.sources.sklearn_digits import scans
 from pipeline.ui import START_SECONDS
+from tests.helpers.network_pages import content
+from tests.helpers.network_rankings import large_network
 from tests.helpers.project import ROOT, tool_is_missing
 from tests.helpers.settings import SMALL, Compose
 
@@ -31,6 +34,7 @@ QUIET = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 QUESTION = (*SMALL, "tracking.enabled=true", "visualize.maximize=always", "visualize.maximize_steps=8")
+NAME = "class 8, 20 images, 1 component, digits_cnn, seed 0"  # the end of the names of all runs
 HOSTILE = '<img src=x onerror="document.title=1">.png'
 
 
@@ -191,6 +195,33 @@ def test_the_report_is_made_for_screen_readers(page: Page, outputs: Path) -> Non
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
+def test_the_page_of_a_network_is_sorted_and_leads_to_the_reports(page: Page, tmp_path: Path) -> None:
+    ranking = large_network(12, 300)
+    (tmp_path / "network.html").write_text(render_network(content(ranking, tmp_path)), encoding="utf-8")
+    first = tmp_path / "layers" / ranking.layers.layer[11] / "report.html"
+    first.parent.mkdir(parents=True)
+    first.write_text("<title>the report</title>", encoding="utf-8")
+    page.goto((tmp_path / "network.html").as_uri())
+    heading = page.locator('#layers th[data-key="association"]')
+    heading.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    shown = page.locator("#layers tbody th").all_inner_texts()
+    assert shown == ranking.layers.sort_values("association", ascending=False).layer.tolist()
+    assert page.locator(".without-links").is_hidden()
+    page.screenshot(path=SCREENSHOTS / "network.png", full_page=True)
+    page.locator("#theme").click()
+    page.set_viewport_size({"width": 420, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.screenshot(path=SCREENSHOTS / "network_narrow.png")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 718, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    page.emulate_media(media="screen")
+    page.locator("#layers tbody th a").first.click()
+    assert page.title() == "the report"
+
+
 def test_the_report_works_inside_mlflow(page: Page, addresses: dict[str, str]) -> None:
     page.goto(addresses["latest report"])
     frame = page.frame_locator("iframe")
@@ -201,7 +232,7 @@ def test_the_report_works_inside_mlflow(page: Page, addresses: dict[str, str]) -
 
 def test_the_run_page_shows_what_was_found(page: Page, addresses: dict[str, str]) -> None:
     page.goto(addresses["latest report"].partition("/artifacts/")[0])
-    for text in ("score.best", "score.share_above_half", "n_components", "digits_cnn conv3 8"):
+    for text in ("quality/reliability", "quality/share_significant", "n_components", f"penalised conv3 {NAME}"):
         page.get_by_text(text, exact=True).first.wait_for()
     page.screenshot(path=SCREENSHOTS / "mlflow_run.png")
 
@@ -209,7 +240,7 @@ def test_the_run_page_shows_what_was_found(page: Page, addresses: dict[str, str]
 def test_a_sweeps_rankings_stand_side_by_side(page: Page, addresses: dict[str, str], outputs: Path) -> None:
     page.goto(addresses["latest sweep, tables"])
     for layer in ("conv1", "conv2", "conv3"):
-        page.get_by_text(f"digits_cnn {layer} 8", exact=True).first.wait_for()
+        page.get_by_text(f"penalised {layer} {NAME}", exact=True).first.wait_for()
     page.get_by_text("ranking.json").first.wait_for()
     page.get_by_text("3 matching runs").wait_for()
     for table in rankings(outputs):
@@ -233,10 +264,8 @@ def test_a_sweeps_curves_are_drawn(page: Page, addresses: dict[str, str], output
     page.goto(addresses["latest sweep, curves"])
     page.locator("[data-testid=experiment-view-compare-runs-card]").first.wait_for()
     page.locator(".js-plotly-plot").first.wait_for()
-    for name in ("score.best", "score.median"):
+    for name in ("quality/accuracy", "quality/n_significant"):
         page.get_by_text(name, exact=True).first.wait_for()
-    for table in rankings(outputs):
-        page.locator(".js-plotly-plot").get_by_text(f"{table.score.max():.2f}", exact=True).first.wait_for()
     page.screenshot(path=SCREENSHOTS / "mlflow_chart.png")
 
 

@@ -193,12 +193,12 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
             "error: n_components must be in [1, 1]; got 2 (20 images, maps of 1 x 1",
         ),
         (
-            ["layer=[conv1,conv2]"],
-            'error: layer must be one layer; got ["conv1", "conv2"]. For several, run a sweep: --m',
+            ["layer=[conv1,conv4]"],
+            "error: layer must be one of the network's layers; got 'conv4'. Nearest: conv3, conv2, conv1. `python -m",
         ),
         (
-            ["layer=conv*"],
-            'error: layer must be one layer; got "conv*". For several, run a sweep: --multirun layer=conv1',
+            ["layer=features*"],
+            "error: layer must match layers of the network; got the pattern 'features*', which matches none. Nearest",
         ),
         (
             ["data.images_from=all", "target=regression", "target.output=10"],

@@ -23,7 +23,7 @@ from pipeline.store.housekeeping import entries
 from pipeline.tracking.connection import connect
 from pipeline.tracking.mlflow import MlflowTracker
 from tests.helpers.cli import Cli
-from tests.helpers.processes import CONTEXT, start_command, start_run
+from tests.helpers.processes import CONTEXT, rank_network, start_command, start_network, start_run
 from tests.helpers.settings import SMALL
 from tests.helpers.tracking import logged_runs
 
@@ -106,6 +106,28 @@ def test_a_run_that_is_killed_at_a_random_time_loses_only_the_stage_that_it_comp
         assert list((outputs / "store" / "tmp").iterdir()) == []
 
 
+def test_a_ranking_of_several_layers_that_is_killed_again_and_again_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    # Two passes over the images, of which the maps are removed.
+    several = ("layer=[conv1,conv3,conv*]", "n_images=40", "score.bootstrap=20", "network.disk_gib=0.0007")
+    rank_network(settings_in(tmp_path / "whole", *several), tmp_path / "whole" / "run")
+    draw = random.Random(0)
+    for _ in range(3):
+        process, announced = start_network(settings_in(tmp_path / "killed", *several), tmp_path / "killed" / "run")
+        for _ in range(draw.randint(2, 10)):  # of at least 16 messages that stages begin or end
+            announced.recv()
+        time.sleep(draw.uniform(0, 0.02))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    rank_network(settings_in(tmp_path / "killed", *several), tmp_path / "killed" / "run")
+    for name in ("network.csv", "layers.csv", "not_ranked.csv"):
+        expected = (tmp_path / "whole" / "run" / name).read_bytes()
+        assert (tmp_path / "killed" / "run" / name).read_bytes() == expected
+    found = list(entries(Store(tmp_path / "killed" / "store"), verify=True))
+    assert [(entry.name, entry.damage) for entry in found if entry.damage] == []
+    assert list((tmp_path / "killed" / "store" / "tmp").iterdir()) == []
+
+
 @pytest.mark.parametrize(("free", "tracking"), [(0, "false"), (60, "false"), (20, "true"), (200, "true")])
 def test_a_full_disk_is_reported_in_one_line_and_finished_stages_are_kept(
     small_disk: Path, tmp_path: Path, cli: Cli, empty_database: Path, free: int, tracking: str
@@ -168,7 +190,7 @@ def test_eight_runs_that_start_together_compute_each_stage_once_and_are_all_logg
     assert [logged.info.status for logged in runs] == ["FINISHED"] * 8
     rankings = set()
     for logged in runs:
-        assert len(client.get_metric_history(logged.info.run_id, "score_by_rank")) == 16
+        assert len(client.get_metric_history(logged.info.run_id, "score.penalised/by_rank")) == 16
         artifacts = {artifact.path for artifact in client.list_artifacts(logged.info.run_id)}
         assert {"config.json", "environment.json", "keys.json", "ranking.csv", "ranking.json", "figures"} <= artifacts
         csv = client.download_artifacts(logged.info.run_id, "ranking.csv", str(tmp_path))

@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.artifacts import Activations, NetworkRanking, Ranking
 from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
-from pipeline.runner import run
+from pipeline.resolve import resolve
+from pipeline.runner import STAGES, Execution, run, store_of
+from tests.helpers.processes import rank_network
 from tests.helpers.settings import Compose
 
 ORACLES = Path(__file__).resolve().parent.parent / "oracles"
@@ -108,3 +111,27 @@ def test_the_faithfulness_of_the_ranking_is_as_measured(
     assert found.deletion_area is not None
     assert found.random_deletion_area is not None
     assert found.deletion_area < 0.25 < found.random_deletion_area
+
+
+def test_layers_that_are_ranked_together_have_the_bytes_of_single_runs(
+    compose: Compose, photographs: Path, resnet20_weights: Path, tmp_path: Path
+) -> None:
+    overrides = [
+        *cifar(photographs, resnet20_weights), "class_name=cat", "n_images=60", "score.permutations=20",
+        "score.bootstrap=20",
+    ]  # fmt: skip
+    several = compose(*overrides, "layer=[conv1,layer2.0.conv1,layer3.2.*]", f"paths.outputs={tmp_path / 'several'}")
+    rank_network(several, tmp_path / "run")
+    tables = NetworkRanking.load(tmp_path / "run")
+    assert tables.layers.layer.tolist() == ["conv1", "layer2.0.conv1", "layer3.2.conv1", "layer3.2.conv2"]
+    # The layers follow one another from the image to the class score, which the last one nearly determines.
+    assert tables.layers.association.iloc[-1] > tables.layers.association.iloc[0] + 0.2
+    for layer in ("layer2.0.conv1", "layer3.2.conv2"):
+        single = resolve(compose(*overrides, f"layer={layer}", f"paths.outputs={tmp_path / 'single'}"))
+        with store_of(single) as store:
+            execution = Execution(single, store)
+            execution.obtain(STAGES[4])
+            for artifact, name in ((Activations, "maps.npy"), (Ranking, "ranking.csv")):
+                own = execution.artifacts.folders[artifact]
+                other = tmp_path / "several" / own.relative_to(tmp_path / "single")
+                assert (own / name).read_bytes() == (other / name).read_bytes()

@@ -21,10 +21,11 @@ from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.smoothness import draw_smoothness
 from pipeline.figures.style import paper_style, save_png
-from pipeline.figures.sweep import Line, draw_with_first
+from pipeline.figures.sweep import Line, draw_sweep, draw_with_first
 from pipeline.networks.attribution import ClassActivation
 from pipeline.networks.maximization import Maximized
 from tests.figures.drawn import faults
+from tests.helpers.rankings import ranking
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 255, (8, 8), dtype=np.uint8) for _ in range(3)]
@@ -231,10 +232,27 @@ def test_indices_beside_neighbouring_ranks_do_not_overlap() -> None:
 
 
 def test_distributions_of_layers_with_different_numbers_of_channels_are_compared() -> None:
-    figure = draw_distributions([RNG.random(16), RNG.random(64)], ["conv1", "conv3"])
+    figure = draw_distributions([RNG.random(16), RNG.random(64)], ["conv1", "conv3"], ["maximal", "maximal"])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["conv1 (16)", "conv3 (64)"]
     assert {"conv1", "conv3"} <= texts(figure)
+
+
+def test_scores_of_different_rankers_are_not_drawn_on_one_scale() -> None:
+    scores = [np.array([0.9, 0.45, 0.0]), np.array([-50.0, 25.0, 10.0])]
+    for kinds, expected, label in (
+        (["pearson", "pearson"], [[0.9, 0.45, 0.0], [25.0, 10.0, -50.0]], "score"),
+        (["pearson", "ablation"], [[1.0, 0.5, 0.0], [0.5, 0.2, -1.0]], "score / largest absolute score"),
+    ):
+        curves, boxes = draw_distributions(scores, ["a", "b"], kinds).axes
+        for line, values in zip(curves.lines, expected, strict=True):
+            np.testing.assert_allclose(np.asarray(line.get_ydata(), dtype=float), values)
+        assert (curves.get_ylabel(), boxes.get_xlabel().split("\n")[0]) == (label, label)
+    tables = {
+        by: ranking(values.tolist()).assign(by=by) for by, values in zip(("pearson", "maximal"), scores, strict=True)
+    }
+    assert draw_sweep(tables).axes[0].get_ylabel() == "score / largest absolute score"
+    assert draw_sweep({"pearson": tables["pearson"]}).axes[0].get_ylabel() == "score"
 
 
 @pytest.mark.parametrize("overlay", [False, True])

@@ -255,7 +255,7 @@ def test_long_names_stay_inside_the_figures_of_sweeps_and_comparisons(n_runs: in
         drawn = [
             draw_agreement([("Spearman", matrix), ("Kendall", matrix)], labels, LONG),
             draw_slopes(ranks, labels, 10, LONG),
-            draw_distributions(scores, labels),
+            draw_distributions(scores, labels, ["maximal"] * len(labels)),
             draw_sweep(tables),
             draw_with_first([jobs], "", dict(enumerate(labels))),
             draw_with_first(layers, "n_components", {}),

@@ -45,3 +45,24 @@ class Frozen(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
             features = self.conv(images).relu().mean(dim=(2, 3))
         return self.head(features)
+
+
+class Branching(nn.Module):
+    """Two parallel branches, a module that runs twice, one whose output is no tensor, and a batch normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.left, self.right = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, padding=1)
+        self.relu, self.pair = nn.ReLU(), Pair()
+        self.fc = nn.Linear(10 * 16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.relu(self.stem(images))
+        left, right = self.pair(self.left(maps), self.right(maps))
+        return self.fc(self.relu(torch.cat([left, right], dim=1)).flatten(1))
+
+
+class Pair(nn.Module):
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return left, right

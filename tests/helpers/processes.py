@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -16,8 +17,8 @@ from pipeline.stages.stage import Stage
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pipeline.__main__", "pipeline.runner", "pipeline.console", "pipeline.records", "pipeline.tracking.mlflow",
-     "matplotlib.backends.backend_agg", "ace.ace"]
+    ["pipeline.__main__", "pipeline.runner", "pipeline.whole_network", "pipeline.console", "pipeline.records",
+     "pipeline.tracking.mlflow", "matplotlib.backends.backend_agg", "ace.ace"]
 )  # fmt: skip
 
 
@@ -66,3 +67,29 @@ def start_command(arguments: list[str], out: Path) -> ForkServerProcess:
     process = CONTEXT.Process(target=_command_line, args=(arguments, out))
     process.start()
     return process
+
+
+def rank_network(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> None:
+    """Rank several layers, without figures, and save the tables of the network."""
+    from pipeline.networks.remembered import remembered
+    from pipeline.resolve import resolve
+    from pipeline.runner import LAYER_STAGES
+    from pipeline.whole_network import NetworkExecution
+
+    stages = [stage for stage in LAYER_STAGES if stage.name not in ("ablate", "evaluate", "visualize")]
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with remembered():
+        NetworkExecution(resolve(settings), run_dir, observers, stages).run().ranking.save(run_dir)
+
+
+def _rank_network(settings: Settings, run_dir: Path, connection: Connection) -> None:
+    rank_network(settings, run_dir, [Announcer(connection)])
+
+
+def start_network(settings: Settings, run_dir: Path) -> tuple[ForkServerProcess, Connection]:
+    """Start a process that calls `rank_network`; return it, and the connection that its stages are announced on."""
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_rank_network, args=(settings, run_dir, sender))
+    process.start()
+    sender.close()
+    return process, receiver

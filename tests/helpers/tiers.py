@@ -20,7 +20,9 @@ FIXTURES = {
 SLOW = {
     "pipeline.runner.run",
     "subprocess",
+    "tests.helpers.processes.rank_network",
     "tests.helpers.processes.start_command",
+    "pipeline.whole_network.run_network",
     "tests.oracles.stage_outputs.run_stages",
 }
 

@@ -90,7 +90,7 @@ def test_outputs_that_are_drawn_at_random_are_rejected(name: str) -> None:
         r"between two passes over the same images\. Switch off dropout and random augmentation in evaluation mode, "
         r"e\.g\. functional\.dropout\(x, p, self\.training\)\.$",
     ):
-        check_consistent(Applying(RANDOM[name]).eval(), "conv", sample())
+        check_consistent(Applying(RANDOM[name]).eval(), ["conv"], sample())
 
 
 @pytest.mark.parametrize("name", BY_BATCH)
@@ -99,7 +99,7 @@ def test_outputs_that_depend_on_the_batch_are_rejected(name: str) -> None:
     torch.manual_seed(0)
     network = build().eval()
     with pytest.raises(NetworkError) as refused:
-        check_consistent(network, "conv", sample())
+        check_consistent(network, ["conv"], sample())
     message = str(refused.value)
     before, after = message.split(" %")
     assert before.startswith(
@@ -138,7 +138,7 @@ def test_other_networks_are_accepted_and_the_generators_are_as_before(name: str)
     network = CONSISTENT[name]().eval()
     layer = "layer1" if name == "residual" else "conv"
     before = torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=True)  # noqa: NPY002
-    check_consistent(network, layer, sample().to(next(network.parameters()).dtype))
+    check_consistent(network, [layer], sample().to(next(network.parameters()).dtype))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert str(np.random.get_state()) == str(before[2])  # noqa: NPY002

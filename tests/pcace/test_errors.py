@@ -80,15 +80,18 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         lambda: {"bootstrap": 3},
         "bootstrap must be even, halves come in pairs; got 3.",
     ),
-    "several layers": (
-        lambda: {"layer": ["0", "1"]},
-        "layer must be one layer; got several (0, 1), which are not yet supported. "
-        "Call pcace.rank once for each layer.",
+    "no layer": (
+        lambda: {"layer": []},
+        "layer must name at least one layer; got an empty list. Give names or patterns.",
     ),
-    "a glob": (
+    "a pattern without a match": (
         lambda: {"layer": "features.*"},
-        "layer must be one layer; got several (features.*), which are not yet supported. "
-        "Call pcace.rank once for each layer.",
+        "layer must match layers of the network; got the pattern 'features.*', which matches none. Nearest: 1, 2, 3. "
+        "pcace.layers(model, images) lists all.",
+    ),
+    "a run of MLflow for several layers": (
+        lambda: {"layer": ["0", "1"], "log": True},
+        "log must be None for several layers; got True. Log single rankings: ranking[layer].log(run).",
     ),
     "a layer by its index": (
         lambda: {"layer": 0},

@@ -93,7 +93,8 @@ def test_a_ranking_is_logged_to_a_run(network: nn.Module, images: torch.Tensor, 
     ranking = pcace.rank(network, images, "0", 1, log=run, **QUICK)
     found = client.get_run(run.info.run_id)
     assert found.info.status == "RUNNING"
-    assert found.data.metrics["0.score.best"] == ranking.to_frame().score.max()
+    table = ranking.to_frame()
+    assert found.data.metrics[f"0/score.{table.by.iloc[0]}/best"] == table.score.max()
     assert {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "0")} == {
         "ranking.csv", "ranking.parquet", "report.html", "settings.json", "trust.json",
     }  # fmt: skip
@@ -107,7 +108,7 @@ def test_a_run_has_several_rankings_of_a_layer(network: nn.Module, images: torch
     logged = client.get_run(run.info.run_id).data
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"0", "0_2"}
     for name, ranking, target in (("0", first, "class 1"), ("0_2", second, "class 2")):
-        assert logged.metrics[f"{name}.score.best"] == ranking.to_frame().score.max()
+        assert logged.metrics[f"{name}/score.pearson/best"] == ranking.to_frame().score.max()
         assert logged.params[f"{name}.target"] == target
         assert logged.params[f"{name}.ranker"] == "pearson"
         assert logged.params[f"{name}.n_images"] == "30"

@@ -13,12 +13,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.store.tracking.dbmodels.models import SqlDataset
 
-from pipeline.artifacts import Figures
+from pipeline.artifacts import Figures, Ranking, Trust
 from pipeline.environment import git_state
 from pipeline.errors import NetworkError, StorageError
 from pipeline.runner import STAGES, run
 from pipeline.tracking.connection import tracking_uri
 from pipeline.tracking.mlflow import MlflowTracker
+from pipeline.tracking.names import ranking_metrics, run_name, score_curve
+from tests.helpers.rankings import ranking
 from tests.helpers.settings import Compose
 from tests.helpers.stages import fetch
 
@@ -40,7 +42,10 @@ def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose:
     result = run(settings, tmp_path / "run", [MlflowTracker({"sweep": "monday"})])
     client, (found,) = logged(tmp_path / "outputs")
 
-    assert (found.info.status, found.info.run_name) == ("FINISHED", "digits_cnn conv1 8")
+    assert (found.info.status, found.info.run_name) == (
+        "FINISHED",
+        "penalised conv1 class 8, 20 images, 1 component, digits_cnn, seed 0",
+    )
     params = found.data.params
     assert (params["layer"], params["target_class"], params["model.transform.kind"]) == ("conv1", "8", "none")
     config = downloaded(client, found, "config.json", tmp_path)
@@ -62,21 +67,28 @@ def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose:
     assert keys["activate"]["reads"]["layer"] == "conv1"
 
     metrics, table = found.data.metrics, result.ranking.table
-    assert {name for name in metrics if name.startswith("stage.seconds.")} == {
-        f"stage.seconds.{stage.name}" for stage in STAGES
+    assert {name for name in metrics if name.startswith("stage.seconds/")} == {
+        f"stage.seconds/{stage.name}" for stage in STAGES
     }
-    assert all(metrics[f"stage.cached.{stage.name}"] == 0 for stage in STAGES)
-    assert metrics["score.best"] == table.score.max()
-    assert (metrics["n_channels"], metrics["n_dead"]) == (16, 0)
+    assert all(metrics[f"stage.cached/{stage.name}"] == 0 for stage in STAGES)
+    trust = result.ranking.trust
+    assert metrics["score.penalised/best"] == table.score.max()
+    assert metrics["score.penalised/median"] == table.score.median()
+    assert metrics["score.penalised/share_above_half"] == (table.score > 0.5).mean()
+    assert (metrics["size/n_channels"], metrics["size/n_dead"]) == (16, 0)
+    assert (metrics["quality/reliability"], metrics["quality/accuracy"]) == (trust.reliability, trust.accuracy)
+    assert metrics["quality/n_significant"] == trust.n_significant == 16 * metrics["quality/share_significant"]
     faithfulness = result.effects.faithfulness
     for name in ("spearman", "deletion_area", "insertion_area"):
-        assert metrics[f"trust.faithfulness.{name}"] == getattr(faithfulness, name)
-    history = sorted(client.get_metric_history(found.info.run_id, "score_by_rank"), key=lambda metric: metric.step)
+        assert metrics[f"quality/faithfulness.{name}"] == getattr(faithfulness, name)
+    history = sorted(
+        client.get_metric_history(found.info.run_id, "score.penalised/by_rank"), key=lambda metric: metric.step
+    )
     assert [(metric.step, metric.value) for metric in history] == list(zip(table["rank"], table.score, strict=True))
 
-    ranking = downloaded(client, found, "ranking.json", tmp_path)
-    assert ranking["columns"][:3] == ["rank", "channel", "score"]
-    assert [row[1] for row in ranking["data"]] == table.channel.tolist()
+    listed = downloaded(client, found, "ranking.json", tmp_path)
+    assert listed["columns"][:3] == ["rank", "channel", "score"]
+    assert [row[1] for row in listed["data"]] == table.channel.tolist()
     figures = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}
     drawn = result.artifacts[Figures]
     assert figures == {f"figures/{name}" for name in ("channels", "overlays", *(path.name for path in drawn.paths))}
@@ -87,12 +99,62 @@ def test_a_run_is_logged_with_its_settings_environment_keys_and_results(compose:
     for row in pictured["data"]:
         assert row[1]["type"] == "image"
         assert client.download_artifacts(found.info.run_id, row[1]["filepath"], str(tmp_path))
-    assert metrics["overlap_with_first.top_10"] == metrics["overlap_with_first.rank_biased"] == 1  # with itself
+    assert (
+        metrics["quality/overlap_with_first.top_10"] == metrics["quality/overlap_with_first.rank_biased"] == 1
+    )  # with itself
 
     assert found.inputs is not None
     (dataset,) = found.inputs.dataset_inputs
     assert dataset.dataset.name == "digits"
     assert dataset.dataset.digest == result.reports[0].key.digest[:32]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("score=pearson", "pearson conv1 class 8, 20 images, 1 component, digits_cnn, seed 0"),
+        ("rank.by=excess", "excess conv1 class 8, 20 images, 1 component, digits_cnn, seed 0"),
+        ("score.statistic=maximal", "maximal conv1 class 8, 20 images, 1 component, digits_cnn, seed 0"),
+        ("n_components=0.9", "penalised conv1 class 8, 20 images, 90% of the variance, digits_cnn, seed 0"),
+        (
+            "layer=[conv1,relu1,conv2,relu2,conv3]",
+            "penalised conv1 to conv3 class 8, 20 images, 1 component, digits_cnn, seed 0",
+        ),
+        (
+            "model.randomized=2",
+            "penalised conv1 class 8, 20 images, 1 component, digits_cnn, 2 modules randomised, seed 0",
+        ),
+    ],
+)
+def test_the_name_of_a_run_begins_with_what_tells_it_apart(compose: Compose, overrides: str, name: str) -> None:
+    assert run_name(compose(overrides)) == name
+
+
+def test_metrics_that_can_be_compared_come_first_and_scores_have_sections_of_their_own() -> None:
+    def ranked(by: str, scores: list[float]) -> Ranking:
+        table = ranking(scores, dead=(2,)).assign(by=by, statistic=by)
+        return Ranking(table, Trust(reliability=0.81, images_for_reliable=float("inf"), n_significant=1))
+
+    correlations = ranking_metrics(ranked("pearson", [0.9, 0.4, 0.0]))
+    effects = ranking_metrics(ranked("gradient_x_activation", [55.0, 21.0, 0.0]))
+    quality = {"accuracy": 0.9, "n_significant": 1, "reliability": 0.81, "share_significant": 0.5}
+    compared = {f"quality/{name}": value for name, value in quality.items()}
+    sizes = {"size/n_channels": 3, "size/n_dead": 1}
+    assert correlations == pytest.approx(
+        {
+            **compared, **sizes, "score.pearson/best": 0.9, "score.pearson/median": 0.65,
+            "score.pearson/share_above_half": 1 / 3,
+        }
+    )  # fmt: skip
+    section = "score.gradient_x_activation"
+    assert effects == pytest.approx({**compared, **sizes, f"{section}/best": 55, f"{section}/median": 38})
+    assert sorted({name.partition("/")[0] for name in {**correlations, **effects}}) == [
+        "quality", "score.gradient_x_activation", "score.pearson", "size",
+    ]  # fmt: skip
+    curve = score_curve(ranked("pearson", [0.9, 0.4, 0.0]).table, 0)
+    assert [(metric.key, metric.step, metric.value) for metric in curve] == [
+        ("score.pearson/by_rank", step, value) for step, value in ((1, 0.9), (2, 0.4), (3, 0.0))
+    ]
 
 
 @pytest.mark.usefixtures("tracked")
@@ -101,8 +163,8 @@ def test_the_stages_of_a_repeated_run_are_logged_as_cached(compose: Compose, tmp
     for name in ("first", "again"):
         run(settings, tmp_path / name, [MlflowTracker()])
     _, (again, first) = logged(tmp_path / "outputs")
-    assert {first.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {0.0}
-    assert {again.data.metrics[f"stage.cached.{stage.name}"] for stage in STAGES} == {1.0}
+    assert {first.data.metrics[f"stage.cached/{stage.name}"] for stage in STAGES} == {0.0}
+    assert {again.data.metrics[f"stage.cached/{stage.name}"] for stage in STAGES} == {1.0}
     assert "sweep" not in again.data.tags
 
 

@@ -15,4 +15,12 @@
     show();
   });
   show();
+  // MLflow shows the page without its folder, so that links to other pages have no target there.
+  const alone = window.location.origin === "null" && window.location.protocol !== "file:";
+  document.querySelectorAll("a[href]").forEach(function (link) {
+    if (alone && !link.getAttribute("href").startsWith("#")) {
+      link.removeAttribute("href");
+      document.querySelectorAll(".without-links").forEach(function (note) { note.hidden = false; });
+    }
+  });
 })();

@@ -16,30 +16,8 @@
     return made;
   }
 
-  function value(row, index) {
-    const text = row.cells[index].dataset.value;
-    return text === undefined || text === "" ? NaN : Number(text);
-  }
-
   // Sorting ------------------------------------------------------------------------------------------------------
-  headers.forEach(function (header, index) {
-    const button = header.querySelector("button");
-    if (!button) return;
-    button.addEventListener("click", function () {
-      const first = header.dataset.key === "rank" || header.dataset.key === "channel" ? "ascending" : "descending";
-      const now = header.getAttribute("aria-sort");
-      const next = now === null ? first : now === "ascending" ? "descending" : "ascending";
-      headers.forEach(function (other) { other.removeAttribute("aria-sort"); });
-      header.setAttribute("aria-sort", next);
-      const sign = next === "ascending" ? 1 : -1;
-      rows.sort(function (a, b) {
-        const x = value(a, index), y = value(b, index);
-        if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
-        return sign * (x - y) || Number(a.dataset.place) - Number(b.dataset.place);
-      });
-      body.append.apply(body, rows);
-    });
-  });
+  makeSortable(table, ["rank", "channel"]);
 
   // Searching ----------------------------------------------------------------------------------------------------
   const tests = {
@@ -51,7 +29,7 @@
     const compared = /^(\w+)(>=|<=|>|<|=)(-?[\d.]+(?:e-?\d+)?)$/.exec(word);
     if (compared) {
       const index = headers.findIndex(function (header) { return header.dataset.key === compared[1]; });
-      return index >= 0 && tests[compared[2]](value(row, index), Number(compared[3]));
+      return index >= 0 && tests[compared[2]](cellValue(row, index), Number(compared[3]));
     }
     if (/^\d+$/.test(word)) return row.dataset.channel === word;
     return nameOf(row.dataset.place).toLowerCase().includes(word);
@@ -159,7 +137,7 @@
   }
 
   function step(row, by) {
-    const shown = rows.filter(function (each) { return !each.hidden; });
+    const shown = Array.from(body.rows).filter(function (each) { return !each.hidden; });
     const next = shown[shown.indexOf(row) + by];
     if (!next) return;
     choose(Number(next.dataset.channel), false);
@@ -175,7 +153,7 @@
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!by) return;
     event.preventDefault();
-    const shown = rows.filter(function (each) { return !each.hidden; });
+    const shown = Array.from(body.rows).filter(function (each) { return !each.hidden; });
     const next = shown[shown.indexOf(event.target.closest("tr")) + by];
     if (next) choose(Number(next.dataset.channel), true);
   });

@@ -1,0 +1,3 @@
+(function () {
+  makeSortable(document.getElementById("layers"), ["position", "layer", "kind"]);
+})();

@@ -1,0 +1,107 @@
+"""How many passes over the images the maps of several layers need, and how long a ranking of them takes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.networks.layout import LayerInfo
+from pipeline.settings import AceSettings, Settings
+
+GIB = 2**30
+FREE_SHARE = 0.9  # of the free space of the disk that maps may take
+MOST_LAYERS = 200  # in one pass: each takes a few file descriptors
+# Times of the stages after the forward passes, for the estimate: on two cores of 2.5 GHz.
+SECONDS_PER_GIB = 12.0  # checksums and components
+SECONDS_PER_FIT = 8e-8  # of splines with one component, for each channel and image
+SECONDS_PER_FIGURES = 6.0  # for each layer
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Layers that are ranked after one pass of the images through the network.
+
+    Attributes
+    ----------
+    layers : tuple of LayerInfo
+        The layers.
+    is_captured : bool
+        Whether their maps have to be computed; otherwise they are in the store, or are not needed.
+    is_temporary : bool
+        Whether their maps are removed afterwards, because those of all layers do not fit into the disk budget.
+    """
+
+    layers: tuple[LayerInfo, ...]
+    is_captured: bool
+    is_temporary: bool
+
+
+@dataclass(frozen=True)
+class DiskBudget:
+    """The disk space that the maps may take at a time, in bytes, and where the limit comes from."""
+
+    n_bytes: int
+    reason: str
+
+
+def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
+    """Return the disk space that maps may take: the setting `network.disk_gib`, or less if the disk has less."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = int(FREE_SHARE * shutil.disk_usage(existing).free)
+    if free < disk_gib * GIB:
+        return DiskBudget(free, f"{gib(free)}, nine tenths of the free space of the disk")
+    return DiskBudget(int(disk_gib * GIB), f"network.disk_gib={disk_gib:g}")
+
+
+def map_bytes(layer: LayerInfo, n_images: int) -> int:
+    """Return the size of the maps of a layer."""
+    n_channels, height, width = layer.maps
+    return 4 * n_channels * height * width * n_images
+
+
+def gib(n_bytes: int) -> str:
+    """Return a size in GiB as text, or in MiB if it is small."""
+    return f"{n_bytes / GIB:.1f} GiB" if n_bytes > GIB / 10 else f"{n_bytes / 2**20:.1f} MiB"
+
+
+def passes_for(
+    available: Sequence[LayerInfo], groups: Sequence[Sequence[LayerInfo]], n_images: int, budget: int
+) -> list[Pass]:
+    """Return as few passes as the budget allows.
+
+    Parameters
+    ----------
+    available : sequence of LayerInfo
+        Layers whose maps are in the store or not needed.
+    groups : sequence of sequences of LayerInfo
+        Layers whose maps have to be computed, in groups that may share a pass. The maps of each fit into the budget.
+    n_images : int
+        Number of images.
+    budget : int
+        Largest size of all maps at a time, in bytes.
+    """
+    passes = [Pass(tuple(available), is_captured=False, is_temporary=False)] if available else []
+    is_temporary = sum(map_bytes(layer, n_images) for group in groups for layer in group) > budget
+    for group in groups:
+        chosen: list[LayerInfo] = []
+        for layer in group:
+            size = sum(map_bytes(each, n_images) for each in (*chosen, layer))
+            if chosen and (size > budget or len(chosen) == MOST_LAYERS):
+                passes.append(Pass(tuple(chosen), is_captured=True, is_temporary=is_temporary))
+                chosen = []
+            chosen.append(layer)
+        if chosen:
+            passes.append(Pass(tuple(chosen), is_captured=True, is_temporary=is_temporary))
+    return passes
+
+
+def seconds_for(settings: Settings, layers: Sequence[LayerInfo]) -> float:
+    """Return the estimated time of the stages after the forward passes."""
+    score, n_images = settings.score, settings.n_images
+    n_fits = 1 + score.bootstrap + (score.permutations + 5 * score.folds if isinstance(score, AceSettings) else 0)
+    n_components = settings.n_components if isinstance(settings.n_components, int) else 10
+    fits = sum(layer.maps[0] for layer in layers) * n_fits * n_images * n_components
+    n_bytes = sum(map_bytes(layer, n_images) for layer in layers)
+    return n_bytes / GIB * SECONDS_PER_GIB + fits * SECONDS_PER_FIT + len(layers) * SECONDS_PER_FIGURES

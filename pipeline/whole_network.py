@@ -1,0 +1,377 @@
+"""Rank the channels of several layers of a network, with as few passes over the images as the disk allows.
+
+The artifacts of each layer have the same keys and the same bytes as those of a run of this layer alone. The forward
+passes write the maps of many layers; then each layer goes through the other stages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
+from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
+from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
+from pipeline.network_tables import LayerResult, network_ranking
+from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.inputs import Inputs
+from pipeline.networks.layout import LayerInfo
+from pipeline.networks.load import check_weights, layout_of
+from pipeline.networks.remembered import remembered
+from pipeline.networks.selection import select_layers
+from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult
+from pipeline.rankers import RANKERS
+from pipeline.resolve import check_layer, check_score, resolve
+from pipeline.run_folder import layer_folder, publish, publish_network
+from pipeline.runner import LAYER_STAGES, Execution, fan_out, plan, store_of
+from pipeline.settings import Settings
+from pipeline.stages.activate import (
+    activations_of_layers,
+    check_class_score,
+    class_label,
+    compatible,
+    seconds_per_image,
+)
+from pipeline.stages.stage import Stage
+from pipeline.store import ArtifactKey, Store, storage_errors
+from pipeline.store.housekeeping import discard
+
+
+def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> NetworkResult:
+    """Rank the channels of the layers that the setting `layer` selects, and fill the folder of the run.
+
+    A layer that cannot be ranked is listed with the reason, and the others are ranked. Results that are in the store
+    are not computed again, so a run that was interrupted goes on where it was.
+
+    Parameters
+    ----------
+    settings, run_dir, observers
+        As in `pipeline.runner.run`.
+
+    Returns
+    -------
+    NetworkResult
+        The tables, and the folder of each layer.
+
+    Raises
+    ------
+    PipelineError
+        If the settings, the images, the network or the disk do not allow the run, or if no layer can be ranked.
+    """
+    try:
+        for observer in observers:
+            observer.started(settings)
+        settings = resolve(settings)
+        for observer in observers:
+            observer.resolved(settings)
+        with remembered():
+            result = NetworkExecution(settings, run_dir, observers).run()
+        with storage_errors("the run's results", run_dir):
+            publish_network(result)
+        for observer in observers:
+            observer.network_finished(result)
+    except BaseException as error:  # also KeyboardInterrupt, so that the tracker ends the logged run
+        for observer in observers:
+            observer.failed(error)
+        raise
+    return result
+
+
+class NetworkExecution:
+    """The execution of the stages for several layers of a network; use it inside the context `remembered`.
+
+    Parameters
+    ----------
+    settings : Settings
+        The resolved settings; `layer` selects the layers.
+    run_dir : Path
+        Folder of the run.
+    observers : sequence of Observer
+        Informed about the run.
+    stages : sequence of Stage
+        The stages of each layer. Without `visualize`, the folders of the layers are not filled.
+
+    Attributes
+    ----------
+    layers : list of LayerInfo
+        The layers that can be ranked, as far as it is known, in the order of execution.
+    not_ranked : dict of str to str
+        Why other selected layers cannot be ranked.
+    settings_of : dict of str to Settings
+        The settings of a run of each layer alone.
+    keys : dict of str to dict of str to ArtifactKey
+        The keys of the artifacts of each layer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        run_dir: Path,
+        observers: Sequence[Observer] = (),
+        stages: Sequence[Stage[Any, Any]] = LAYER_STAGES,
+    ) -> None:
+        self.settings, self.run_dir, self._observers, self._stages = settings, run_dir, observers, stages
+        check_weights(settings.model)
+        check_score(settings)
+        statistics = RANKERS[settings.score.kind].statistics
+        found = select_layers(layout_of(settings.model), settings.layer, without_scaled=statistics[0].is_correlation)
+        self.not_ranked = dict(found.not_ranked)
+        self.layers: list[LayerInfo] = []
+        self.settings_of = {info.name: replace(settings, layer=info.name) for info in found.layers}
+        for info in found.layers:
+            try:
+                check_layer(self.settings_of[info.name])
+            except PipelineError as error:
+                self._fail(info.name, error)
+            else:
+                self.layers.append(info)
+        self._require_layers()
+        first = plan(self.settings_of[self.layers[0].name], LAYER_STAGES)
+        known = {"download": first["download"]}
+        self.keys: dict[str, dict[str, ArtifactKey]] = {
+            info.name: plan(self.settings_of[info.name], LAYER_STAGES, known) for info in self.layers
+        }
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> NetworkResult:
+        """Run all stages for all layers."""
+        with self._store() as store:
+            self.obtain_images(store)
+            passes, network_plan = self.plan(store)
+            for observer in self._observers:
+                observer.planned(network_plan)
+        found: dict[str, LayerResult] = {}
+        for each in passes:
+            found |= self.run_pass(each)
+        self._require_layers()
+        names = [info.name for info in self.layers if info.name in found]
+        return NetworkResult(
+            settings=self.settings,
+            run_dir=self.run_dir,
+            ranking=self.tables(found),
+            folders={name: layer_folder(self.run_dir, name) for name in names},
+            settings_of={name: self.settings_of[name] for name in names},
+            keys={name: self.keys[name] for name in names},
+            plan=network_plan,
+            seconds=self.seconds,
+        )
+
+    def tables(self, found: Mapping[str, LayerResult]) -> NetworkRanking:
+        """Return the ranking of the network from the results of its layers."""
+        return network_ranking(
+            [found[info.name] for info in self.layers if info.name in found],
+            self.not_ranked,
+            layer=self.settings.layer,
+            model=self.settings.model.label,
+            target=self.settings.target_label,
+        )
+
+    def result_of(self, layer: str, store: Store) -> LayerResult:
+        """Return what the network's ranking takes from a layer whose ranking is in the store or can be computed."""
+        execution = Execution(self.settings_of[layer], store, keys=self.keys[layer])
+        for name in ("reduce", "rank", "associate"):
+            execution.obtain(next(stage for stage in LAYER_STAGES if stage.name == name))
+        made, info = execution.artifacts, next(each for each in self.layers if each.name == layer)
+        return LayerResult.of(info, made[Ranking], made[Probe], made[Projections])
+
+    def plan(self, store: Store) -> tuple[list[Pass], NetworkPlan]:
+        """Return the passes over the images, and what they will take.
+
+        Layers whose maps do not fit into the disk budget are left out, with the reason.
+        """
+        n_images, complete, ready, missing = self.settings.n_images, [], [], []
+        for info in self.layers:
+            if not self._needs_maps(store, info.name):
+                complete.append(info)
+            elif store.has(self.keys[info.name]["activate"]):
+                ready.append(info)
+            else:
+                missing.append(info)
+        budget = disk_budget(self.settings.network.disk_gib, store.root)
+        for info in [each for each in missing if map_bytes(each, n_images) > budget.n_bytes]:
+            missing.remove(info)
+            self._fail(info.name, f"its maps take {gib(map_bytes(info, n_images))}, more than {budget.reason}")
+        self._require_layers()
+        network = self._request.open().network if missing else None
+        groups = [missing] if network is None else compatible(network, missing)
+        passes = passes_for([*complete, *ready], groups, n_images, budget.n_bytes)
+        self.layers = [info for info in self.layers if info.name not in self.not_ranked]
+        capturing = [each for each in passes if each.is_captured]
+        seconds = self._seconds_of_pass(store) * len(capturing) if capturing else 0.0
+        unfinished = [info for info in self.layers if info not in complete]
+        return passes, NetworkPlan(
+            layers=tuple(info.name for info in self.layers),
+            n_channels=sum(info.maps[0] for info in self.layers),
+            n_bytes=sum(map_bytes(info, n_images) for info in missing),
+            n_passes=len(capturing),
+            n_stored=len(complete),
+            seconds=seconds + seconds_for(self.settings, unfinished),
+        )
+
+    def obtain(self, stage: Stage[Any, Any], store: Store) -> dict[str, Path]:
+        """Obtain the artifact of one stage for every layer, for DVC, which runs one stage at a time.
+
+        Returns
+        -------
+        dict of str to Path
+            The folder of the artifact by the name of the layer. Layers that fail are recorded.
+
+        Raises
+        ------
+        SettingsError
+            If maps have to be computed that do not fit into the disk budget, since DVC keeps those of all layers.
+        """
+        self.obtain_images(store)
+        if stage is _ACTIVATE:
+            self._obtain_maps(store)
+        folders: dict[str, Path] = {}
+        for info in [each for each in self.layers if each.name not in self.not_ranked]:
+            try:
+                with self._store() as own:  # one for each layer, because each artifact in use takes file descriptors
+                    execution = Execution(self.settings_of[info.name], own, keys=self.keys[info.name])
+                    execution.obtain(stage)
+            except StorageError:
+                raise
+            except PipelineError as error:
+                self._fail(info.name, error)
+            else:
+                folders[info.name] = execution.artifacts.folders[stage.artifact]
+        self._require_layers()
+        return folders
+
+    def _obtain_maps(self, store: Store) -> None:
+        """Compute the maps of all layers that are not in the store."""
+        missing = [info for info in self.layers if not store.has(self.keys[info.name]["activate"])]
+        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in missing)
+        budget = disk_budget(self.settings.network.disk_gib, store.root)
+        if n_bytes > budget.n_bytes:
+            raise SettingsError(
+                f"network.disk_gib must be at least {1.05 * n_bytes / GIB:.2g} for DVC, which keeps the maps of all "
+                f"layers; got {budget.reason}. Raise it, choose fewer layers, or run `python -m pipeline`."
+            )
+        for group in compatible(self._request.open().network, missing) if missing else ():
+            self._capture(store, group)
+
+    def run_pass(self, each: Pass) -> dict[str, LayerResult]:
+        """Compute the maps of the layers of one pass, and run the other stages for each of them."""
+        found: dict[str, LayerResult] = {}
+        with self._store() as store:
+            if each.is_captured:
+                self._capture(store, each.layers)
+            for info in each.layers:
+                if info.name in self.not_ranked:
+                    continue
+                try:
+                    found[info.name] = self._layer(info)
+                except StorageError:
+                    raise
+                except PipelineError as error:
+                    self._fail(info.name, error)
+        if each.is_temporary:
+            for info in each.layers:
+                discard(store, self.keys[info.name]["activate"])
+        return found
+
+    def obtain_images(self, store: Store) -> None:
+        """Download the images, which are the same for all layers."""
+        name = self.layers[0].name
+        report = Execution(self.settings_of[name], store, self._observers, self.keys[name]).obtain(LAYER_STAGES[0])
+        self._count(report.stage.name, report.seconds)
+
+    def _capture(self, store: Store, layers: Sequence[LayerInfo]) -> None:
+        """Write the maps of some layers into the store, from one pass over the images."""
+        by_key = {str(self.keys[info.name]["activate"]): info for info in layers}
+        callbacks = [call for observer in self._observers if (call := observer.stage_started(_ACTIVATE)) is not None]
+        start = time.perf_counter()
+
+        def fill(folders: Mapping[str, Path]) -> list[str]:
+            chosen = [by_key[key] for key in folders]
+            workspaces = {by_key[key].name: Workspace(folder) for key, folder in folders.items()}
+            examined, inputs = self._request.open(), self._inputs(store)
+            found = activations_of_layers(
+                examined, chosen, inputs, self.settings.model.batch_size, workspaces, fan_out(callbacks)
+            )
+            filled = []
+            for key, folder in folders.items():
+                made = found[by_key[key].name]
+                if isinstance(made, NetworkError):
+                    self._fail(by_key[key].name, made)
+                    continue
+                check_class_score(made.class_score, class_label(self._request))
+                made.save(folder)
+                filled.append(key)
+            return filled
+
+        store.obtain_all([self.keys[info.name]["activate"] for info in layers], fill)
+        seconds = time.perf_counter() - start
+        self._count("activate", seconds)
+        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in layers)
+        for observer in self._observers:
+            observer.pass_finished(len(layers), n_bytes, seconds)
+
+    def _layer(self, info: LayerInfo) -> LayerResult:
+        """Run the stages of one layer, fill its folder, and return what the network's ranking takes from it."""
+        settings, keys = self.settings_of[info.name], self.keys[info.name]
+        for observer in self._observers:
+            observer.layer_started(settings)
+        with self._store() as store:
+            execution = Execution(settings, store, self._observers, keys)
+            needs_maps = self._needs_maps(store, info.name)
+            reports = tuple(execution.obtain(stage) for stage in self._stages if needs_maps or stage is not _ACTIVATE)
+            for report in reports:
+                self._count(report.stage.name, report.seconds)
+            made = execution.artifacts
+            if Figures in made:
+                result = RunResult(settings, layer_folder(self.run_dir, info.name), made, reports)
+                with storage_errors("the layer's results", result.run_dir):
+                    publish(result)
+                for observer in self._observers:
+                    observer.layer_finished(result)
+            return LayerResult.of(info, made[Ranking], made[Probe], made[Projections])
+
+    def _needs_maps(self, store: Store, layer: str) -> bool:
+        """Return whether a stage that reads the maps of a layer has to be run."""
+        reading = [stage.name for stage in self._stages if Activations in stage.upstream.values()]
+        return not all(store.has(self.keys[layer][name]) for name in reading)
+
+    def _seconds_of_pass(self, store: Store) -> float:
+        """Return the estimated time of one pass over the images, measured on a few of them."""
+        return seconds_per_image(self._request.open().network, self._inputs(store)) * self.settings.n_images
+
+    def _inputs(self, store: Store) -> Inputs:
+        folder = store.find(self.keys[self.layers[0].name]["download"])
+        assert folder is not None  # the images were obtained first
+        return self._request.inputs(ImageSet.load(folder))
+
+    @property
+    def _request(self) -> NetworkRequest:
+        """The network, with the first layer; the layer is not used."""
+        return NetworkRequest.of(self.settings_of[self.layers[0].name])
+
+    def _store(self) -> Store:
+        return store_of(self.settings, self._observers)
+
+    def _count(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def _fail(self, layer: str, error: PipelineError | str) -> None:
+        """Record why a layer cannot be ranked."""
+        self.not_ranked[layer] = str(error)
+        for observer in self._observers:
+            observer.layer_failed(layer, str(error))
+
+    def _require_layers(self) -> None:
+        """Raise `InputError` if no layer is left."""
+        left = [info for info in self.layers if info.name not in self.not_ranked]
+        if not left:
+            layer, reason = list(self.not_ranked.items())[-1]
+            raise InputError(
+                f"layer must select a layer that can be ranked; got {len(self.not_ranked)} that cannot, among them "
+                f"{layer}: {reason}"
+            )
+
+
+_ACTIVATE = LAYER_STAGES[1]
