@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -139,7 +139,8 @@ def borrowed(network: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(_random_states(network))
+        devices = {each.device.index for each in network.parameters() if each.device.type == "cuda"} - {None}
+        stack.enter_context(random_states_kept(sorted(devices)))
         stack.enter_context(_buffers(network))
         stack.enter_context(_evaluating(network))
         stack.enter_context(_uncompiled(network))
@@ -147,11 +148,17 @@ def borrowed(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_states(network: nn.Module) -> Iterator[None]:
-    devices = sorted({each.device.index for each in network.parameters() if each.device.type == "cuda"} - {None})
+def random_states_kept(devices: Sequence[int] = ()) -> Iterator[None]:
+    """Restore the global random generators of Python, NumPy and PyTorch at the end; also a decorator of functions.
+
+    Parameters
+    ----------
+    devices : sequence of int
+        Indices of the GPUs whose generators are restored as well.
+    """
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global generator)
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=list(devices)):
             yield
     finally:
         random.setstate(of_python)

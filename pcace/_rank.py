@@ -11,7 +11,17 @@ from torch import nn
 from pcace._computation import Computation, Made
 from pcace._forms import Transform, normalization
 from pcace._images import N_EXAMPLES, collected
-from pcace._network import Model, adapted, borrowed, device_of, layer_name, layer_selection, name_of, unwrapped
+from pcace._network import (
+    Model,
+    adapted,
+    borrowed,
+    device_of,
+    layer_name,
+    layer_selection,
+    name_of,
+    random_states_kept,
+    unwrapped,
+)
 from pcace._network_ranking import NetworkRanking
 from pcace._pictures import pictures_of, scale_of
 from pcace._progress import shown_progress
@@ -69,6 +79,7 @@ def rank(
 
 
 @worded_for_python()
+@random_states_kept()
 def rank(
     model: Model,
     images: object,

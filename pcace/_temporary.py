@@ -34,11 +34,21 @@ def is_large(n_bytes: int) -> bool:
 
 
 class TemporaryWorkspace(Workspace):
-    """Storage of maps in memory, or in a temporary file if they are large."""
+    """Storage of maps in memory, or in a temporary file if they are large.
+
+    Parameters
+    ----------
+    n_layers : int, default=1
+        Number of layers of similar size whose maps are needed at the same time.
+    """
+
+    def __init__(self, n_layers: int = 1) -> None:
+        super().__init__()
+        self._n_layers = n_layers
 
     def empty(self, file_name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return a writable float32 array, which is a memory map if it is large."""
-        if not is_large(4 * math.prod(shape)):
+        if not is_large(4 * math.prod(shape) * self._n_layers):
             return super().empty(file_name, shape)
         with _room_for("the maps of the layer"), tempfile.TemporaryDirectory(prefix="pcace-") as folder:
             return Workspace(Path(folder)).empty(file_name, shape)  # the mapping keeps the file

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 import pcace
 from pcace import _memory, _temporary
 from pcace._images import collected
-from pcace._temporary import StoredTensors
+from pcace._temporary import StoredTensors, TemporaryWorkspace
 
 N_IMAGES = 150
 QUICK: dict[str, Any] = {"ranker": "gradient_x_activation", "bootstrap": 0, "progress": False}
@@ -167,6 +167,12 @@ def test_what_is_large_depends_on_the_memory_that_is_left(monkeypatch: pytest.Mo
     assert [_temporary.is_large(size) for size in (2**30, 2**30 + 1)] == [False, True]
     monkeypatch.setattr(_temporary, "available", lambda: 4000)
     assert [_temporary.is_large(size) for size in (1000, 1001)] == [False, True]
+
+
+def test_the_maps_of_several_layers_are_large_together(temporary: Path) -> None:
+    shape = (2, 500, 2, 1)  # 8,000 bytes
+    assert not isinstance(TemporaryWorkspace().empty("maps.npy", shape), np.memmap)
+    assert isinstance(TemporaryWorkspace(n_layers=2).empty("maps.npy", shape), np.memmap)
 
 
 def test_the_limit_of_a_container_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

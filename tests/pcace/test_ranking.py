@@ -31,7 +31,10 @@ def network() -> nn.Module:
 @pytest.fixture(scope="module")
 def ranking(network: nn.Module, images: torch.Tensor) -> pcace.Ranking:
     names = ["cat", "<b>dog</b>", "ship"]
-    return pcace.rank(network, images, "0", 1, permutations=20, bootstrap=20, folds=2, class_names=names)
+    return pcace.rank(
+        network, images, "0", 1, permutations=20, bootstrap=20, folds=2, class_names=names,
+        settings={"visualize.maximize_steps": 4},
+    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
