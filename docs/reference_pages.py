@@ -20,12 +20,12 @@ from pipeline.figures.catalogue import FIGURES
 from pipeline.overrides import options
 from pipeline.schema import FORMS, defaults, described, forms_of
 from pipeline.settings import Settings
-from pipeline.stages import load_stages
+from pipeline.stages import associate, load_stages
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 WIDTH = 100
-GROUPS = ("model", "data", "reduce", "target", "score", "rank", "ablate", "visualize", "tracking", "paths")
+GROUPS = ("model", "data", "reduce", "network", "target", "score", "rank", "ablate", "visualize", "tracking", "paths")
 # Options that set the settings of a form.
 OPTIONS = {
     "target": {"class": (), "regression": ("target=regression",)},
@@ -167,9 +167,9 @@ def columns() -> str:
 
 
 def stages() -> str:
-    """The stages, their versions, and what their artifacts contain."""
+    """The stages, their versions, and what their artifacts contain; the last one is that of several layers."""
     text = []
-    for stage in load_stages():
+    for stage in (*load_stages(), associate.STAGE):
         about = " ".join((import_module(f"pipeline.stages.{stage.name}").__doc__ or "").split("\n\n")[0].split())
         upstream = ", ".join(f"`{each.__name__}`" for each in stage.upstream.values()) or "no other artifact"
         text.append(f"\n## {stage.name}\n")

@@ -145,6 +145,61 @@ TABLES = (
     ),
 )
 
+NETWORK = {
+    "rank": "Rank of the channel in the network: by the bias-corrected score, or else by the cross-fitted score or the "
+    "score.",
+    "layer": "Layer of the channel.",
+    "position": "Place of the layer in the order of execution, starting at 0.",
+    "depth": "Share of the network's elementary modules that have run before the last one of the layer.",
+    "kind": "Class of the layer's module.",
+    "channel": KNOWN["channel"][1],
+    "score": KNOWN["score"][1],
+    "bias_corrected": "Bias-corrected score.",
+    "low": "Lower limit of its 95 % confidence interval.",
+    "high": "Upper limit of its 95 % confidence interval.",
+    "q": "q-value over all channels of the network (Benjamini and Hochberg), from the permutation nulls of the layers.",
+    "rank_in_layer": "Rank of the channel in its layer.",
+    "cross_fitted": KNOWN["cross_fitted"][1],
+    "dead": KNOWN["dead"][1],
+}
+LAYERS = {
+    "layer": "Name of the layer.",
+    **{name: NETWORK[name] for name in ("position", "depth", "kind")},
+    "n_channels": "Number of channels.",
+    "height": "Height of the maps.",
+    "width": "Width of the maps.",
+    "n_components": "Number of principal components.",
+    "variance": "Mean share of the variance of a channel's maps that its components hold.",
+    "reliability": "Split-half reliability of the ranking of the layer.",
+    "accuracy": "Its estimated accuracy.",
+    "n_significant": "Number of channels whose q-value in the network is below .05.",
+    "share_significant": "The same as a share of the channels.",
+    "n_dead": "Number of channels that never vary.",
+    "lower_quartile": "Lower quartile of what the network is ranked by, over the channels that vary.",
+    "median": "Its median.",
+    "upper_quartile": "Its upper quartile.",
+    "association": "Association of the layer as a whole with the class score: the correlation of a linear probe on "
+    "held-out images.",
+    "association_low": "Lower limit of its 95 % confidence interval.",
+    "association_high": "Upper limit of its 95 % confidence interval.",
+    "best_channels": "The best channels.",
+}
+TABLES += (
+    TablePage(
+        "network.csv, network.parquet",
+        "In the folder of a run of several layers: one row for each channel of the network, best first.",
+        NETWORK,
+    ),
+    TablePage(
+        "layers.csv, layers.parquet", "In the same folder: one row for each layer, in order of execution.", LAYERS
+    ),
+    TablePage(
+        "not_ranked.csv",
+        "In the same folder: one row for each layer that was selected and not ranked.",
+        {"layer": "Name of the layer.", "reason": "Why it was not ranked."},
+    ),
+)
+
 # The files of the artifact of each stage; `*` stands for the name of a statistic or a picture.
 FILES = {
     "download": ("images/*", "manifest.csv", "copies.csv", "report.csv"),
@@ -158,4 +213,5 @@ FILES = {
     "ablate": ("changes.npy", "random.npy", "note.txt"),
     "evaluate": ("effects.csv", "curves.csv", "faithfulness.json"),
     "visualize": ("*.png", "overlays/*", "channels/*", "gallery.json", "notes.txt"),
+    "associate": ("probe.json",),
 }  # fmt: skip

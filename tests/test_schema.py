@@ -57,7 +57,7 @@ def test_files_that_are_not_of_hydra_are_covered() -> None:
         ("settings", "n_components: 0"),
         ("settings", "n_components: 1.5"),
         ("settings", "n_components: all"),
-        ("settings", "layer: conv1,conv2"),
+        ("settings", "layer: []"),
         ("settings", "score: {statistic: best}"),
         ("settings", "data: {source: folder, root: 3}"),
         ("settings", "data: {source: folder, pitch: 3.0}"),

@@ -107,6 +107,8 @@ def check_tables(folder: Path) -> None:
     # The columns of other rankers and smoothers, and of images from the web or with copies, are not in these runs.
     for name in ("effects.csv", "curves.csv", "manifest.csv", "summary.csv"):
         assert seen[name] == known[name], name
+    for name in ("network.csv", "layers.csv", "not_ranked.csv"):
+        assert seen[name] == known[name], name
     assert seen["ranking.csv"] == known["ranking.csv"] - {"iterations"}
     artifacts = {path.parents[1].name: path.parent for path in folder.glob("outputs/store/*/*/artifact.json")}
     for stage, artifact in artifacts.items():
