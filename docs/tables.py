@@ -53,7 +53,7 @@ IMAGES = {
     "class_name": "Class of the image; empty if the source has no classes.",
 }
 
-TABLES = (
+TABLES: tuple[TablePage, ...] = (
     TablePage(
         "ranking.csv, ranking.parquet",
         "One row for each channel, best first. The columns depend on the ranker and on the evidence that was "

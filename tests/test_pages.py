@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from docs import pages, reference_pages, tables
 from docs.reference_pages import type_of
 from pipeline.commands import COMMANDS
-from pipeline.config import compose_settings
+from pipeline.config import compose_settings, register_resolvers
 from pipeline.schema import described, schema_of, settings_classes
 from pipeline.stages import ORDER
 from pipeline.starter import write_starter
@@ -48,6 +48,7 @@ def test_the_settings_of_a_command_that_needs_other_data_compose(
     command: str, starter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(starter)
+    register_resolvers()
     words = shlex.split(command, comments=True)
     assert words[:2] == ["pcace", "run"] or words[:3] == ["python", "-m", "pipeline"]
     given = [word for word in words[2:] if "=" in word]
