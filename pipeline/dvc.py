@@ -200,12 +200,14 @@ def _publish(source: Path, target: Path) -> None:
 
 
 def _trackers(settings: Settings) -> list[Observer]:
-    if not settings.tracking.enabled or settings.selects_several:
+    if not settings.tracking.enabled:
         return []
-    import_for_command("pipeline.tracking.mlflow")
+    import_for_command("pipeline.tracking.network")
     from pipeline.tracking.mlflow import MlflowTracker
+    from pipeline.tracking.network import NetworkTracker
 
-    return [MlflowTracker({"dvc": os.environ.get("DVC_EXP_NAME", "repro")})]
+    tracker = NetworkTracker if settings.selects_several else MlflowTracker
+    return [tracker({"dvc": os.environ.get("DVC_EXP_NAME", "repro")})]
 
 
 @command

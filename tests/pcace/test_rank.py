@@ -336,7 +336,7 @@ def test_an_interruption_while_images_are_read_or_the_network_runs_changes_nothi
         before = states(each)
         with pytest.raises(KeyboardInterrupt), monkeypatch.context() as context:
             if each is network and given is images:
-                context.setattr("pcace._rank.load_stage", scoring)
+                context.setattr("pcace._computation.load_stage", scoring)
             pcace.rank(each, given, "features.0", 1, **QUICK)
         assert states(each) == before
 
