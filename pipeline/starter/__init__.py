@@ -24,7 +24,7 @@ With --dvc, a dvc.yaml is written as well, with which `dvc repro` runs the exper
 
 FILES = Path(__file__).parent / "files"
 NAMES = ("network.py", "conf/experiment/mine.yaml")
-DVC = "dvc.yaml"
+DVC, DVC_SOURCE = "dvc.yaml", "dvc.yaml.txt"  # DVC would take a file called dvc.yaml in a checkout for one of its own
 SCHEMA = "conf/settings.schema.json"
 N_IMAGES, SIDE = 150, 32  # of each class, and their width and height in pixels
 
@@ -71,7 +71,8 @@ def write_starter(folder: Path, *, with_dvc: bool = False) -> list[str]:
     try:
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / name, (FILES / name).read_text(encoding="utf-8"))
+            source = FILES / (DVC_SOURCE if name == DVC else name)
+            write_whole(folder / name, source.read_text(encoding="utf-8"))
         write_whole(folder / SCHEMA, as_text(ALL))
         _draw_images(folder / "images")
     except OSError as error:
