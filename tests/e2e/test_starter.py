@@ -64,7 +64,7 @@ def test_dvc_accepts_the_stage_of_the_starter(cli: Cli, tmp_path: Path, monkeypa
         pytest.skip("git is not here")
     monkeypatch.chdir(tmp_path)
     assert cli("--dvc", main=starter.main)[0] == 0
-    dvc = Path(sys.executable).with_name("dvc")
+    dvc = str(Path(sys.executable).with_name("dvc"))
     for command in (["git", "init", "-q"], [dvc, "init", "-q"]):
         subprocess.run(command, check=True)
     status = subprocess.run([dvc, "status"], check=True, capture_output=True, text=True).stdout
