@@ -29,7 +29,7 @@ WITHOUT_EFFECT = {
     "threadpoolctl": "sets the number of threads, which is logged",
 }
 EXTRAS_WITHOUT_EFFECT = {"dvc", "joblib", "ray", "slurm"}  # they start runs
-EXTRAS_FOR_DEVELOPMENT = {"test", "lint", "notebooks", "dev"}
+EXTRAS_FOR_DEVELOPMENT = {"docs", "test", "lint", "notebooks", "dev"}
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -46,7 +46,7 @@ def test_files_of_a_run_are_stored_by_the_server(
         capsys.readouterr()
         assert serve(compose(f"tracking.uri={root}"), None) == 0
         report = f"{root}/#/experiments/{experiment}/runs/{tracker.run_id}/artifacts/report.html"
-        assert capsys.readouterr().out.splitlines() == [f"MLflow on {root}", f"  latest report         {report}"]
+        assert capsys.readouterr().out.splitlines() == [f"MLflow on {root}", f"  latest report          {report}"]
     finally:
         server.terminate()
         server.wait()
