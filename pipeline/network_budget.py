@@ -40,10 +40,11 @@ class Pass:
 
 @dataclass(frozen=True)
 class DiskBudget:
-    """The disk space that the maps may take at a time, in bytes, and where the limit comes from."""
+    """The disk space that the maps may take at a time, in bytes, where the limit comes from, and how to raise it."""
 
     n_bytes: int
     reason: str
+    advice: str
 
 
 def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
@@ -51,8 +52,8 @@ def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = int(FREE_SHARE * shutil.disk_usage(existing).free)
     if free < disk_gib * GIB:
-        return DiskBudget(free, f"{gib(free)}, nine tenths of the free space of the disk")
-    return DiskBudget(int(disk_gib * GIB), f"network.disk_gib={disk_gib:g}")
+        return DiskBudget(free, f"{gib(free)}, nine tenths of the free space of the disk", "Free some disk space.")
+    return DiskBudget(int(disk_gib * GIB), f"network.disk_gib={disk_gib:g}", "Raise network.disk_gib.")
 
 
 def map_bytes(layer: LayerInfo, n_images: int) -> int:

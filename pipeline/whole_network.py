@@ -193,7 +193,8 @@ class NetworkExecution:
         budget = disk_budget(self.settings.network.disk_gib, store.root)
         for info in [each for each in missing if map_bytes(each, n_images) > budget.n_bytes]:
             missing.remove(info)
-            self._fail(info.name, f"its maps take {gib(map_bytes(info, n_images))}, more than {budget.reason}")
+            needed = gib(map_bytes(info, n_images))
+            self._fail(info.name, f"its maps take {needed}, more than {budget.reason}. {budget.advice}")
         self._require_layers()
         network = self._request.open().network if missing else None
         groups = [missing] if network is None else compatible(network, missing)

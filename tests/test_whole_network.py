@@ -142,7 +142,7 @@ def test_a_layer_that_does_not_fit_into_the_disk_budget_is_listed(tmp_path: Path
     result, _ = ranked(compose_in(tmp_path, *FEW, f"network.disk_gib={budget}"), tmp_path / "run")
     assert list(result.folders) == ["conv1", "conv2"]
     assert dict(result.ranking.not_ranked.to_numpy().tolist()) == {
-        "conv3": f"its maps take 0.6 MiB, more than network.disk_gib={budget:g}"
+        "conv3": f"its maps take 0.6 MiB, more than network.disk_gib={budget:g}. Raise network.disk_gib."
     }
 
 

@@ -83,13 +83,9 @@ class MlflowTracker(Observer):
             self.run_id = self._client.create_run(experiment_id, tags=tags, run_name=run_name(settings)).info.run_id
 
     def resolved(self, settings: Settings) -> None:
-        """Log the settings, as the file ``config.json`` and as parameters with dotted names, and the environment."""
-        config = asdict(settings)
+        """Log the settings and the environment."""
         with tracking_errors(self._uri):
-            self._logged.log_dict(self.run_id, config, CONFIG)
-            params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
-            self._logged.log_batch(self.run_id, params=params)
-            self._logged.log_dict(self.run_id, {**environment(), "packages": packages()}, ENVIRONMENT)
+            log_settings(self._logged, self.run_id, settings)
 
     def noted(self, text: str) -> None:
         """Add the message to the tag ``notes``."""
@@ -179,6 +175,15 @@ class MlflowTracker(Observer):
         with tempfile.TemporaryDirectory() as folder:
             marked_table(manifest).to_csv(Path(folder) / "images.csv", index=False)
             self._logged.log_artifact(self.run_id, str(Path(folder) / "images.csv"))
+
+
+def log_settings(client: MlflowClient, run_id: str, settings: Settings) -> None:
+    """Log the settings, as the file ``config.json`` and as parameters with dotted names, and the environment."""
+    config = asdict(settings)
+    client.log_dict(run_id, config, CONFIG)
+    params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
+    client.log_batch(run_id, params=params)
+    client.log_dict(run_id, {**environment(), "packages": packages()}, ENVIRONMENT)
 
 
 def _pictured(table: pd.DataFrame, cards: Mapping[int, Path]) -> pd.DataFrame:

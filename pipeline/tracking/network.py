@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Param
 
 from pipeline.artifacts import NetworkRanking
-from pipeline.environment import environment, packages
 from pipeline.errors import PipelineError
 from pipeline.observer import NetworkResult, Observer, RunResult, StageReport
-from pipeline.report_writer import flat
 from pipeline.run_folder import FIGURES, NETWORK_PAGE, SETTINGS
 from pipeline.settings import Settings
 from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
-from pipeline.tracking.mlflow import BATCH_SIZE, CONFIG, ENVIRONMENT, PARAM_LENGTH, MlflowTracker
+from pipeline.tracking.mlflow import BATCH_SIZE, MlflowTracker, log_settings
 from pipeline.tracking.names import network_metrics, run_name
 from pipeline.tracking.runs import NETWORK, NETWORK_SUMMARY
 
@@ -72,12 +68,8 @@ class NetworkTracker(Observer):
 
     def resolved(self, settings: Settings) -> None:
         """Log the settings and the environment."""
-        config = asdict(settings)
         with tracking_errors(self._uri):
-            self._logged.log_dict(self.run_id, config, CONFIG)
-            params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
-            self._logged.log_batch(self.run_id, params=params)
-            self._logged.log_dict(self.run_id, {**environment(), "packages": packages()}, ENVIRONMENT)
+            log_settings(self._logged, self.run_id, settings)
 
     def noted(self, text: str) -> None:
         """Add the message to the tag ``notes`` of the layer that is being ranked, or of the network."""
