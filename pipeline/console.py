@@ -93,7 +93,7 @@ class ConsoleObserver(Observer):
             network += f", {model.randomized} module{'s' if model.randomized > 1 else ''} randomised"
         what = f"channels of {settings.layer} ({network})"
         if settings.selects_several:
-            what = f"layers and channels of {network} (layer={settings.layer})"
+            what = f"layers and channels of {network} ({settings.layer_label})"
         self._print(
             f"Which {what} matter for {settings.target_label}? {settings.n_images} images, {how}.", style="bold"
         )

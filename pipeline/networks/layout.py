@@ -58,6 +58,8 @@ class LayerInfo:
         tensor that it is applied to. None for other modules.
     is_scores : bool
         Whether its output are the network's scores.
+    is_convolution : bool
+        Whether it is a convolution of any dimension, also of a class derived from one of PyTorch's.
     """
 
     name: str
@@ -70,6 +72,7 @@ class LayerInfo:
     output: int = -1
     scaled: int | None = None
     is_scores: bool = False
+    is_convolution: bool = False
 
     @property
     def rejection(self) -> str | None:
@@ -186,6 +189,11 @@ def _is_scaling(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
+def _is_convolution(module: nn.Module) -> bool:
+    """Return whether a module is a convolution, for which PyTorch has two base classes: one for quantised networks."""
+    return any(base.__name__ == "_ConvNd" for base in type(module).__mro__)
+
+
 class _Tensors:
     """Numbers for the tensors of a forward pass, none of which is kept in memory.
 
@@ -266,7 +274,7 @@ class _ForwardPass:
             infos.append(
                 LayerInfo(
                     name, kind, shape, len(calls), axis, is_complex, depths[place] / max(n_leaves - 1, 1), output,
-                    self._scaled.get(name), output == self._scores,
+                    self._scaled.get(name), output == self._scores, _is_convolution(module),
                 )
             )  # fmt: skip
         return tuple(infos)
