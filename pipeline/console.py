@@ -167,7 +167,8 @@ class ConsoleObserver(Observer):
         self._console.print()
         for number, sentence in enumerate(result.ranking.sentences):
             self._print(sentence, style="bold" if number == 0 else "")
-        for table in (layers_table(result.ranking), channels_table(result.ranking)):
+        width = self._console.width
+        for table in (layers_table(result.ranking, width), channels_table(result.ranking, width)):
             self._console.print()
             self._console.print(table)
         self._print(f"{len(result.ranking.channels):,} channels of {len(result.ranking.layers)} layers in all.")

@@ -32,4 +32,6 @@ def test_a_file_has_no_progress_bar() -> None:
 def test_a_long_list_of_layers_is_named_by_its_first_and_last_layer(compose: Compose) -> None:
     screen = StringIO()
     ConsoleObserver(Console(file=screen, width=200)).resolved(compose("layer=[conv1,relu1,conv2,relu2,conv3]"))
-    assert screen.getvalue().startswith("Which layers and channels of digits_cnn (conv1 to conv3) matter for class 8? 20 ")
+    assert screen.getvalue().startswith(
+        "Which layers and channels of digits_cnn (conv1 to conv3) matter for class 8? 20 "
+    )
