@@ -74,7 +74,7 @@ def test_a_regression_network_is_fitted_to_how_grey_the_sky_of_photographs_is(
         pixels[:18] = [200 - 8 * index, 200 - 4 * index, 200]
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{index:02d}.png")
     table, weights = tmp_path / "images.csv", tmp_path / "street_level.safetensors"
-    monkeypatch.setattr(sys, "argv", ["train", str(table), "--stand-in", str(tmp_path), "--output", str(weights)])
+    monkeypatch.setattr(sys, "argv", ["train", str(table), "--stand-in", "--output", str(weights)])
     street_level.main()
     assert capsys.readouterr().out.splitlines()[1] == str(weights)
     written = pd.read_csv(table)
@@ -84,5 +84,5 @@ def test_a_regression_network_is_fitted_to_how_grey_the_sky_of_photographs_is(
     settings = compose_settings([*overrides, "n_images=24"])
     request = NetworkRequest.of(settings)
     with torch.no_grad():
-        predicted = request.open().network(street_level.inputs_of([Path(path) for path in written.path]))
+        predicted = request.open().network(street_level.inputs_of([tmp_path / path for path in written.path]))
     assert np.corrcoef(predicted[:, 0].numpy(), written.value)[0, 1] > 0.9

@@ -1,8 +1,8 @@
 """Fit the last layer of the network of this example to a number for each image, and write the weights.
 
 ``python -m examples.street_level.train TABLE`` reads a CSV file with the columns ``path`` and ``value``, for example
-the concentration of a pollutant at the place of each panorama. ``--stand-in FOLDER`` writes such a table first: for
-every photograph in a folder it takes how grey the upper third is, from 0 (saturated colours) to 1, in the place of a
+the concentration of a pollutant at the place of each panorama. ``--stand-in`` writes such a table first: for every
+photograph in a folder it takes how grey the upper third is, from 0 (saturated colours) to 1, in the place of a
 measurement.
 """
 
@@ -24,6 +24,7 @@ from torch import nn
 from examples.street_level.network import street_level
 
 SIDE, BATCH = 224, 32
+SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def pixels_of(path: Path) -> np.ndarray:
@@ -76,20 +77,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.street_level.train", description=__doc__)
     parser.add_argument("table", type=Path, metavar="TABLE", help="CSV file with the columns path and value")
     parser.add_argument(
-        "--stand-in", type=Path, metavar="FOLDER", help="write the table for the photographs in a folder"
+        "--photographs", type=Path, metavar="FOLDER", help="folder that the paths are relative to (that of the table)"
     )
+    parser.add_argument("--stand-in", action="store_true", help="write the table for all photographs in the folder")
     parser.add_argument(
         "--output", type=Path, default=Path("data/street_level.safetensors"), help="file of the weights"
     )
     given = parser.parse_args()
+    folder = given.photographs or given.table.parent
     if given.stand_in:
-        photographs = sorted(
-            path.resolve() for path in given.stand_in.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
-        )
-        rows = [{"path": str(path), "value": greyness(path)} for path in photographs]
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        rows = [{"path": path.relative_to(folder).as_posix(), "value": greyness(path)} for path in found]
         pd.DataFrame(rows).to_csv(given.table, index=False)
     table = pd.read_csv(given.table)
-    paths = [given.table.parent / path for path in table.path]
+    paths = [folder / path for path in table.path]
     network = street_level().eval()
     correlation = fit(network, paths, table.value.to_numpy(dtype=float))
     print(f"{len(table):,} images; correlation of held-out values with the predicted ones: {correlation:.2f}")
