@@ -37,7 +37,7 @@ from pipeline.stages.activate import (
 )
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, storage_errors
-from pipeline.store.housekeeping import discard
+from pipeline.store.housekeeping import discard_temporary
 
 
 def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> NetworkResult:
@@ -183,9 +183,11 @@ class NetworkExecution:
         Layers whose maps do not fit into the disk budget are left out, with the reason.
         """
         n_images, complete, ready, missing = self.settings.n_images, [], [], []
+        not_kept = [info for info in self.layers if not self._keeps_maps(store, info.name)]
         for info in self.layers:
             if not self._needs_maps(store, info.name):
                 complete.append(info)
+                discard_temporary(store, self.keys[info.name]["activate"])  # left by a run that was killed
             elif store.has(self.keys[info.name]["activate"]):
                 ready.append(info)
             else:
@@ -198,7 +200,10 @@ class NetworkExecution:
         self._require_layers()
         network = self._request.open().network if missing else None
         groups = [missing] if network is None else compatible(network, missing)
-        passes = passes_for([*complete, *ready], groups, n_images, budget.n_bytes)
+        # Also of layers that are finished, so that the run after one that was killed removes as many as that one.
+        n_bytes = sum(map_bytes(info, n_images) for info in not_kept if info.name not in self.not_ranked)
+        is_temporary = n_bytes > budget.n_bytes
+        passes = passes_for([*complete, *ready], groups, n_images, budget.n_bytes, is_temporary=is_temporary)
         self.layers = [info for info in self.layers if info.name not in self.not_ranked]
         capturing = [each for each in passes if each.is_captured]
         seconds = self._seconds_of_pass(store) * len(capturing) if capturing else 0.0
@@ -261,7 +266,7 @@ class NetworkExecution:
         found: dict[str, LayerResult] = {}
         with self._store() as store:
             if each.is_captured:
-                self._capture(store, each.layers)
+                self._capture(store, each.layers, is_temporary=each.is_temporary)
             for info in each.layers:
                 if info.name in self.not_ranked:
                     continue
@@ -271,9 +276,8 @@ class NetworkExecution:
                     raise
                 except PipelineError as error:
                     self._fail(info.name, error)
-        if each.is_temporary:
-            for info in each.layers:
-                discard(store, self.keys[info.name]["activate"])
+        for info in each.layers:
+            discard_temporary(store, self.keys[info.name]["activate"])
         return found
 
     def obtain_images(self, store: Store) -> None:
@@ -282,7 +286,7 @@ class NetworkExecution:
         report = Execution(self.settings_of[name], store, self._observers, self.keys[name]).obtain(LAYER_STAGES[0])
         self._count(report.stage.name, report.seconds)
 
-    def _capture(self, store: Store, layers: Sequence[LayerInfo]) -> None:
+    def _capture(self, store: Store, layers: Sequence[LayerInfo], *, is_temporary: bool = False) -> None:
         """Write the maps of some layers into the store, from one pass over the images."""
         by_key = {str(self.keys[info.name]["activate"]): info for info in layers}
         callbacks = [call for observer in self._observers if (call := observer.stage_started(_ACTIVATE)) is not None]
@@ -306,7 +310,8 @@ class NetworkExecution:
                 filled.append(key)
             return filled
 
-        store.obtain_all([self.keys[info.name]["activate"] for info in layers], fill)
+        keys = [self.keys[info.name]["activate"] for info in layers]
+        store.obtain_all(keys, fill, is_temporary=is_temporary)
         seconds = time.perf_counter() - start
         self._count("activate", seconds)
         n_bytes = sum(map_bytes(info, self.settings.n_images) for info in layers)
@@ -337,6 +342,11 @@ class NetworkExecution:
         """Return whether a stage that reads the maps of a layer has to be run."""
         reading = [stage.name for stage in self._stages if Activations in stage.upstream.values()]
         return not all(store.has(self.keys[layer][name]) for name in reading)
+
+    def _keeps_maps(self, store: Store, layer: str) -> bool:
+        """Return whether the maps of a layer are in the store, from a run that does not remove them."""
+        key = self.keys[layer]["activate"]
+        return store.has(key) and not store.is_temporary(key)
 
     def _seconds_of_pass(self, store: Store) -> float:
         """Return the estimated time of one pass over the images, measured on a few of them."""

@@ -16,7 +16,7 @@ from pipeline.artifacts import Activations, NetworkRanking, Ranking
 from pipeline.artifacts.base import DESCRIPTION
 from pipeline.errors import InputError, SettingsError
 from pipeline.networks.remembered import remembered
-from pipeline.observer import NetworkPlan, NetworkResult, Observer
+from pipeline.observer import NetworkPlan, NetworkResult, Observer, StageReport
 from pipeline.report_writer import ReportWriter
 from pipeline.resolve import resolve
 from pipeline.runner import LAYER_STAGES, STAGES, Execution, run, store_of
@@ -135,6 +135,37 @@ def test_a_small_disk_budget_takes_more_passes_and_gives_up_maps_and_has_the_sam
         assert not execution.obtain(STAGES[1]).is_cached
         own = execution.artifacts.folders[Activations]
         assert files(own) == files(Path(network[0].settings.paths.outputs) / "store" / str(execution.keys["activate"]))
+
+
+class Interrupting(Observer):
+    """Ends a run when a stage has been finished for the second time."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage, self._n_finished = stage, 0
+
+    def stage_finished(self, report: StageReport) -> None:
+        self._n_finished += report.stage.name == self._stage
+        if self._n_finished == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["reduce", "associate"])
+def test_the_maps_of_an_interrupted_run_are_removed_by_the_next_one_and_those_of_other_runs_are_not(
+    stage: str, tmp_path: Path, compose_in: Compose
+) -> None:
+    few = [text for text in FEW if "score" not in text] + ["score.permutations=0", "score.bootstrap=0", "score.folds=0"]
+    single = resolve(compose_in(tmp_path, *few, "layer=conv2"))
+    with store_of(single) as store:
+        execution = Execution(single, store)
+        execution.obtain(STAGES[1])
+        own = execution.artifacts.folders[Activations]
+    budget = 1.1 * 4 * 64 * 40 * 64 / 2**30  # conv1 in one pass, conv3 in another one
+    settings = compose_in(tmp_path, *few, f"network.disk_gib={budget}")
+    with remembered(), pytest.raises(KeyboardInterrupt):
+        NetworkExecution(resolve(settings), tmp_path / "run", [Interrupting(stage)], TO_RANK).run()
+    assert len(list((tmp_path / "store" / "activate").iterdir())) == 2
+    ranked(settings, tmp_path / "again")
+    assert list((tmp_path / "store" / "activate").iterdir()) == [own]
 
 
 def test_a_layer_that_does_not_fit_into_the_disk_budget_is_listed(tmp_path: Path, compose_in: Compose) -> None:

@@ -125,7 +125,8 @@ def test_a_ranking_of_several_layers_that_is_killed_again_and_again_goes_on_with
         assert (tmp_path / "killed" / "run" / name).read_bytes() == expected
     found = list(entries(Store(tmp_path / "killed" / "store"), verify=True))
     assert [(entry.name, entry.damage) for entry in found if entry.damage] == []
-    assert list((tmp_path / "killed" / "store" / "tmp").iterdir()) == []
+    for folder in ("tmp", "activate"):  # maps of the killed runs are removed as well
+        assert list((tmp_path / "killed" / "store" / folder).iterdir()) == []
 
 
 @pytest.mark.parametrize(("free", "tracking"), [(0, "false"), (60, "false"), (20, "true"), (200, "true")])
