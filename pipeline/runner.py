@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
+from pipeline.networks.decoded import decoded_once
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, check_ranker, resolve
 from pipeline.run_folder import publish
@@ -51,7 +52,7 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
         settings = resolve(settings)
         for observer in observers:
             observer.resolved(settings)
-        with store_of(settings, observers) as store:
+        with decoded_once(), store_of(settings, observers) as store:
             execution = Execution(settings, store, observers)
             execution.check()
             reports = tuple(execution.obtain(stage) for stage in STAGES)

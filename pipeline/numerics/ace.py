@@ -32,7 +32,7 @@ from pipeline.numerics.spline_ace import (
     permuted_spline_correlations,
     spline_transforms,
 )
-from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_correlations, select_smoothness
+from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_statistics, select_smoothness
 from pipeline.numerics.spline_solver import DEFAULT_SMOOTHNESS, Smoothness
 from pipeline.numerics.spline_subsets import subset_spline_correlations
 from pipeline.progress import Progress
@@ -116,8 +116,17 @@ class AceEstimator(Protocol):
         """Return the statistics, (n_channels, n_subsets), by subsets of the images, given by their indices."""
         ...
 
-    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
-        """Return the statistics on the images `held` of transforms fitted to the others, (n_channels,) in [-1, 1]."""
+    def held_out(
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        folds: Sequence[Int64Array],
+        progress: Progress | None = None,
+    ) -> ByStatistic:
+        """Return the statistics on the images of each fold of transforms fitted to all others.
+
+        They have the shape (n_channels, n_folds) and are in [-1, 1].
+        """
         ...
 
 
@@ -180,21 +189,30 @@ class SupersmootherAce:
                 progress(number, len(subsets))
         return {name: np.stack([each[name] for each in found], axis=1) for name in self.statistics}
 
-    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+    def held_out(
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        folds: Sequence[Int64Array],
+        progress: Progress | None = None,
+    ) -> ByStatistic:
         """Return the statistics on held-out images, where the transforms are interpolated linearly."""
-        fitted = np.setdiff1d(np.arange(len(response)), held)
-        found = self.fit(predictors[:, fitted], response[fitted])
-        maximal, first = np.zeros(len(predictors)), np.zeros(len(predictors))
-        for channel, values in enumerate(predictors):
-            phi = [
-                _interpolated(values[held, j], values[fitted, j], found.phi[channel, :, j])
-                for j in range(values.shape[1])
-            ]
-            theta = _interpolated(response[held], response[fitted], found.theta[channel])
-            maximal[channel] = correlation(np.sum(phi, axis=0), theta)
-            sign = np.sign(correlation(found.phi[channel, :, 0], found.theta[channel]))
-            first[channel] = sign * correlation(phi[0], theta)
-        return {"maximal": maximal, "first": first}
+        scores = {name: np.zeros((len(predictors), len(folds))) for name in self.statistics}
+        for fold, held in enumerate(folds):
+            fitted = np.setdiff1d(np.arange(len(response)), held)
+            found = self.fit(predictors[:, fitted], response[fitted])
+            for channel, values in enumerate(predictors):
+                phi = [
+                    _interpolated(values[held, j], values[fitted, j], found.phi[channel, :, j])
+                    for j in range(values.shape[1])
+                ]
+                theta = _interpolated(response[held], response[fitted], found.theta[channel])
+                scores["maximal"][channel, fold] = correlation(np.sum(phi, axis=0), theta)
+                sign = np.sign(correlation(found.phi[channel, :, 0], found.theta[channel]))
+                scores["first"][channel, fold] = sign * correlation(phi[0], theta)
+            if progress is not None:
+                progress(fold + 1, len(folds))
+        return scores
 
 
 @dataclass(frozen=True)
@@ -263,17 +281,20 @@ class SplineAce:
                 values[:, which] = getattr(found, name)
         return scores
 
-    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+    def held_out(
+        self,
+        predictors: FloatArray,
+        response: FloatArray,
+        folds: Sequence[Int64Array],
+        progress: Progress | None = None,
+    ) -> ByStatistic:
         """Return the statistics on held-out images.
 
         ``penalised`` equals ``maximal``: the penalties shrink transforms, not their correlation on other images.
         """
-        setting = [(predictors.shape[2], self.smoothness)]
-        maximal, first = (
-            held_out_correlations(
-                predictors, response, [held], setting, first_alone=first_alone, n_threads=self.n_threads
-            )[0, 0]
-            for first_alone in (False, True)
+        setting = predictors.shape[2], self.smoothness
+        maximal, first = held_out_statistics(
+            predictors, response, folds, setting, n_threads=self.n_threads, progress=progress
         )
         return {"maximal": maximal, "first": first, "penalised": maximal.copy()}
 

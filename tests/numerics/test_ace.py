@@ -246,7 +246,7 @@ def test_with_the_supersmoother_held_out_images_are_scored_by_interpolated_trans
     values, response = layer()
     held = np.random.default_rng(3).permutation(120)[:30]
     fitted = np.setdiff1d(np.arange(120), held)
-    found = ESTIMATORS["supersmoother"].held_out(values, response, held)
+    found = {name: each[:, 0] for name, each in ESTIMATORS["supersmoother"].held_out(values, response, [held]).items()}
     for channel, x in enumerate(values):
         direct = ACERegressor(smoother="supersmoother").fit(x[fitted], response[fitted])
         phi, theta = direct.transform(x[held]), direct.transform_response(response[held])
@@ -260,7 +260,7 @@ def test_with_splines_held_out_images_are_scored_by_a_direct_computation() -> No
     values, response = layer()
     held = np.random.default_rng(3).permutation(120)[:30]
     fitted = np.setdiff1d(np.arange(120), held)
-    found = SplineAce(SMOOTHNESS).held_out(values, response, held)
+    found = {name: each[:, 0] for name, each in SplineAce(SMOOTHNESS).held_out(values, response, [held]).items()}
     for channel, x in enumerate(values):
         _, phi, theta = spline_pair(x, response, fitted, SMOOTHNESS)
         sign = np.sign(np.corrcoef(phi[fitted, 0], theta[fitted])[0, 1])
@@ -276,13 +276,15 @@ def test_held_out_images_in_another_order_score_the_same_and_are_not_seen_by_the
     values, response = layer()
     held = np.random.default_rng(3).permutation(120)[:30]
     estimator = ESTIMATORS[smoother]
-    once = estimator.held_out(values, response, held)
-    for name, scores in estimator.held_out(values, response, np.sort(held)).items():
-        np.testing.assert_allclose(scores, once[name], atol=1e-9)
+    once = estimator.held_out(values, response, [held])
+    both = estimator.held_out(values, response, [np.arange(30), np.sort(held)])
+    for name, scores in both.items():
+        assert scores.shape == (len(values), 2)
+        np.testing.assert_allclose(scores[:, 1:], once[name], atol=1e-9)
     # The class scores of the held-out images are exchanged: the transforms stay, the correlations vanish on average.
     exchanged = response.copy()
     exchanged[held] = response[held[::-1]]
-    assert estimator.held_out(values, exchanged, held)["maximal"][-1] < once["maximal"][-1] - 0.3
+    assert estimator.held_out(values, exchanged, [held])["maximal"][-1, 0] < once["maximal"][-1, 0] - 0.3
 
 
 @of_both_smoothers
@@ -307,7 +309,7 @@ def results(
     yield "fit", dict(estimator.fit(values, response).statistics)
     yield "permuted", dict(estimator.permuted(values, response, orders))
     yield "on_subsets", dict(estimator.on_subsets(values, response, [np.sort(each[n_held:]) for each in orders]))
-    yield "held_out", dict(estimator.held_out(values, response, np.sort(orders[0][:n_held])))
+    yield "held_out", dict(estimator.held_out(values, response, [np.sort(orders[0][:n_held])]))
 
 
 def degenerate(kind: str, n_images: int) -> tuple[np.ndarray, np.ndarray]:
