@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
+from pipeline.layers_ahead import LayersAhead, layers_ahead
 from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import NetworkRequest
@@ -267,15 +268,17 @@ class NetworkExecution:
         with self._store() as store:
             if each.is_captured:
                 self._capture(store, each.layers, is_temporary=each.is_temporary)
-            for info in each.layers:
-                if info.name in self.not_ranked:
-                    continue
-                try:
-                    found[info.name] = self._layer(info)
-                except StorageError:
-                    raise
-                except PipelineError as error:
-                    self._fail(info.name, error)
+            layers = [info for info in each.layers if info.name not in self.not_ranked]
+            computed = [info.name for info in layers if self._needs_maps(store, info.name)]
+            with layers_ahead(self.settings, computed, self._stages, self._executed) as ahead:
+                for info in layers:
+                    try:
+                        with ahead.stages_of(info.name):
+                            found[info.name] = self._layer(info, ahead)
+                    except StorageError:
+                        raise
+                    except PipelineError as error:
+                        self._fail(info.name, error)
         for info in each.layers:
             discard_temporary(store, self.keys[info.name]["activate"])
         return found
@@ -318,7 +321,12 @@ class NetworkExecution:
         for observer in self._observers:
             observer.pass_finished(len(layers), n_bytes, seconds)
 
-    def _layer(self, info: LayerInfo) -> LayerResult:
+    def _executed(self, layer: str, observer: Observer) -> tuple[Store, Execution]:
+        """Return an execution of the stages of a layer with an observer, and its store."""
+        store = self._store()
+        return store, Execution(self.settings_of[layer], store, [observer], self.keys[layer])
+
+    def _layer(self, info: LayerInfo, ahead: LayersAhead) -> LayerResult:
         """Run the stages of one layer, fill its folder, and return what the network's ranking takes from it."""
         settings, keys = self.settings_of[info.name], self.keys[info.name]
         for observer in self._observers:
@@ -326,7 +334,8 @@ class NetworkExecution:
         with self._store() as store:
             execution = Execution(settings, store, self._observers, keys)
             needs_maps = self._needs_maps(store, info.name)
-            reports = tuple(execution.obtain(stage) for stage in self._stages if needs_maps or stage is not _ACTIVATE)
+            stages = [stage for stage in self._stages if needs_maps or stage is not _ACTIVATE]
+            reports = tuple(ahead.obtain(stage, execution) for stage in stages)
             for report in reports:
                 self._count(report.stage.name, report.seconds)
             made = execution.artifacts
