@@ -2,8 +2,8 @@
 
 `rank` ranks the channels of a layer of a PyTorch network for given images and a class, and returns a `Ranking`; for
 several layers it returns a `NetworkRanking`.
-`layers` lists the layers that can be ranked, `compare` compares rankings of the same channels, and `load` reads a
-ranking that `Ranking.save` has written. `digits` returns a small trained network and images for first steps.
+`layers` lists the layers that can be ranked, `compare` compares rankings of the same channels or of networks, and
+`load` reads a ranking that was saved. `digits` returns a small trained network and images for first steps.
 `ACERegressor`, `maximal_correlation` and `optimal_transforms` compute the maximal correlation of arrays, without a
 network.
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pcace._digits import digits
     from pcace._layers import layers
     from pcace._load import load
+    from pcace._network_comparison import NetworkComparison
     from pcace._network_ranking import NetworkRanking
     from pcace._rank import rank
     from pcace._ranking import Ranking
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACERegressor",
     "Comparison",
+    "NetworkComparison",
     "NetworkRanking",
     "PipelineError",
     "Ranking",
@@ -49,6 +51,7 @@ __all__ = [
 _MODULES = {
     "ACERegressor": "pipeline.numerics",
     "Comparison": "pcace._compare",
+    "NetworkComparison": "pcace._network_comparison",
     "NetworkRanking": "pcace._network_ranking",
     "PipelineError": "pipeline.errors",
     "Ranking": "pcace._ranking",

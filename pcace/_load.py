@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pcace._folder import read
+from pcace._network_ranking import NetworkRanking
 from pcace._ranking import Ranking
-from pcace._views import LazyViews
+from pcace._saved import load_network, loaded
 from pcace._wording import worded_for_python
-from pipeline.artifacts import Artifact, ImageSet
 
 
 @worded_for_python()
-def load(folder: str | Path) -> Ranking:
-    """Read a ranking that `Ranking.save` has written.
+def load(folder: str | Path) -> Ranking | NetworkRanking:
+    """Read a ranking that `Ranking.save` or `NetworkRanking.save` has written.
 
     Parameters
     ----------
@@ -22,8 +21,9 @@ def load(folder: str | Path) -> Ranking:
 
     Returns
     -------
-    Ranking
-        The ranking. Its activation maps are read from the folder when they are needed.
+    Ranking or NetworkRanking
+        The ranking of a layer, or of a network. Activation maps are read from the folder when they are needed, and the
+        rankings of the layers of a network as well.
 
     Raises
     ------
@@ -42,10 +42,5 @@ def load(folder: str | Path) -> Ranking:
     >>> loaded.to_frame().equals(ranking.to_frame())
     True
     """
-    saved = read(Path(folder))
-    artifacts: dict[str, Artifact] = {each.name: each for each in (*saved.parts, saved.ranking)}
-    images = artifacts[ImageSet.name]
-    assert isinstance(images, ImageSet)
-    return Ranking.of(
-        saved.settings, saved.target, images, artifacts, saved.pictures, LazyViews(saved.views), saved.versions
-    )
+    network = load_network(Path(folder))
+    return loaded(Path(folder)) if network is None else NetworkRanking(*network)
