@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -121,6 +122,26 @@ def render_network(content: NetworkContent) -> str:
 def report_address(folder: str) -> str:
     """Return the relative address of the report of a layer from the page of the network, by the name of its folder."""
     return f"layers/{quote(folder)}/report.html"
+
+
+def with_reports(page: str, reports: Mapping[str, str]) -> str:
+    """Return the page of a network with the reports of its layers in it, for places where it is without its folder.
+
+    The page opens them in a frame. They are compressed, which makes those of ResNet-18 half as large.
+
+    Parameters
+    ----------
+    page : str
+        Result of `render_network`.
+    reports : mapping of str to str
+        The page of each layer, by its address in `NetworkContent.reports`.
+    """
+    data = {
+        address: base64.b64encode(zlib.compress(report.encode(), 9)).decode() for address, report in reports.items()
+    }
+    text = json.dumps(data).replace("<", "\\u003c")
+    start, end = page.rsplit("</footer>", 1)
+    return f'{start}</footer>\n<script type="application/json" id="reports">{text}</script>{end}'
 
 
 def _columns(layers: pd.DataFrame) -> list[tuple[str, str, str, str]]:
