@@ -146,6 +146,30 @@ class NetworkRanking(Mapping[str, Ranking], NetworkFigures):
 
         return save_network(Path(folder), self._tables, self)
 
+    @worded_for_python()
+    def log(self, run: object) -> None:
+        """Log the network to an MLflow run, and each layer to a run of its own, as the command line does.
+
+        The run gets the tables, the page with the reports of the layers, figures, metrics along the depth, and the
+        settings as parameters; it is not ended, and keeps its own parameters and description. The runs of the layers
+        are new ones in the same experiment, with the tag ``network``. Once the run has ended, ``pcace compare``
+        compares the network with others.
+
+        Parameters
+        ----------
+        run : mlflow.entities.Run, str or True
+            The run, its id, or True for the active run.
+
+        Raises
+        ------
+        StorageError
+            If there is no such run, or if it has a network already.
+        """
+        from pcace._network_log import log_network_in_memory
+        from pipeline.tracking.ranking import run_id_of
+
+        log_network_in_memory(run_id_of(run), self._tables, self)
+
     def _pictured(self, n_channels: int) -> list[PicturedChannel]:
         from pcace._network_report import best_channels
 

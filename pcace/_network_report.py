@@ -14,7 +14,7 @@ from pipeline.artifacts import NetworkRanking
 from pipeline.figures.attempts import Attempts
 from pipeline.figures.gallery import gallery
 from pipeline.figures.network_channels import N_BEST, PicturedChannel, pictured
-from pipeline.figures.network_page import NetworkContent, render_network
+from pipeline.figures.network_page import NetworkContent, render_network, with_reports
 from pipeline.files import write_whole
 from pipeline.network_report import write_figures
 
@@ -30,7 +30,9 @@ def best_channels(
     return pictured(tables, galleries, n_channels)
 
 
-def write_pages(path: Path, tables: NetworkRanking, rankings: Mapping[str, Ranking]) -> Path:
+def write_pages(
+    path: Path, tables: NetworkRanking, rankings: Mapping[str, Ranking], figures: Path | None = None
+) -> dict[str, Path]:
     """Write the page of the network, and the report of each layer into a folder beside it.
 
     Parameters
@@ -41,41 +43,53 @@ def write_pages(path: Path, tables: NetworkRanking, rankings: Mapping[str, Ranki
         The tables.
     rankings : mapping of str to Ranking
         The rankings of the layers.
+    figures : Path, optional
+        Folder for the figures of the network at full size, if they are needed besides the page.
 
     Returns
     -------
-    Path
-        The folder with the reports of the layers.
+    dict of str to Path
+        The report of each layer.
     """
     folder = path.parent / f"{path.stem}{SUFFIX}"
-    files = {layer: f"{layer.replace('/', '_')}.html" for layer in rankings}
+    reports = {layer: folder / f"{layer.replace('/', '_')}.html" for layer in rankings}
     for ranking in rankings.values():
         _ = ranking._views  # computed first, because this shows its own progress
     with shown_progress(is_shown=True) as show:
         progress = show("report")
         for done, (layer, ranking) in enumerate(rankings.items()):
             progress(done, len(rankings))
-            write_whole(folder / files[layer], ranking._page(network=f"../{quote(path.name)}"))
-    addresses = {layer: f"{quote(folder.name)}/{quote(name)}" for layer, name in files.items()}
-    write_whole(path, _page(tables, rankings, addresses))
-    return folder
+            write_whole(reports[layer], ranking._page(network=f"../{quote(path.name)}"))
+    addresses = {layer: address(path, report) for layer, report in reports.items()}
+    with TemporaryDirectory() as temporary:
+        write_whole(path, _page(tables, rankings, addresses, figures or Path(temporary)))
+    return reports
 
 
-def _page(tables: NetworkRanking, rankings: Mapping[str, Ranking], addresses: Mapping[str, str]) -> str:
+def address(page: Path, report: Path) -> str:
+    """Return the relative address of the report of a layer from the page of the network."""
+    return quote(report.relative_to(page.parent).as_posix())
+
+
+def whole_page(page: Path, reports: Mapping[str, Path]) -> str:
+    """Return a page that `write_pages` has written, with the reports of the layers in it."""
+    found = {address(page, report): report.read_text(encoding="utf-8") for report in reports.values()}
+    return with_reports(page.read_text(encoding="utf-8"), found)
+
+
+def _page(tables: NetworkRanking, rankings: Mapping[str, Ranking], addresses: Mapping[str, str], folder: Path) -> str:
     first = next(iter(rankings.values()))
     attempts = Attempts()
     best = attempts.result("pictures of the best channels could not be drawn", lambda: best_channels(tables, rankings))
-    with TemporaryDirectory() as folder:
-        figures = write_figures(tables, best or [], first.settings.visualize.dpi, Path(folder), attempts)
-        return render_network(
-            NetworkContent(
-                ranking=tables,
-                figures=figures,
-                best=best or [],
-                reports=addresses,
-                settings={"layer": tables.summary.layer, **shown_settings(first.settings)},
-                environment=first.versions,
-                command="",
-                notes=attempts.notes,
-            )
+    return render_network(
+        NetworkContent(
+            ranking=tables,
+            figures=write_figures(tables, best or [], first.settings.visualize.dpi, folder, attempts),
+            best=best or [],
+            reports=addresses,
+            settings={"layer": tables.summary.layer, **shown_settings(first.settings)},
+            environment=first.versions,
+            command="",
+            notes=attempts.notes,
         )
+    )

@@ -112,18 +112,11 @@ class NetworkTracker(Observer):
 
     def network_finished(self, result: NetworkResult) -> None:
         """Log the tables, the figures and the page of the network, and end its run."""
-        client, run_id, ranking = self._logged, self.run_id, result.ranking
-        metrics = network_metrics(ranking, int(time.time() * 1000))
+        client, run_id = self._logged, self.run_id
         tables = [f"{name}.{kind}" for name in NetworkRanking.TABLES for kind in ("csv", "parquet")]
         with tracking_errors(self._uri):
-            for start in range(0, len(metrics), BATCH_SIZE):
-                client.log_batch(run_id, metrics=metrics[start : start + BATCH_SIZE])
-            client.set_tag(run_id, "mlflow.note.content", "\n\n".join(ranking.sentences))
-            # MLflow compares tables of runs row by row: what is compared comes first.
-            first = ["rank", "layer", "channel", ranking.summary.by]
-            rest = [name for name in ranking.channels.columns if name not in first]
-            for table, name in ((ranking.channels[first + rest], RANKING_TABLE), (ranking.layers, LAYERS_TABLE)):
-                client.log_table(run_id, table.astype(object).where(table.notna(), None), name)
+            log_tables(client, run_id, result.ranking)
+            client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.ranking.sentences))
             for name in (*tables, NetworkRanking.SUMMARY, SETTINGS):
                 if (result.run_dir / name).exists():
                     client.log_artifact(run_id, str(result.run_dir / name))
@@ -144,6 +137,18 @@ class NetworkTracker(Observer):
             self._client.set_tag(self.run_id, "error", str(error) or type(error).__name__)
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             self._client.set_terminated(self.run_id, status)
+
+
+def log_tables(client: MlflowClient, run_id: str, ranking: NetworkRanking) -> None:
+    """Log the channels and the layers of a network as metrics, and as tables that MLflow compares."""
+    metrics = network_metrics(ranking, int(time.time() * 1000))
+    for start in range(0, len(metrics), BATCH_SIZE):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH_SIZE])
+    # MLflow compares tables of runs row by row: what is compared comes first.
+    first = ["rank", "layer", "channel", ranking.summary.by]
+    rest = [name for name in ranking.channels.columns if name not in first]
+    for table, name in ((ranking.channels[first + rest], RANKING_TABLE), (ranking.layers, LAYERS_TABLE)):
+        client.log_table(run_id, table.astype(object).where(table.notna(), None), name)
 
 
 def _whole_page(result: NetworkResult) -> str:
