@@ -21,13 +21,11 @@ from pipeline.figures.report_page import embedded, template
 from pipeline.network_answer import LABELS
 
 CARD_QUALITY = 70  # of the pictures of the best channels, as WebP
-# Key of the column, heading, description, and format of the cells of the table of layers.
+# Key of the column, heading, description, and format of the cells of the table of layers. Narrow screens show only the
+# first ones without scrolling.
 COLUMNS = (
     ("position", "no.", "Place in the order of execution, starting at 0.", "{:.0f}"),
     ("layer", "layer", "Name of the layer; the link opens its report.", "{}"),
-    ("kind", "kind", "Class of the module.", "{}"),
-    ("n_channels", "channels", "Number of channels.", "{:.0f}"),
-    ("size", "map size", "Height and width of the activation maps in pixels.", "{}"),
     ("association", "association",
      "Cross-fitted correlation of the whole layer with the score, near 0 without any association.", "{:.3f}"),
     ("n_significant", "stand out", "Number of channels with q < .05, where q is over all channels of the network.",
@@ -37,8 +35,11 @@ COLUMNS = (
      "Split-half reliability of the order of the channels in the layer; at least .7 is reliable.", "{:.2f}"),
     ("best_score", "best", "Score of the best channel, of the kind that the network is ranked by.", "{:.3f}"),
     ("median", "median", "Median of these scores over the channels that vary.", "{:.3f}"),
-    ("variance", "variance", "Share of the maps' variance that the principal components hold.", "{:.0%}"),
     ("best_channels", "best channels", "Indices of the channels with the largest scores, the best first.", "{}"),
+    ("n_channels", "channels", "Number of channels.", "{:.0f}"),
+    ("size", "map size", "Height and width of the activation maps in pixels.", "{}"),
+    ("variance", "variance", "Share of the maps' variance that the principal components hold.", "{:.0%}"),
+    ("kind", "kind", "Class of the module.", "{}"),
 )  # fmt: skip
 TEXTS = ("layer", "kind", "size", "best_channels")
 

@@ -212,9 +212,14 @@ def test_the_page_of_a_network_is_sorted_and_leads_to_the_reports(page: Page, tm
     assert page.locator(".without-links").is_hidden()
     page.screenshot(path=SCREENSHOTS / "network.png", full_page=True)
     page.locator("#theme").click()
-    page.set_viewport_size({"width": 420, "height": 900})
+    page.set_viewport_size({"width": 390, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.screenshot(path=SCREENSHOTS / "network_narrow.png")
+    association = page.locator("#layers tbody tr").first.locator("td").nth(1)
+    assert association.evaluate("cell => cell.getBoundingClientRect().right") <= 390  # without scrolling
+    page.locator(".scroll").evaluate("region => { region.scrollLeft = 400; }")
+    name = page.locator("#layers tbody th").first
+    assert name.evaluate("cell => cell.getBoundingClientRect().left") >= 0  # the names stay in sight
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 718, "height": 1000})
     assert page.evaluate("document.documentElement.scrollWidth") <= 718
