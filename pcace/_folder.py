@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pcace._pictures import KeptPictures
+from pcace._pictures import KeptPictures, SavedPictures
 from pcace._views import Views
 from pipeline.artifacts import Ablations, Activations, Artifact, ChannelScores, Effects, ImageSet, Projections, Ranking
 from pipeline.config import default_group
@@ -37,7 +37,7 @@ class Saved:
         An artifact of each of the `KINDS`.
     ranking : Ranking
         The table of the ranking.
-    pictures : KeptPictures
+    pictures : SavedPictures
         The images.
     views : Views
         What the report shows of the network itself.
@@ -49,7 +49,7 @@ class Saved:
     target: str
     parts: Sequence[Artifact]
     ranking: Ranking
-    pictures: KeptPictures
+    pictures: SavedPictures
     views: Views
     versions: Mapping[str, str]
 
@@ -134,14 +134,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def read(folder: Path, pictures: KeptPictures | None = None) -> Saved:
+def read(folder: Path, pictures: SavedPictures | None = None) -> Saved:
     """Read what `save` wrote; see `pcace.load`.
 
     Parameters
     ----------
     folder : Path
         The folder.
-    pictures : KeptPictures, optional
+    pictures : SavedPictures, optional
         The images, if they have been read before.
     """
     with reading(folder):

@@ -12,12 +12,12 @@ from pcace._wording import worded_for_python
 
 @worded_for_python()
 def load(folder: str | Path) -> Ranking | NetworkRanking:
-    """Read a ranking that `Ranking.save` or `NetworkRanking.save` has written.
+    """Read a ranking that `Ranking.save` or `NetworkRanking.save` has written, or that of a run of the command line.
 
     Parameters
     ----------
     folder : str or Path
-        The folder.
+        The folder of a saved ranking, or that of a run (see `pcace.runs`), whose results must be in the store.
 
     Returns
     -------
@@ -28,7 +28,8 @@ def load(folder: str | Path) -> Ranking | NetworkRanking:
     Raises
     ------
     StorageError
-        If the folder does not contain a ranking that this version can read.
+        If the folder does not contain a ranking that this version can read, or if the results of a run are not in the
+        store.
 
     Examples
     --------

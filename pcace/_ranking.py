@@ -19,7 +19,7 @@ from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pcace._folder import Saved
-    from pcace._pictures import KeptPictures
+    from pcace._pictures import SavedPictures
     from pcace._views import LazyViews, Views
     from pipeline.figures.ranked_layer import RankedLayer
 
@@ -72,7 +72,7 @@ class Ranking(RankingFigures):
     versions: Mapping[str, str]
     _ablations: Ablations
     _ranking: RankingTable
-    _pictures: KeptPictures
+    _pictures: SavedPictures
     _lazy_views: LazyViews
 
     @classmethod
@@ -82,7 +82,7 @@ class Ranking(RankingFigures):
         target: str,
         images: ImageSet,
         artifacts: Mapping[str, Artifact],
-        pictures: KeptPictures,
+        pictures: SavedPictures,
         views: LazyViews,
         versions: Mapping[str, str],
     ) -> Self:

@@ -6,18 +6,22 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pcace._finished import finished, is_run
 from pcace._folder import DESCRIPTION, FORMAT, read, read_description, reading, replaced, write
-from pcace._pictures import KeptPictures
+from pcace._pictures import SavedPictures
 from pcace._ranking import Ranking
 from pcace._views import LazyViews
 from pipeline.artifacts import Artifact, ImageSet, NetworkRanking
-from pipeline.run_folder import LAYERS, layer_folder
+from pipeline.run_folder import LAYERS, SETTINGS, layer_folder
 
 FOLDERS = "layers"  # key of the description of a network: the folders of the layers by their names
 
 
-def loaded(folder: Path, pictures: KeptPictures | None = None) -> Ranking:
-    """Return a saved ranking of one layer; `pictures` are the images, if they have been read before."""
+def loaded(folder: Path, pictures: SavedPictures | None = None) -> Ranking:
+    """Return the ranking of one layer that was saved, or that of a run; `pictures` are the images, if known."""
+    if is_run(folder) and not (folder / DESCRIPTION).exists():
+        with reading(folder):
+            return finished(folder)
     saved = read(folder, pictures)
     artifacts: dict[str, Artifact] = {each.name: each for each in (*saved.parts, saved.ranking)}
     images = artifacts[ImageSet.name]
@@ -74,9 +78,19 @@ def save_network(folder: Path, tables: NetworkRanking, rankings: Mapping[str, Ra
     return folder
 
 
+def is_network_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run of several layers."""
+    return (folder / SETTINGS).exists() and (folder / NetworkRanking.SUMMARY).exists()
+
+
 def load_network(folder: Path) -> tuple[NetworkRanking, SavedRankings] | None:
-    """Return the tables and the rankings of a saved network; None if the folder contains that of a single layer."""
+    """Return the tables and the rankings of a network; None if the folder contains the ranking of a single layer."""
     with reading(folder):
+        if not (folder / DESCRIPTION).exists():
+            if not is_network_run(folder):
+                return None
+            tables = NetworkRanking.load(folder)
+            return tables, SavedRankings({name: layer_folder(folder, name) for name in tables.layers.layer})
         description = read_description(folder)
         if FOLDERS not in description:
             return None
