@@ -10,7 +10,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +22,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 
+from pipeline.export import export, found
 from pipeline.figures.network_page import render_network, with_reports
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
@@ -226,6 +230,55 @@ def test_the_page_of_a_network_is_sorted_and_leads_to_the_reports(page: Page, tm
     page.emulate_media(media="screen")
     page.locator("#layers tbody th a").first.click()
     assert page.title() == "the report"
+
+
+@pytest.fixture
+def below_a_path(tmp_path: Path) -> Iterator[str]:
+    """The address of the folder ``site`` on a web server that serves the folder of the test below a path."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    served = tmp_path / "www" / "some" / "path"
+    served.mkdir(parents=True)
+    (served / "site").symlink_to(tmp_path / "site")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "www"))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/some/path/site/"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_exported_sweep_works_on_a_web_server_and_from_disk(
+    page: Page, outputs: Path, tmp_path: Path, below_a_path: str
+) -> None:
+    (swept,) = (outputs / "sweeps").iterdir()
+    export(found(str(swept), outputs), tmp_path / "site")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for start in (below_a_path, (tmp_path / "site" / "index.html").as_uri()):
+        page.goto(start)
+        assert page.locator("h1").inner_text() == "Sweep over layer"
+        page.locator('#jobs th[data-key="best_score"] button').click()
+        best = [float(text) for text in page.locator("#jobs tbody td:nth-child(4)").all_inner_texts()]
+        assert best == sorted(best, reverse=True)
+        assert len(best) == 3
+        with page.expect_download() as download:
+            page.locator("#files a", has_text="summary.csv").click()
+        assert pd.read_csv(download.value.path()).job.tolist() == [0, 1, 2]
+        page.locator("#jobs tbody th a", has_text="2").click()
+        check_report(page)
+        page.locator("#files a", has_text="All jobs of the sweep").click()
+        assert page.locator("#jobs").is_visible()
+    home = (below_a_path, (tmp_path / "site").as_uri(), "data:")
+    assert [url for url in asked if not url.startswith(home) and not url.endswith("/favicon.ico")] == []
+    page.screenshot(path=SCREENSHOTS / "export_sweep.png", full_page=True)
+    page.locator("#theme").click()
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.screenshot(path=SCREENSHOTS / "export_sweep_narrow.png", full_page=True)
 
 
 def test_the_report_works_inside_mlflow(page: Page, addresses: dict[str, str]) -> None:
