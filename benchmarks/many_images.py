@@ -32,7 +32,7 @@ from pipeline.runner import STAGES, Execution, store_of
 RANKING = ("download", "activate", "reduce", "score", "rank")
 # Name, number of channels, height and width of the maps, numbers of images.
 GROWTH = (
-    ("16 x 56 x 56", 16, 56, (1_250, 2_500, 5_000, 10_000)),
+    ("4 x 56 x 56", 4, 56, (1_250, 2_500, 5_000, 10_000)),
     ("32 x 7 x 7", 32, 7, (6_250, 12_500, 25_000, 50_000)),
 )
 SIZES = (("10,000 x (64 x 56 x 56)", 64, 56, 10_000), ("50,000 x (512 x 7 x 7)", 512, 7, 50_000))

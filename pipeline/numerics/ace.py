@@ -132,8 +132,11 @@ class AceEstimator(Protocol):
         """Return the statistics, (n_channels, n_subsets), by subsets of the images, given by their indices."""
         ...
 
-    def held_out(self, predictors: GivenPredictors, response: FloatArray, held: Int64Array) -> ByStatistic:
-        """Return the statistics on the images `held` of transforms fitted to the others, (n_channels,) in [-1, 1]."""
+    def held_out(self, predictors: GivenPredictors, response: FloatArray, folds: Sequence[Int64Array]) -> ByStatistic:
+        """Return the statistics on the images of each fold, of transforms fitted to the others.
+
+        They have the shape (n_channels, n_folds) and are in [-1, 1].
+        """
         ...
 
 
@@ -208,8 +211,12 @@ class SupersmootherAce:
                 progress(number, len(subsets))
         return {name: np.stack([each[name] for each in found], axis=1) for name in self.statistics}
 
-    def held_out(self, predictors: GivenPredictors, response: FloatArray, held: Int64Array) -> ByStatistic:
+    def held_out(self, predictors: GivenPredictors, response: FloatArray, folds: Sequence[Int64Array]) -> ByStatistic:
         """Return the statistics on held-out images, where the transforms are interpolated linearly."""
+        found = [self._held_out(predictors, response, fold) for fold in folds]
+        return {name: np.stack([each[name] for each in found], axis=1) for name in self.statistics}
+
+    def _held_out(self, predictors: GivenPredictors, response: FloatArray, held: Int64Array) -> ByStatistic:
         fitted, predictors = np.setdiff1d(np.arange(len(response)), held), Predictors.of(predictors)
         found = self.fit(predictors.of_images(fitted), response[fitted])
         maximal, first = np.zeros(len(predictors)), np.zeros(len(predictors))
@@ -298,7 +305,7 @@ class SplineAce:
                     values[:, which] = getattr(found, name)
         return scores
 
-    def held_out(self, predictors: GivenPredictors, response: FloatArray, held: Int64Array) -> ByStatistic:
+    def held_out(self, predictors: GivenPredictors, response: FloatArray, folds: Sequence[Int64Array]) -> ByStatistic:
         """Return the statistics on held-out images.
 
         ``penalised`` equals ``maximal``: the penalties shrink transforms, not their correlation on other images.
@@ -306,8 +313,8 @@ class SplineAce:
         setting = [(predictors.shape[2], self.smoothness)]
         maximal, first = (
             held_out_correlations(
-                predictors, response, [held], setting, first_alone=first_alone, n_threads=self.n_threads
-            )[0, 0]
+                predictors, response, folds, setting, first_alone=first_alone, n_threads=self.n_threads
+            )[0].T
             for first_alone in (False, True)
         )
         return {"maximal": maximal, "first": first, "penalised": maximal.copy()}

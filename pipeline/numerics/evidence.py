@@ -206,10 +206,11 @@ def cross_fitted(
     groups = groups or Groups.without_copies(len(response))
     total = {name: np.zeros(len(predictors)) for name in estimator.statistics}
     for _ in range(n_repeats):
-        for fold in np.array_split(rng.permutation(len(groups)), n_folds):
-            found = estimator.held_out(predictors, response, groups.images(fold))
-            for name, values in found.items():
-                total[name] += values
+        folds = [groups.images(fold) for fold in np.array_split(rng.permutation(len(groups)), n_folds)]
+        for name, values in estimator.held_out(predictors, response, folds).items():
+            for of_fold in values.T:
+                total[name] += of_fold
+        for _ in folds:
             tick()
     return {name: values / (n_folds * n_repeats) for name, values in total.items()}
 

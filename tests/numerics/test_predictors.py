@@ -53,12 +53,12 @@ def test_estimators_give_the_same_for_arrays_and_for_predictors_in_a_file(
     permutations = np.array([RNG.permutation(60) for _ in range(7)])
     drawn = [RNG.permutation(60) for _ in range(3)]
     subsets = [np.sort(half) for each in drawn for half in (each[:30], each[30:])]
-    held = np.arange(0, 60, 3)
+    folds = [np.arange(0, 60, 3), np.arange(1, 60, 3)]
 
     def results(predictors: np.ndarray | Predictors, transforms: Transforms | None) -> list[np.ndarray]:
         fitted = estimator.fit(predictors, RESPONSE, transforms=transforms)
         found = [fitted.statistics, estimator.permuted(predictors, RESPONSE, permutations)]
-        found += [estimator.on_subsets(predictors, RESPONSE, subsets), estimator.held_out(predictors, RESPONSE, held)]
+        found += [estimator.on_subsets(predictors, RESPONSE, subsets), estimator.held_out(predictors, RESPONSE, folds)]
         return [*(each[name] for each in found for name in estimator.statistics), fitted.r_squared]
 
     expected = results(whole, None)
