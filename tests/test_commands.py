@@ -61,7 +61,7 @@ def test_a_command_gets_the_arguments_behind_its_name(
         code, output, errors = call("laers", main=commands.main)
         assert (code, output) == (1, [])
         assert errors == [
-            "error: the command must be one of run, layers, compare, ui, store, reproduce, init, schema, env, "
+            "error: the command must be one of run, layers, compare, ui, store, reproduce, export, init, schema, env, "
             "completion; got laers. Did you mean layers?"
         ]
         # Without a command, the pipeline runs, with one line for each wrong setting.
