@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ class NetworkExecution:
         found = select_layers(layout_of(settings.model), settings.layer, without_scaled=statistics[0].is_correlation)
         self.not_ranked = dict(found.not_ranked)
         self.layers: list[LayerInfo] = []
-        self.settings_of = {info.name: replace(settings, layer=info.name) for info in found.layers}
+        self.settings_of = {info.name: settings.of_layer(info.name, len(found.layers)) for info in found.layers}
         for info in found.layers:
             try:
                 check_layer(self.settings_of[info.name])
