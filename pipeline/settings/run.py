@@ -208,6 +208,16 @@ class Settings:
         )
 
     @property
+    def budgets(self) -> list[str]:
+        """The budgets that this run uses, as overrides of the command line."""
+        budgets = []
+        if self.ablate.when == "auto":
+            budgets.append(f"ablate.budget_tflop={self.ablate.budget_tflop:g}")
+        if self.visualize.maximize == "auto":
+            budgets.append(f"visualize.maximize_tflop={self.visualize.maximize_tflop:g}")
+        return budgets
+
+    @property
     def target_label(self) -> str:
         """The output that the class score is read from: ``class tabby``, ``class number 281`` or ``output 0``."""
         if isinstance(self.target, RegressionTarget):

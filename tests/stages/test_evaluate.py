@@ -204,6 +204,9 @@ def test_layers_share_the_budgets(compose: Compose) -> None:
     shared = settings.of_layer("conv2", 3)
     assert (shared.layer, shared.ablate.budget_tflop, shared.visualize.maximize_tflop) == ("conv2", 1.67, 0.667)
     assert settings.of_layer(settings.layer, 1) == settings
+    assert shared.budgets == ["ablate.budget_tflop=1.67"]  # with visualize.maximize=never
+    assert compose("ablate.budget_tflop=5", *shared.budgets).ablate == shared.ablate
+    assert compose("ablate.when=never", "visualize.maximize=auto").budgets == ["visualize.maximize_tflop=5"]
     assert ablate.select(settings).identity() != ablate.select(shared).identity()
     always = compose("ablate.when=always")
     assert ablate.select(always).identity() == ablate.select(always.of_layer("conv2", 3)).identity()
