@@ -53,6 +53,10 @@ class AblationWork:
         n_single = self.n_channels if plan.n_sampled is None else 2 * plan.n_sampled
         return 1 + plan.n_modes * n_single + self._curves(plan.n_draws, plan.n_steps)
 
+    def ranked_sets(self, plan: AblationPlan) -> int:
+        """Return the number of sets among them that depend on the ranking, which the stage `evaluate` ablates."""
+        return plan.n_modes * (plan.n_sampled or 0) + self._curves(0, plan.n_steps)
+
     def _curves(self, n_draws: int, n_steps: int) -> int:
         return (2 + n_draws) * len(ablation_counts(self.n_varying, n_steps)) if n_steps else 0
 

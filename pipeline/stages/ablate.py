@@ -7,18 +7,16 @@ sample, and the stage `evaluate` adds the best ones of a ranking.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline.artifacts import Ablations, Activations, ImageSet
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.inputs import Inputs
+from pipeline.networks.timing import seconds_per_set
 from pipeline.numerics.ablation_plan import AblationPlan, AblationWork
 from pipeline.numerics.faithfulness import ablation_sets, random_orders
 from pipeline.progress import Progress, about, tell
@@ -70,7 +68,7 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
     plan = work.within(settings.budget_tflop * TERA) if settings.when == "auto" else work.everything
     if plan is None:
         return Ablations(note=_nothing(work, settings.budget_tflop))
-    seconds = plan.n_images * work.sets(plan) * _seconds(ablation, inputs, n_channels)
+    seconds = plan.n_images * work.sets(plan) * seconds_per_set(ablation, sample, n_channels)
     if seconds > WORTH_TELLING or plan != work.everything:
         tell(f"ablation: {_extent(work, plan)}, {about(seconds)}")
     sampled = plan.sample(varying, request.seed)
@@ -93,19 +91,6 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
         random=found["sets"].mean(axis=1).reshape(sets.shape[:2]) if plan.n_draws else np.empty((0, 0)),
         note=_limited(work, plan, settings.budget_tflop),
     )
-
-
-def _seconds(ablation: Ablation, inputs: Inputs, n_channels: int) -> float:
-    """Return the time that one set of channels takes for one image, measured."""
-    sample = inputs.read(slice(N_SAMPLE))
-    at_batch, zeros = ablation.at(sample), torch.zeros((1, ablation.n_units, 1, 1), device=sample.device)
-    sets = torch.zeros((at_batch.n_at_once, n_channels), dtype=torch.bool, device=sample.device)
-    times = []
-    for _ in range(2):  # the first time, much is slower
-        start = time.perf_counter()
-        at_batch.scores(sets, zeros)
-        times.append((time.perf_counter() - start) / (len(sets) * len(sample)))
-    return min(times)
 
 
 def _extent(work: AblationWork, plan: AblationPlan) -> str:
