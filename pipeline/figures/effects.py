@@ -63,7 +63,8 @@ def draw_association_effect(effects: Effects, ranking: pd.DataFrame, question: s
     heading = f"{agreement}{', ' if agreement else ''}{len(table)} channels; lines: medians"
     if found.extent is not None:
         interval = f" (95 %: {found.interval}), estimated for all channels\n" if agreement else ""
-        heading = f"{agreement}{interval}from {found.extent}; lines: medians"
+        counts = f"{found.n_channels} of {found.n_varying} channels, {found.n_images} of {found.n_all_images} images"
+        heading = f"{agreement}{interval}{counts}; lines: medians"
     axes.set_title(heading, loc="left", color="0.3")
     set_title(figure, "Association and effect", question)
     chosen = _named_points(score, effect, is_associated, has_effect)

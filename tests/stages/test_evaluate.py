@@ -13,6 +13,7 @@ import torch
 
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, Figures, ImageSet
 from pipeline.console import ConsoleObserver
+from pipeline.figures.effects import draw_association_effect
 from pipeline.networks.digits import digits_cnn
 from pipeline.networks.inputs import Preprocessing
 from pipeline.networks.load import load
@@ -210,3 +211,23 @@ def test_layers_share_the_budgets(compose: Compose) -> None:
     assert ablate.select(settings).identity() != ablate.select(shared).identity()
     always = compose("ablate.when=always")
     assert ablate.select(always).identity() == ablate.select(always.of_layer("conv2", 3)).identity()
+
+
+@pytest.mark.parametrize(("n_images", "heading"), [
+    (80, "Spearman correlation 0.99, 30 channels; lines: medians"),
+    (50, "Spearman correlation 0.99 (95 %: .90 to 1.00), estimated for all channels\n"
+         "20 of 30 channels, 50 of 80 images; lines: medians"),
+])  # fmt: skip
+def test_the_figure_shows_the_channels_that_were_measured(n_images: int, heading: str) -> None:
+    score = np.linspace(1, 0, 30)
+    table = pd.DataFrame({"rank": range(1, 31), "channel": range(30), "score": score, "zero": score**2})
+    if n_images < 80:
+        table.loc[::3, "zero"] = np.nan
+    found = Faithfulness(
+        0.99, spearman_low=0.9, spearman_high=0.999, n_images=n_images, n_all_images=80, n_varying=30,
+        n_channels=int(table.zero.notna().sum()), n_best=10 if n_images < 80 else None,
+    )  # fmt: skip
+    ranking = pd.DataFrame({"by": ["pearson"]})
+    (axes,) = draw_association_effect(Effects(table, faithfulness=found), ranking, "a question").axes
+    assert axes.get_title("left") == heading
+    assert sum(len(points.get_offsets()) for points in axes.collections) == found.n_channels
