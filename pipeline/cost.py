@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.network_budget import map_bytes
 from pipeline.networks.layout import LayerInfo
 from pipeline.networks.timing import Timing
 from pipeline.numerics.ablation_plan import AblationPlan
@@ -65,7 +66,7 @@ def costs_of(settings: Settings, layer: LayerInfo, timing: Timing) -> list[Cost]
     """
     n, (n_channels, height, width), p = settings.n_images, layer.maps, _n_components(settings)
     n_pixels, input_values = height * width, timing.input_values
-    maps, values = 4.0 * n_channels * n_pixels * n, 8.0 * n_channels * n * p
+    maps, values = float(map_bytes(layer, settings)), 8.0 * n_channels * n * p
     of_batch = 4.0 * min(settings.model.batch_size, n) * (input_values + 3 * timing.largest_output)
     decoding = n * (SECONDS_PER_IMAGE + SECONDS_PER_PIXEL * input_values / 3)
     plan = ablation_plan(settings, timing)
@@ -99,7 +100,7 @@ def seconds_of_layers(settings: Sequence[Settings], layers: Sequence[LayerInfo])
     seconds = 0.0
     for own, layer in zip(settings, layers, strict=True):
         n_channels, height, width = layer.maps
-        maps = 4 * n_channels * height * width * own.n_images
+        maps = map_bytes(layer, own)
         budgets = own.ablate.budget_tflop * (own.ablate.when == "auto")
         budgets += own.visualize.maximize_tflop * (own.visualize.maximize == "auto")
         seconds += maps * SECONDS_PER_BYTE + FIGURES + budgets * SECONDS_PER_TERA

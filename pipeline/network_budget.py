@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.networks.layout import LayerInfo
+from pipeline.settings import Settings
 
 GIB = 2**30
 FREE_SHARE = 0.9  # of the free space of the disk that maps may take
@@ -51,10 +55,9 @@ def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
     return DiskBudget(int(disk_gib * GIB), f"network.disk_gib={disk_gib:g}", "Raise network.disk_gib.")
 
 
-def map_bytes(layer: LayerInfo, n_images: int) -> int:
+def map_bytes(layer: LayerInfo, settings: Settings) -> int:
     """Return the size of the maps of a layer."""
-    n_channels, height, width = layer.maps
-    return 4 * n_channels * height * width * n_images
+    return math.prod(layer.maps) * settings.n_images * np.dtype(settings.activate.dtype).itemsize
 
 
 def gib(n_bytes: int) -> str:
@@ -63,7 +66,7 @@ def gib(n_bytes: int) -> str:
 
 
 def passes_for(
-    available: Sequence[LayerInfo], groups: Sequence[Sequence[LayerInfo]], n_images: int, budget: int
+    available: Sequence[LayerInfo], groups: Sequence[Sequence[LayerInfo]], settings: Settings, budget: int
 ) -> list[Pass]:
     """Return as few passes as the budget allows.
 
@@ -73,17 +76,17 @@ def passes_for(
         Layers whose maps are in the store or not needed.
     groups : sequence of sequences of LayerInfo
         Layers whose maps have to be computed, in groups that may share a pass. The maps of each fit into the budget.
-    n_images : int
-        Number of images.
+    settings : Settings
+        The settings, which determine the size of the maps.
     budget : int
         Largest size of all maps at a time, in bytes.
     """
     passes = [Pass(tuple(available), is_captured=False, is_temporary=False)] if available else []
-    is_temporary = sum(map_bytes(layer, n_images) for group in groups for layer in group) > budget
+    is_temporary = sum(map_bytes(layer, settings) for group in groups for layer in group) > budget
     for group in groups:
         chosen: list[LayerInfo] = []
         for layer in group:
-            size = sum(map_bytes(each, n_images) for each in (*chosen, layer))
+            size = sum(map_bytes(each, settings) for each in (*chosen, layer))
             if chosen and (size > budget or len(chosen) == MOST_LAYERS):
                 passes.append(Pass(tuple(chosen), is_captured=True, is_temporary=is_temporary))
                 chosen = []

@@ -230,4 +230,4 @@ def test_the_figure_shows_the_channels_that_were_measured(n_images: int, heading
     ranking = pd.DataFrame({"by": ["pearson"]})
     (axes,) = draw_association_effect(Effects(table, faithfulness=found), ranking, "a question").axes
     assert axes.get_title("left") == heading
-    assert sum(len(points.get_offsets()) for points in axes.collections) == found.n_channels
+    assert sum(np.shape(points.get_offsets())[0] for points in axes.collections) == found.n_channels
