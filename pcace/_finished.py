@@ -13,7 +13,7 @@ from pcace._ranking import Ranking
 from pcace._views import PARTS, LazyViews, LiveViews, Views
 from pipeline.artifacts import Artifact, ImageSet
 from pipeline.artifacts import Ranking as RankingTable
-from pipeline.config import default_group
+from pipeline.config import with_defaults
 from pipeline.errors import StorageError
 from pipeline.figures.attempts import Attempts
 from pipeline.figures.network_views import coloured
@@ -87,8 +87,7 @@ def is_run(folder: Path) -> bool:
 def read_settings(folder: Path) -> Settings:
     """Return the settings of a run."""
     values: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    budgets = {name: {**default_group(name), **values[name]} for name in ("ablate", "visualize")}  # of older runs
-    return settings_from({"network": default_group("network"), **values, **budgets})
+    return settings_from(with_defaults(values))
 
 
 def finished(folder: Path) -> Ranking:
