@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
 from pipeline.networks.examined import NetworkRequest
 from pipeline.numerics.groups import Groups
@@ -51,6 +51,7 @@ def run(
     images: ImageSet,
     activations: Activations,
     projections: Projections,
+    workspace: Workspace,
     progress: Progress,
 ) -> ChannelScores:
     """Return each channel's scores, and the evidence for them.
@@ -80,6 +81,7 @@ def run(
             progress=progress,
             choose_components=reads.choose_components,
             copies=Groups.by_label(images.first_copies) if images.n_copies else None,
+            workspace=workspace,
         )
     )
 
