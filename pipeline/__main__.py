@@ -26,9 +26,8 @@ from pipeline.errors import PipelineError
 from pipeline.job import run_job
 from pipeline.overrides import checked_overrides, with_own_options
 from pipeline.resources import conf_dir
-from pipeline.resume import command_for, go_on, prepare_sweep, requested
-from pipeline.sweep_folder import release
-from pipeline.sweep_start import SweepStart, started_sweep
+from pipeline.sweep_folder import RESUME, release
+from pipeline.sweep_start import SweepStart, resume_command, started_sweep
 
 
 @command
@@ -36,8 +35,11 @@ def main() -> None:
     """Run what the command line asks for; exit with 0, with 1 after an error, or with 130 after Ctrl-C."""
     arguments = sys.argv[1:]
     register_resolvers()
-    if (resumed := requested(arguments)) is not None:
-        sys.exit(_run_hydra(lambda: go_on(resumed)))
+    if any(text.partition("=")[0] == RESUME for text in arguments):
+        from pipeline.resume import go_on, requested
+
+        request = requested(arguments)
+        sys.exit(_run_hydra(lambda: go_on(request)))
     # An argument without "=" that follows a flag is the value of the flag, as in `--cfg job`.
     is_override = [
         not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
@@ -49,6 +51,8 @@ def main() -> None:
     check_folders(checked)
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
+        from pipeline.resume import prepare_sweep
+
         checked = with_absolute_outputs(checked)
         prepare_sweep(checked)
     sys.argv[1:] = [*flags, *with_own_options(checked)]  # Hydra does not accept overrides on both sides of a flag
@@ -70,7 +74,7 @@ def _run_and_summarise(start: Callable[[], None]) -> int:
         start()
     except KeyboardInterrupt:
         stopped = started_sweep()
-        how = "" if stopped is None else f". Go on: {command_for(stopped.folder)}"
+        how = "" if stopped is None else f". Resume the sweep: {resume_command(stopped.folder)}"
         print(f"stopped; finished stages are kept in the store{how}", file=sys.stderr)
         return 130
     except COMPOSITION_ERRORS as error:
@@ -114,7 +118,7 @@ def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
         print_error(error)
         return 1
     if not is_complete:
-        print(f"Resume   {command_for(sweep.folder)} (runs the jobs that have not finished)")
+        print(f"Resume   {resume_command(sweep.folder)} (runs the jobs that have not finished)")
     return 0 if is_complete else 1
 
 
