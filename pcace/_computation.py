@@ -24,13 +24,15 @@ from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo, NetworkLayout
+from pipeline.networks.observed import compatible
 from pipeline.networks.selection import select_layers
 from pipeline.networks.targets import check_target, score_of
 from pipeline.numerics.pca import check_n_components
 from pipeline.rankers import RANKERS
+from pipeline.rankers.shared import Found, contributions_of_layers, using
 from pipeline.settings import Settings
 from pipeline.stages import load_stage
-from pipeline.stages.activate import activations_of_layers, check_class_score, compatible
+from pipeline.stages.activate import activations_of_layers, check_class_score
 
 STAGES = ("reduce", "score", "rank", "ablate", "evaluate")  # those after `activate` that write no files
 WITH_NETWORK = ("score", "ablate", "evaluate")
@@ -136,12 +138,15 @@ class Computation:
         made: dict[str, Made] = {}
         results = {}
         infos = [live.examined.layer for _, live in prepared.values()]
-        for name, activations in self._activations(infos).items() if infos else ():
+        maps = self._activations(infos) if infos else {}
+        shared = self._shared([live for name, (_, live) in prepared.items() if isinstance(maps[name], Activations)])
+        for name, activations in maps.items():
             try:
                 if isinstance(activations, NetworkError):
                     raise activations
                 settings, live = prepared[name]
-                found = self._made(settings, live, activations)
+                with using(shared.pop(name, None)):
+                    found = self._made(settings, live, activations)
                 artifacts = found.artifacts
                 stage = load_stage("associate")
                 given: Any = {each: artifacts[each] for each in stage.upstream}
@@ -218,6 +223,17 @@ class Computation:
             else:
                 found |= self.kept.activations(load_stage("activate"), self.images, names, compute)
         return found
+
+    def _shared(self, layers: Sequence[LiveNetwork]) -> dict[str, Found]:
+        """Return the contributions of the channels of several layers, if the ranker computes them together."""
+        settings = completed(self.values, self.subject)
+        attribution = RANKERS[settings.score.kind].attribution
+        if attribution is None or len(layers) < 2:
+            return {}
+        return contributions_of_layers(
+            attribution, settings.score, layers[0].examined, [live.examined.layer for live in layers], self.held,
+            settings.model.batch_size, self.show("score"),
+        )  # fmt: skip
 
     def _made(self, settings: Settings, live: LiveNetwork, activations: Activations) -> Made:
         """Return the artifacts of all stages for one layer, by their names."""

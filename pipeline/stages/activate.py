@@ -126,7 +126,7 @@ def activations_of_layers(
     """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
 
     The maps of a layer are the same, to the byte, as if it were the only one, provided that the layers are
-    `compatible`.
+    `pipeline.networks.observed.compatible`.
 
     Parameters
     ----------
@@ -200,30 +200,6 @@ def _find_inconsistent(
             check_consistent(network, [name], sample)
         except NetworkError as error:
             recorder.error = error
-
-
-def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
-    """Return the layers in groups whose outputs can be read in the same forward pass without changing them.
-
-    PyTorch's `torch.nn.TransformerEncoderLayer` computes with other kernels while one of its modules is observed, so
-    that the last digits of everything behind it change, and so does `torch.nn.MultiheadAttention` while its heads are.
-    The layers of a group are inside of the same such modules.
-    """
-    special = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
-    }
-    groups: dict[frozenset[str], list[LayerInfo]] = {}
-    for layer in layers:
-        inside = frozenset(
-            name
-            for name, module in special.items()
-            if f"{layer.name}.".startswith(f"{name}.")
-            and (isinstance(module, nn.TransformerEncoderLayer) or layer.name != name)
-        )
-        groups.setdefault(inside, []).append(layer)
-    return list(groups.values())
 
 
 def seconds_per_image(network: nn.Module, inputs: Inputs) -> float:

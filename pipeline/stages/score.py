@@ -84,4 +84,4 @@ def run(
     )
 
 
-STAGE = Stage("score", 9, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 10, "channels", ChannelScores, select, run)
