@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,11 +19,11 @@ from pcace._target import FoundTarget
 from pcace._temporary import TemporaryWorkspace
 from pcace._wording import in_python
 from pipeline.artifacts import Activations, Artifact, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
-from pipeline.errors import InputError, NetworkError, PipelineError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError, PipelineError
 from pipeline.figures.ranked_layer import check_choice
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.inputs import Inputs
+from pipeline.networks.inputs import Inputs, batch_note, smaller_batch
 from pipeline.networks.layout import LayerInfo, NetworkLayout
 from pipeline.networks.observed import compatible
 from pipeline.networks.selection import select_layers
@@ -34,6 +35,7 @@ from pipeline.settings import Settings
 from pipeline.stages import load_stage
 from pipeline.stages.activate import activations_of_layers, check_class_score
 
+ResultT = TypeVar("ResultT")
 STAGES = ("reduce", "score", "rank", "ablate", "evaluate")  # those after `activate` that write no files
 WITH_NETWORK = ("score", "ablate", "evaluate")
 KEPT = ("reduce", "score", "rank")  # those that may depend on nothing but the activations
@@ -115,6 +117,23 @@ class Computation:
     show: ShowProgress
     kept: Kept | None
 
+    def in_fitting_batches(self, compute: Callable[[Computation], ResultT]) -> ResultT:
+        """Return the result of a function of the computation, with a batch size that fits into the memory.
+
+        See `pipeline.runner.in_fitting_batches`, which does the same for settings.
+        """
+        tried = self
+        while True:
+            try:
+                return compute(tried)
+            except MemoryExceededError as error:
+                model = tried.values["model"]
+                size = smaller_batch(completed(tried.values, tried.subject).model.batch_size, len(self.held))
+                if size is None:
+                    raise
+                warnings.warn(in_python(batch_note(error, size)), stacklevel=5)
+                tried = replace(tried, values={**tried.values, "model": {**model, "batch_size": size}})
+
     def of_layer(self, layer: str) -> Made:
         """Return the settings and the artifacts of the ranking of one layer."""
         settings, live = self._prepared(layer)
@@ -154,6 +173,8 @@ class Computation:
                 results[name] = LayerResult.of(
                     live.examined.layer, *_typed(artifacts[Ranking.name], probe, artifacts[Projections.name])
                 )
+            except MemoryExceededError:
+                raise
             except PipelineError as error:
                 not_ranked[name] = in_python(str(error))
             else:

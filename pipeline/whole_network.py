@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
-from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError, PipelineError, SettingsError, StorageError
 from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
@@ -29,7 +29,7 @@ from pipeline.rankers import RANKERS
 from pipeline.rankers.shared import Found, contributions_of_layers, using
 from pipeline.resolve import check_layer, check_score, resolve
 from pipeline.run_folder import layer_folder, publish, publish_network
-from pipeline.runner import LAYER_STAGES, Execution, fan_out, plan, store_of
+from pipeline.runner import LAYER_STAGES, Execution, fan_out, in_fitting_batches, plan, store_of
 from pipeline.settings import Settings
 from pipeline.stages.activate import (
     activations_of_layers,
@@ -70,7 +70,9 @@ def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer]
         for observer in observers:
             observer.resolved(settings)
         with remembered():
-            result = NetworkExecution(settings, run_dir, observers).run()
+            result = in_fitting_batches(
+                settings, observers, lambda given: NetworkExecution(given, run_dir, observers).run()
+            )
         with storage_errors("the run's results", run_dir):
             publish_network(result)
         for observer in observers:
@@ -238,7 +240,7 @@ class NetworkExecution:
                 with self._store() as own, using(shared.pop(info.name, None)):
                     execution = Execution(self.settings_of[info.name], own, keys=self.keys[info.name])
                     execution.obtain(stage)
-            except StorageError:
+            except (StorageError, MemoryExceededError):
                 raise
             except PipelineError as error:
                 self._fail(info.name, error)
@@ -273,7 +275,7 @@ class NetworkExecution:
                 try:
                     with using(shared.pop(info.name, None)):
                         found[info.name] = self._layer(info)
-                except StorageError:
+                except (StorageError, MemoryExceededError):
                     raise
                 except PipelineError as error:
                     self._fail(info.name, error)

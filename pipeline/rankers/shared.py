@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.arrays import FloatArray
 from pipeline.errors import NetworkError
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.contributed import Contributed, ContributionsOfLayers
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import Inputs, batches, bounded_batch_size
@@ -76,6 +77,7 @@ def in_use() -> Found | None:
     return _in_use.get()
 
 
+@fixed_backends()
 def contributions_of_layers(
     attribution: Attribution,
     settings: ScoreSettings,

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import Ablations, Activations, ImageSet
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.forward import reported_memory
 from pipeline.networks.inputs import SMALL_INPUT
 from pipeline.numerics.faithfulness import ablation_counts, ablation_sets, random_orders
 from pipeline.progress import Progress
@@ -42,6 +44,8 @@ def select(settings: Settings) -> AblateReads:
     return AblateReads(settings.ablate, NetworkRequest.of(settings))
 
 
+@fixed_backends()
+@reported_memory()
 def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progress: Progress) -> Ablations:
     """Return the effects of ablation.
 

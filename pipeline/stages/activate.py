@@ -14,11 +14,12 @@ from torch import nn
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.artifacts.workspace import release
-from pipeline.errors import InputError, NetworkError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError
+from pipeline.networks.backends import fixed_backends, keyed_backends
 from pipeline.networks.capture import runs_error, stream
 from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.forward import forward
+from pipeline.networks.forward import forward, reported_memory
 from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
@@ -46,6 +47,7 @@ class ActivateReads:
             "n_input_channels": model.input_size[0],
             "batch_size": model.batch_size,
             "device": resolve_device(model).type,
+            **keyed_backends(resolve_device(model)),
             "layer": request.layer,
             "channels": model.channels,
             "target": asdict(request.target),
@@ -59,6 +61,8 @@ def select(settings: Settings) -> ActivateReads:
     return ActivateReads(NetworkRequest.of(settings))
 
 
+@fixed_backends()
+@reported_memory()
 def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progress: Progress) -> Activations:
     """Return the layer's maps and the class scores.
 
@@ -115,6 +119,8 @@ def activations_of(
     return found
 
 
+@fixed_backends()
+@reported_memory()
 def activations_of_layers(
     examined: ExaminedNetwork,
     layers: Sequence[LayerInfo],
@@ -159,6 +165,8 @@ def activations_of_layers(
     checked = {name: recorder for name, recorder in recorders.items() if recorder.error is None}
     try:
         check_consistent(examined.network, list(checked), sample)
+    except MemoryExceededError:
+        raise
     except NetworkError as error:
         _find_inconsistent(examined.network, checked, sample, error)
     sound = [name for name, recorder in recorders.items() if recorder.error is None]
