@@ -6,6 +6,7 @@ from benchmarks import (
     ablation,
     attributions,
     components,
+    cost,
     end_to_end,
     gpu,
     null,
@@ -18,7 +19,7 @@ from benchmarks import (
 ALL = {
     "solver": solver, "null": null, "spline": spline, "components": components, "end_to_end": end_to_end,
     "one_pass": one_pass, "ablation": ablation, "whole_network": whole_network, "attributions": attributions,
-    "gpu": gpu,
+    "gpu": gpu, "cost": cost,
 }  # fmt: skip
 
 for name in sys.argv[1:] or ALL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
 from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
@@ -55,6 +55,7 @@ def run(
     images: ImageSet,
     activations: Activations,
     projections: Projections,
+    workspace: Workspace,
     progress: Progress,
 ) -> ChannelScores:
     """Return each channel's scores, and the evidence for them.
@@ -84,6 +85,7 @@ def run(
             progress=progress,
             choose_components=reads.choose_components,
             copies=Groups.by_label(images.first_copies) if images.n_copies else None,
+            workspace=workspace,
         )
     )
 
