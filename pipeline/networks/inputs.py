@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.arrays import Int64Array
 from pipeline.decoding import ImageError, decode
-from pipeline.errors import InputError
+from pipeline.errors import InputError, MemoryExceededError
 from pipeline.networks.crops import Box
 from pipeline.networks.decoded import ahead, in_threads, once
 from pipeline.networks.libraries import library
@@ -193,7 +193,7 @@ class FileInputs:
 
     def read(self, images: slice) -> torch.Tensor:
         """Return the inputs for the given images, (n_images, channels, height, width)."""
-        return self.preprocessing.load(self.paths[images]).to(self.device)
+        return on_device(self.preprocessing.load(self.paths[images]), self.device)
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,14 @@ class TensorInputs:
             if first < stop and first + len(part) > start
         ]
         joined = found[0] if len(found) == 1 else torch.cat(found) if found else self.parts[0][:0]
-        return joined.to(self.device)
+        return joined if self.device is None else on_device(joined, self.device)
+
+
+def on_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return images on a device. To a GPU, they are copied from pinned memory, while the program goes on."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
 
 
 @dataclass(frozen=True)
@@ -306,3 +313,18 @@ def batch_slices(n_images: int, batch_size: int) -> list[slice]:
     """
     edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
     return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
+
+
+def smaller_batch(batch_size: int, n_images: int) -> int | None:
+    """Return half of the number of images in the largest batch; None if a batch has one image."""
+    largest = min(batch_size, n_images)
+    return largest // 2 if largest > 1 else None
+
+
+def batch_note(error: MemoryExceededError, size: int) -> str:
+    """Return the message that a batch does not fit, and what is done."""
+    got = str(error).partition("; got ")[2].partition(". Lower ")[0]
+    return (
+        f"A batch of images does not fit into the memory ({got}). The run goes on with model.batch_size={size}, which "
+        "changes the last digits; finished stages that do not depend on it are kept."
+    )
