@@ -25,6 +25,10 @@ class StorageError(PipelineError):
     """Files cannot be written to the disk or the artifact store, or no longer exist there."""
 
 
+class EngineError(PipelineError):
+    """The workers that compute parts of the stages do not allow the run to continue."""
+
+
 def listed(names: list[str] | tuple[str, ...], most: int = 8) -> str:
     """Return the first `most` names for a message, separated by commas, and the number of the others."""
     shown = ", ".join(names[:most])

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
+from pipeline import engine
+from pipeline.artifacts import Activations, ChannelScores, ImageSet
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, check_ranker, resolve
 from pipeline.run_folder import publish
@@ -146,6 +147,8 @@ class Execution:
             check_network(self.settings)
         elif not self.is_stored(_STAGE_OF[ChannelScores]):
             check_ranker(self.settings)
+        if not all(self._store.has(self.keys[name]) for name in engine.DIVIDED):
+            engine.prepare(self.settings, self._note)
 
     def obtain(self, stage: Stage[Any, Any]) -> StageReport:
         """Make the artifact of a stage available, from the store or by computing it.
@@ -191,8 +194,13 @@ class Execution:
     def _compute(self, stage: Stage[Any, Any], folder: Path) -> None:
         """Compute the artifact of a stage and save it into `folder`."""
         upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
+        folders = {name: self.artifacts.folders[artifact] for name, artifact in stage.upstream.items()}
         callbacks = [callback for observer in self._observers if (callback := observer.stage_started(stage))]
-        stage.compute(self.settings, upstream, Workspace(folder), fan_out(callbacks)).save(folder)
+        engine.compute(stage, self.settings, upstream, folders, folder, fan_out(callbacks), self._note).save(folder)
+
+    def _note(self, text: str) -> None:
+        for observer in self._observers:
+            observer.noted(text)
 
 
 def fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:

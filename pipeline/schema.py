@@ -23,6 +23,7 @@ from pipeline.files import write_whole
 from pipeline.overrides import options
 from pipeline.settings import (
     DataSettings,
+    EngineSettings,
     ModelSettings,
     ScoreSettings,
     Settings,
@@ -47,6 +48,7 @@ ALL = "settings"  # the schema of experiments and of all settings
 KINDS: Mapping[str, Any] = {
     ALL: Settings,
     "data": DataSettings,
+    "engine": EngineSettings,
     "model": ModelSettings,
     "score": ScoreSettings,
     "target": TargetSettings,
@@ -55,7 +57,7 @@ KINDS: Mapping[str, Any] = {
     "web": WebSettings,
 }
 # The settings that have several forms, of which one setting tells which it is.
-FORMS = {"data": "source", "score": "kind", "target": "kind"}
+FORMS = {"data": "source", "score": "kind", "target": "kind", "engine": "kind"}
 REFERENCE = {"type": "string", "pattern": r"^(\?\?\?|.*\$\{.+\}.*)$"}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -237,6 +237,12 @@ class AblatedBatch:
 
         return self._scores(sets(), fills, on_finished)
 
+    def share_of(self, n_sets: int, share: int, n_shares: int) -> slice:
+        """Return the sets that belong to one of several shares; the sets of one pass are in the same share."""
+        n_passes = -(-n_sets // self._n_at_once)
+        first, last = (min(n_sets, self._n_at_once * (n_passes * each // n_shares)) for each in (share, share + 1))
+        return slice(first, last)
+
     @property
     def _n_at_once(self) -> int:
         """Number of sets in one pass."""

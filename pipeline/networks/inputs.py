@@ -220,7 +220,7 @@ class TensorInputs:
         return joined.to(self.device)
 
 
-def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:
+def batches(inputs: Inputs, batch_size: int, part: slice | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield the inputs in batches.
 
     Parameters
@@ -229,6 +229,8 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
         The images.
     batch_size : int
         Largest number of images in a batch, at least 1; see `batch_slices`.
+    part : slice, optional
+        Yield only the batches that begin in this part of the images.
 
     Yields
     ------
@@ -238,7 +240,8 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
         Their inputs.
     """
     for batch in batch_slices(len(inputs), batch_size):
-        yield batch, inputs.read(batch)
+        if part is None or part.start <= batch.start < part.stop:
+            yield batch, inputs.read(batch)
 
 
 def bounded_batch_size(batch_size: int, n_values: int) -> int:

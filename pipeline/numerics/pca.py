@@ -52,6 +52,7 @@ def reduce_channels(
     *,
     memory_mib: int = MEMORY_MIB,
     n_threads: int | None = None,
+    first: int = 0,
 ) -> tuple[Float64Array, Float64Array, BoolArray]:
     """Return the projections of every channel's activation maps onto its leading principal components.
 
@@ -74,6 +75,8 @@ def reduce_channels(
         at a time.
     n_threads : int or None
         Number of threads; None for one on each core. Neither this nor `memory_mib` changes the result.
+    first : int
+        Number of the first channel in its layer, for messages.
 
     Returns
     -------
@@ -96,7 +99,9 @@ def reduce_channels(
     found = _Found(n_channels, n_images, n_components)
 
     def reduce_batch(start: int) -> int:
-        for channel, reduced in enumerate(_reduce(channels[start : start + batch], start, n_components, keep), start):
+        for channel, reduced in enumerate(
+            _reduce(channels[start : start + batch], first + start, n_components, keep), start
+        ):
             found.put(channel, *reduced)
         return int(min(start + batch, n_channels))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, assert_never
 
 import numpy as np
@@ -16,14 +16,57 @@ from pipeline.errors import InputError
 from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, SplineAce, SupersmootherAce
 from pipeline.numerics.evidence import Halves, corrected, cross_fitted, halves, permutation_null
 from pipeline.numerics.parameters import AceParameters
-from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, SmoothnessChoice, select_smoothness
+from pipeline.numerics.spline_smoothness import (
+    MIN_IMAGES_TO_CHOOSE,
+    HeldOut,
+    SmoothnessChoice,
+    held_out_correlations,
+    select_smoothness,
+)
 from pipeline.numerics.spline_solver import Smoothness
 from pipeline.progress import Progress, ticker
 from pipeline.rankers.ranker import RankerInputs
 from pipeline.settings import AceSettings, has_folds, has_halves
 
 
-def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
+def fit(
+    score: AceSettings, estimator: AceEstimator, values: FloatArray, class_score: FloatArray, progress: Progress
+) -> AceResult:
+    """Return the scores and the transforms of some channels, by the solver that the settings select."""
+    match score.solver:
+        case "ace":
+            # Imported here because only this solver needs the package.
+            from pipeline.numerics import ace_package
+
+            return ace_package.optimal_transforms(
+                values, class_score, parameters=ace_parameters(score), n_jobs=score.n_jobs or -1, progress=progress
+            )
+        case "compiled":
+            return estimator.fit(values, class_score)
+        case _:
+            assert_never(score.solver)
+
+
+@dataclass(frozen=True)
+class AceSteps:
+    """The steps that compute each channel by itself; an engine replaces them to divide them among processes.
+
+    Attributes
+    ----------
+    held_out : callable
+        Judges the smoothness: `pipeline.numerics.spline_smoothness.held_out_correlations`.
+    fit : callable
+        Computes the scores and the transforms.
+    estimator : callable
+        From the estimator to the one that computes the evidence.
+    """
+
+    held_out: HeldOut = held_out_correlations
+    fit: Callable[[AceSettings, AceEstimator, FloatArray, FloatArray, Progress], AceResult] = fit
+    estimator: Callable[[AceEstimator], AceEstimator] = lambda estimator: estimator
+
+
+def score_by_ace(inputs: RankerInputs[AceSettings], steps: AceSteps | None = None) -> ChannelScores:
     """Return each channel's maximal correlation with the class score, the transforms of ACE, and the evidence.
 
     The smoothness of splines, and with ``n_components=auto`` the number of components, is chosen once, for all channels
@@ -33,20 +76,23 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     ----------
     inputs : RankerInputs
         The data. The network and the images are not used.
+    steps : AceSteps, optional
+        What computes the channels; by default, this process.
 
     Returns
     -------
     ChannelScores
         The scores ``maximal`` and ``first``, and with splines ``penalised``; 0 for a dead channel.
     """
+    steps = steps or AceSteps()
     projections, class_score = inputs.projections, inputs.activations.class_score
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
     values = projections.values[varying]
-    choice = _choice(inputs, values, class_score)
+    choice = _choice(inputs, values, class_score, steps.held_out)
     if choice is not None:
         values = values[:, :, : choice.n_components]
-    estimator = _estimator(inputs.settings, choice)
-    found = _fit(inputs.settings, estimator, values, class_score, inputs.progress)
+    estimator = steps.estimator(_estimator(inputs.settings, choice))
+    found = steps.fit(inputs.settings, estimator, values, class_score, inputs.progress)
     evidence, curves = _evidence(inputs, estimator, values, class_score, found)
 
     def of_all_channels(result: NDArray[Any]) -> NDArray[Any]:
@@ -78,7 +124,9 @@ def ace_parameters(score: AceSettings) -> AceParameters:
     return AceParameters(**{field.name: getattr(score, field.name) for field in fields(AceParameters)})
 
 
-def _choice(inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray) -> SmoothnessChoice | None:
+def _choice(
+    inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray, held_out: HeldOut
+) -> SmoothnessChoice | None:
     """Return the smoothness that cross-validation chooses; None if the settings or the smoother do not ask for it."""
     score = inputs.settings
     if inputs.choose_components and inputs.n_different < MIN_IMAGES_TO_CHOOSE:
@@ -90,7 +138,7 @@ def _choice(inputs: RankerInputs[AceSettings], values: FloatArray, class_score: 
         return None
     return select_smoothness(
         values, class_score, seed=inputs.seed, groups=inputs.copies, n_threads=score.n_jobs or None,
-        choose_components=inputs.choose_components,
+        choose_components=inputs.choose_components, held_out=held_out,
     )  # fmt: skip
 
 
@@ -104,23 +152,6 @@ def _estimator(score: AceSettings, choice: SmoothnessChoice | None) -> AceEstima
             return SplineAce(given if choice is None else choice.smoothness, n_threads)
         case _:
             assert_never(score.smoother)
-
-
-def _fit(
-    score: AceSettings, estimator: AceEstimator, values: FloatArray, class_score: FloatArray, progress: Progress
-) -> AceResult:
-    match score.solver:
-        case "ace":
-            # Imported here because only this solver needs the package.
-            from pipeline.numerics import ace_package
-
-            return ace_package.optimal_transforms(
-                values, class_score, parameters=ace_parameters(score), n_jobs=score.n_jobs or -1, progress=progress
-            )
-        case "compiled":
-            return estimator.fit(values, class_score)
-        case _:
-            assert_never(score.solver)
 
 
 def _evidence(

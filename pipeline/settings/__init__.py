@@ -15,6 +15,7 @@ from pipeline.settings.data import (
     UrlsSettings,
     WebSettings,
 )
+from pipeline.settings.engine import EngineSettings, LocalEngine, RayEngine
 from pipeline.settings.model import (
     ClassTarget,
     Library,
@@ -65,9 +66,11 @@ __all__ = [
     "ClassTarget",
     "DataSettings",
     "DigitsSettings",
+    "EngineSettings",
     "FolderSettings",
     "HalvesSettings",
     "Library",
+    "LocalEngine",
     "ManifestSettings",
     "ModelSettings",
     "NetworkSettings",
@@ -76,6 +79,7 @@ __all__ = [
     "PathSettings",
     "RankSettings",
     "RankerSettings",
+    "RayEngine",
     "ReduceSettings",
     "RegressionTarget",
     "ScoreSettings",

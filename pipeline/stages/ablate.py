@@ -6,11 +6,13 @@ compared with the same measurement.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from pipeline.arrays import FloatArray
 from pipeline.artifacts import Ablations, Activations, ImageSet
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
@@ -48,6 +50,34 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
     They are empty if every channel is dead, with ``ablate.when=never``, and with ``ablate.when=auto`` for large inputs
     and for layers with thousands of channels.
     """
+
+    def scores_of(tasks: Mapping[str, AblationTask]) -> Mapping[str, FloatArray]:
+        return ablation_scores(reads, images, activations, tasks, progress)
+
+    return effects(reads, images, activations, scores_of)
+
+
+# From sets of channels to the class scores of all images, both by the name of the task.
+ScoresOf = Callable[[Mapping[str, AblationTask]], Mapping[str, FloatArray]]
+
+
+def ablation_scores(
+    reads: AblateReads,
+    images: ImageSet,
+    activations: Activations,
+    tasks: Mapping[str, AblationTask],
+    progress: Progress,
+) -> Mapping[str, FloatArray]:
+    """Return the class scores of all images when sets of channels are ablated, computed by this process."""
+    request = reads.network
+    return ablated_scores(
+        request.open(), request.inputs(images), activations, tasks,
+        batch_size=request.model.batch_size, seed=request.seed, progress=progress,
+    )  # fmt: skip
+
+
+def effects(reads: AblateReads, images: ImageSet, activations: Activations, scores_of: ScoresOf) -> Ablations:
+    """Return the effects of ablation; `scores_of` computes the class scores if channels are ablated."""
     request, when = reads.network, reads.ablate.when
     varying = np.flatnonzero(activations.varying())
     inputs = request.inputs(images)
@@ -65,10 +95,7 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
     tasks = {mode: AblationTask(None, mode) for mode in AblateSettings.MODES}
     tasks["untouched"] = AblationTask(np.zeros((1, n_channels), dtype=bool), "zero")
     tasks["sets"] = AblationTask(sets.reshape(-1, n_channels), reads.ablate.mode)
-    found = ablated_scores(
-        request.open(), inputs, activations, tasks,
-        batch_size=request.model.batch_size, seed=request.seed, progress=progress,
-    )  # fmt: skip
+    found = scores_of(tasks)
     return Ablations(
         changes=np.stack([found[mode] - found["untouched"] for mode in AblateSettings.MODES]),
         random=found["sets"].mean(axis=1).reshape(sets.shape[:2]),

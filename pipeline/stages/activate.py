@@ -122,6 +122,7 @@ def activations_of_layers(
     batch_size: int,
     workspaces: Mapping[str, Workspace],
     progress: Progress,
+    part: slice | None = None,
 ) -> dict[str, Activations | NetworkError]:
     """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
 
@@ -138,6 +139,9 @@ def activations_of_layers(
         As in `activations_of`.
     workspaces : mapping of str to Workspace
         Storage of the maps by the name of the layer.
+    part : slice, optional
+        Some of the images, from the beginning of a batch to the end of one; all of them by default. The part with the
+        first image includes the checks of the network.
 
     Returns
     -------
@@ -149,8 +153,42 @@ def activations_of_layers(
     NetworkError
         If the outputs of the network differ between passes or depend on the batch.
     """
-    sample = inputs.read(slice(N_SAMPLE))
-    recorders = {each.name: _Recorder(each, workspaces[each.name], len(inputs)) for each in layers}
+    part = slice(0, len(inputs)) if part is None else part
+    n_images = part.stop - part.start
+    recorders = {each.name: _Recorder(each, workspaces[each.name], n_images) for each in layers}
+    if part.start == 0:
+        _check(examined, layers, recorders, inputs.read(slice(N_SAMPLE)))
+    sound = [name for name, recorder in recorders.items() if recorder.error is None]
+    class_score = np.empty(n_images, dtype=np.float64)
+    if sound:
+
+        def receive(name: str, output: object) -> None:
+            recorders[name].receive(output)
+
+        with torch.no_grad(), stream(examined.network, sound, receive):
+            for batch, images in batches(inputs, batch_size, part):
+                within = slice(batch.start - part.start, batch.stop - part.start)
+                for name in sound:
+                    recorders[name].start(within)
+                class_score[within] = examined.score(forward(examined.network, images)).cpu().numpy()
+                for name in sound:
+                    recorders[name].end()
+                if all(recorders[name].error for name in sound):
+                    break
+                progress(within.stop, n_images)
+    return {name: recorder.error or Activations(recorder.maps, class_score) for name, recorder in recorders.items()}
+
+
+def _check(
+    examined: ExaminedNetwork, layers: Sequence[LayerInfo], recorders: Mapping[str, _Recorder], sample: torch.Tensor
+) -> None:
+    """Record which of the layers are no layers of heads or inconsistent.
+
+    Raises
+    ------
+    NetworkError
+        If the outputs of the network as a whole are inconsistent.
+    """
     for layer in layers:
         try:
             check_heads(examined.network, layer, sample)
@@ -161,24 +199,6 @@ def activations_of_layers(
         check_consistent(examined.network, list(checked), sample)
     except NetworkError as error:
         _find_inconsistent(examined.network, checked, sample, error)
-    sound = [name for name, recorder in recorders.items() if recorder.error is None]
-    class_score = np.empty(len(inputs), dtype=np.float64)
-    if sound:
-
-        def receive(name: str, output: object) -> None:
-            recorders[name].receive(output)
-
-        with torch.no_grad(), stream(examined.network, sound, receive):
-            for batch, images in batches(inputs, batch_size):
-                for name in sound:
-                    recorders[name].start(batch)
-                class_score[batch] = examined.score(forward(examined.network, images)).cpu().numpy()
-                for name in sound:
-                    recorders[name].end()
-                if all(recorders[name].error for name in sound):
-                    break
-                progress(batch.stop, len(inputs))
-    return {name: recorder.error or Activations(recorder.maps, class_score) for name, recorder in recorders.items()}
 
 
 def _find_inconsistent(

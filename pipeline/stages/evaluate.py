@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from pipeline.arrays import FloatArray
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, ImageSet, Ranking
-from pipeline.networks.channel_ablation import AblationTask, ablated_scores
+from pipeline.networks.channel_ablation import AblationTask
 from pipeline.numerics.faithfulness import ablation_curves, ablation_sets, area, rank_correlation
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings
-from pipeline.stages.ablate import AblateReads, select
+from pipeline.stages.ablate import AblateReads, ScoresOf, ablation_scores, select
 from pipeline.stages.stage import Stage
 
 
@@ -26,6 +29,15 @@ def run(
 
     They are empty if the stage `ablate` did not ablate any channel.
     """
+
+    def scores_of(tasks: Mapping[str, AblationTask]) -> Mapping[str, FloatArray]:
+        return ablation_scores(reads, images, activations, tasks, progress)
+
+    return effects(reads, ablations, ranking, scores_of)
+
+
+def effects(reads: AblateReads, ablations: Ablations, ranking: Ranking, scores_of: ScoresOf) -> Effects:
+    """Return the effects of ablation; `scores_of` computes the class scores if channels were ablated."""
     if not ablations.is_measured:
         return Effects(note=ablations.note)
     varying = ranking.table[~ranking.table.dead]
@@ -35,11 +47,7 @@ def run(
         table[mode], table[f"{mode}_signed"] = np.abs(changes).mean(axis=1), changes.mean(axis=1)
     sets = ablation_sets(np.stack([order, order[::-1]]), len(ranking.table))
     tasks = {"sets": AblationTask(sets.reshape(-1, sets.shape[-1]), reads.ablate.mode)}
-    request = reads.network
-    found = ablated_scores(
-        request.open(), request.inputs(images), activations, tasks,
-        batch_size=request.model.batch_size, seed=request.seed, progress=progress,
-    )["sets"]  # fmt: skip
+    found = scores_of(tasks)["sets"]
     curves = ablation_curves(found.mean(axis=1).reshape(sets.shape[:2]), ablations.random, len(order))
     faithfulness = Faithfulness(
         spearman=rank_correlation(table.score.to_numpy(), table.zero.to_numpy()),

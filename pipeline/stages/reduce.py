@@ -41,12 +41,16 @@ def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> 
     InputError
         If there are fewer images or pixels than components, or one channel does not fit into the memory.
     """
-    maps = activations.maps
-    if reads.n_components == "auto":
-        n_components: int | float = min(MOST_TO_CHOOSE_FROM, maps.shape[1], maps.shape[2] * maps.shape[3])
-    else:
-        n_components = reads.n_components
-    return Projections(*reduce_channels(maps, n_components, progress, memory_mib=reads.memory_mib))
+    n_components = component_count(reads, activations)
+    return Projections(*reduce_channels(activations.maps, n_components, progress, memory_mib=reads.memory_mib))
+
+
+def component_count(reads: ReduceReads, activations: Activations) -> int | float:
+    """Return the number of components that are computed, or the share of the variance."""
+    if reads.n_components != "auto":
+        return reads.n_components
+    n_images, height, width = activations.maps.shape[1:]
+    return int(min(MOST_TO_CHOOSE_FROM, n_images, height * width))
 
 
 STAGE = Stage("reduce", 2, "channels", Projections, select, run)
