@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import site
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from pipeline.errors import EngineError, SettingsError, StorageError
 from pipeline.settings import RayEngine, Settings
 
 POLL_SECONDS = 5.0  # after which the size of the cluster is looked up again, because nodes may have joined
+CONNECT_SECONDS = 10.0  # after which a cluster counts as unreachable
 OBJECT_STORE_BYTES = 100_000_000  # of a local cluster; about the smallest that Ray accepts, because tasks are small
 # Variables of the command that say where weights and compiled code are, and how many threads there are.
 PASSED = ("HF_HOME", "NUMBA_CACHE_DIR", "TORCH_HOME", "XDG_CACHE_HOME")
@@ -58,6 +60,8 @@ def _initialise(address: str | None) -> None:
     given: dict[str, Any] = {"address": "local" if address is None else address}
     if address is None:
         given |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    else:
+        _check_address(address)
     root = Path(pipeline.__file__).parents[1]
     is_installed = str(root) in (*site.getsitepackages(), site.getusersitepackages())
     if not is_installed and "PYTHONPATH" not in os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", ""):
@@ -70,10 +74,26 @@ def _initialise(address: str | None) -> None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address is None:
             raise EngineError(f"Ray must start on this machine with engine=ray; got {reason}") from error
-        raise SettingsError(
-            f"engine.address must be the address of a running Ray cluster; got {address} ({reason.rstrip('.')}). "
-            "Start it with `ray start --head`, or leave engine.address=null to start Ray for this run."
-        ) from error
+        raise _no_cluster(address, reason) from error
+
+
+def _check_address(address: str) -> None:
+    """Raise `SettingsError` if nothing listens at the address; Ray would try for a minute and then end this process."""
+    used = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = used.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(used, error.strerror or "no answer") from error
+
+
+def _no_cluster(address: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"engine.address must be the address of a running Ray cluster; got {address} ({reason.rstrip('.')}). "
+        "Start it with `ray start --head`, or leave engine.address=null to start Ray for this run."
+    )
 
 
 class Cluster:
@@ -162,15 +182,16 @@ class Cluster:
         """Return the number of tasks that the cluster can perform at a time."""
         import ray
 
-        available, n_gpus = ray.cluster_resources(), self._n_gpus(runs_network)  # type: ignore[no-untyped-call]
-        slots = available.get("CPU", 0.0) / self._engine.num_cpus
-        if n_gpus:
-            slots = min(slots, available.get("GPU", 0.0) / n_gpus)
+        n_gpus, slots = self._n_gpus(runs_network), 0
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            if node["Alive"]:
+                room = node["Resources"].get("CPU", 0.0) / self._engine.num_cpus
+                slots += int(min(room, node["Resources"].get("GPU", 0.0) / n_gpus) if n_gpus else room)
         if slots < 1 and not self._has_noted_size:
             self._has_noted_size = True
-            needed = f"{self._engine.num_cpus} CPUs" + (f" and {n_gpus:g} GPUs" if n_gpus else "")
-            self._note(f"no node of the Ray cluster has {needed} for a task; waiting for one.")
-        return int(slots)
+            needed = f"engine.num_cpus={self._engine.num_cpus}" + (f" and engine.num_gpus={n_gpus:g}" if n_gpus else "")
+            self._note(f"no node of the Ray cluster has {needed}, which a task needs; waiting for one.")
+        return slots
 
     def _outcome(self, reference: Any, task: Task, n_lost: int) -> Outcome | None:
         """Return what became of a task; None if its worker was lost and it has to be computed again."""

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.settings.types import STRICT, NonNegative, Positive, Text
+from pipeline.settings.types import STRICT, NonNegative, Positive, Rule
+
+ADDRESS = r"auto|(\[[0-9A-Fa-f:.]+\]|[^\s/:]+):\d+"
+Address = Annotated[
+    str,
+    Rule(
+        "be auto or have the form host:port",
+        lambda text: re.fullmatch(ADDRESS, text) is not None,
+        schema={"pattern": f"^({ADDRESS})$"},
+    ),
+]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -24,7 +35,7 @@ class RayEngine:
 
     kind: Literal["ray"]
     """Where the stages are computed: by the workers of a Ray cluster."""
-    address: Text | None
+    address: Address | None
     """Address of the cluster: auto for the one that this machine belongs to, or host:port of the head node; null: Ray
     is started on this machine for the run.
     """

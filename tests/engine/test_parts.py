@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import Workspace
+from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.config import compose_settings
 from pipeline.engine.division import Division
 from pipeline.engine.execution import DIVIDED, compute_divided
+from pipeline.engine.maps import divided_maps
 from pipeline.engine.task import Finished, Task, perform
 from pipeline.observer import Artifacts
 from pipeline.resolve import resolve
@@ -115,6 +116,22 @@ def test_parts_have_the_bytes_of_the_whole(overrides: tuple[str, ...], outputs: 
         ]
         or "score=pearson" in overrides
     )
+
+
+def test_several_layers_have_the_bytes_of_single_ones(outputs: Path, tmp_path: Path) -> None:
+    settings, layers = settings_in(outputs, *ACE, *SMALL_PARTS), ["conv1", "conv2"]
+    assert isinstance(settings.engine, RayEngine)
+    single = {layer: at_once(settings_in(outputs, *ACE, f"layer={layer}")) for layer in layers}
+    images = single["conv1"].folders[ImageSet]
+    division = Division("activate", settings, settings.engine, {"images": images}, tmp_path, InThisProcess(), ignore)
+    made = divided_maps(division, layers, {layer: Workspace() for layer in layers}, ImageSet.load(images))
+    for layer in layers:
+        maps = made[layer]
+        assert isinstance(maps, Activations)
+        folder = tmp_path / layer
+        folder.mkdir()
+        maps.save(folder)
+        assert contents(folder) == contents(single[layer].folders[Activations])
 
 
 def test_a_run_that_ends_early_leaves_its_finished_parts_to_the_next_one(outputs: Path, tmp_path: Path) -> None:
