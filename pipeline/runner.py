@@ -147,7 +147,8 @@ class Execution:
             check_network(self.settings)
         elif not self.is_stored(_STAGE_OF[ChannelScores]):
             check_ranker(self.settings)
-        if not all(self._store.has(self.keys[name]) for name in engine.DIVIDED):
+        is_local = self.settings.engine.kind == "local"
+        if not is_local and not all(self._store.has(self.keys[name]) for name in engine.DIVIDED):
             engine.prepare(self.settings, self._note)
 
     def obtain(self, stage: Stage[Any, Any]) -> StageReport:

@@ -16,15 +16,18 @@ from pipeline.stages.reduce import component_count, select
 def divided_reduce(division: Division, activations: Activations) -> Projections:
     """Return the projections of all channels."""
     spans = division.channels(len(activations.maps))
-    parts = [Projections.load(folder) for folder in division.each("reduce", compute_reduce, spans, counts="channels")]
+    folders = division.each("reduce", compute_reduce, spans, counts="channels")
     # With a share of the variance, the parts differ in the number of components: channels with fewer are padded with 0.
-    most = max(part.values.shape[2] for part in parts)
-    values = np.zeros((len(activations.maps), parts[0].values.shape[1], most))
-    ratios = np.zeros((len(activations.maps), most))
-    for (start, stop), part in zip(spans, parts, strict=True):
-        values[start:stop, :, : part.values.shape[2]] = part.values
-        ratios[start:stop, : part.values.shape[2]] = part.explained_variance_ratio
-    return Projections(values, ratios, np.concatenate([part.dead for part in parts]))
+    most = max(np.load(folder / "values.npy", mmap_mode="r").shape[2] for folder in folders)
+    n_channels, n_images = activations.maps.shape[:2]
+    values, ratios = np.zeros((n_channels, n_images, most)), np.zeros((n_channels, most))
+    dead = np.zeros(n_channels, dtype=bool)
+    for (start, stop), folder in zip(spans, folders, strict=True):
+        part = Projections.load(folder)
+        n_kept = part.values.shape[2]
+        values[start:stop, :, :n_kept], ratios[start:stop, :n_kept] = part.values, part.explained_variance_ratio
+        dead[start:stop] = part.dead
+    return Projections(values, ratios, dead)
 
 
 def compute_reduce(shard: Shard, folder: Path) -> None:

@@ -247,7 +247,7 @@ class _Recorded:
         names = sorted(path.name for path in self.folders[0].glob(f"{prefix}*.npy"))
         return {
             name.removeprefix(prefix).removesuffix(".npy"): np.concatenate(
-                [np.load(folder / name) for folder in self.folders]
+                [np.load(folder / name, mmap_mode="r") for folder in self.folders]
             )
             for name in names
         }

@@ -25,6 +25,8 @@ from pipeline.store.parts import finished_parts, parts_folder, write_part
 from tests.helpers.settings import SMALL
 from tests.helpers.stages import contents
 
+pytestmark = pytest.mark.slow
+
 SMALL_PARTS = ("engine=ray", "engine.images_per_task=20", "engine.channels_per_task=16")
 # Little evidence; the layer has 32 channels, of which a part has 16.
 ACE = (
