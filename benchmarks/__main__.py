@@ -2,11 +2,12 @@
 
 import sys
 
-from benchmarks import ablation, components, end_to_end, engine, null, one_pass, solver, spline, whole_network
+from benchmarks import ablation, components, cost, end_to_end, engine, null, one_pass, solver, spline, whole_network
 
 ALL = {
     "solver": solver, "null": null, "spline": spline, "components": components, "end_to_end": end_to_end,
-    "one_pass": one_pass, "ablation": ablation, "whole_network": whole_network, "engine": engine,
+    "one_pass": one_pass, "ablation": ablation, "whole_network": whole_network, "cost": cost,
+    "engine": engine,
 }  # fmt: skip
 
 for name in sys.argv[1:] or ALL:

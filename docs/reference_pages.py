@@ -26,19 +26,9 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 WIDTH = 100
 GROUPS = (
-    "model",
-    "data",
-    "reduce",
-    "network",
-    "target",
-    "score",
-    "rank",
-    "ablate",
-    "visualize",
-    "tracking",
-    "engine",
-    "paths",
-)
+    "model", "data", "activate", "reduce", "network", "target", "score", "rank", "ablate", "visualize", "tracking",
+    "engine", "paths",
+)  # fmt: skip
 # Options that set the settings of a form.
 OPTIONS = {
     "target": {"class": (), "regression": ("target=regression",)},

@@ -130,7 +130,7 @@ class Computation:
         prepared: dict[str, tuple[Settings, LiveNetwork]] = {}
         for info in selected.layers:
             try:
-                prepared[info.name] = self._prepared(info.name)
+                prepared[info.name] = self._prepared(info.name, len(selected.layers))
             except PipelineError as error:
                 not_ranked[info.name] = in_python(str(error))
         made: dict[str, Made] = {}
@@ -166,9 +166,9 @@ class Computation:
         )  # fmt: skip
         return {name: made[name] for name in order}, tables
 
-    def _prepared(self, layer: str) -> tuple[Settings, LiveNetwork]:
+    def _prepared(self, layer: str, n_layers: int = 1) -> tuple[Settings, LiveNetwork]:
         """Return the settings of one layer and the network, checked as far as possible before anything is computed."""
-        settings = completed(self.values, replace(self.subject, layer=layer))
+        settings = completed(self.values, replace(self.subject, layer=layer)).of_layer(layer, n_layers)
         score = score_of(settings.target, settings.target_class)
         examined = ExaminedNetwork(self.network, self.layers.find(settings.layer), score, self.device)
         request = NetworkRequest.of(settings)
@@ -205,8 +205,9 @@ class Computation:
                 workspaces: Mapping[str, Workspace], group: Sequence[LayerInfo] = group, of: ExaminedNetwork = examined
             ) -> dict[str, Activations | NetworkError]:
                 made = activations_of_layers(
-                    of, group, self.held, settings.model.batch_size, workspaces, self.show("activate")
-                )
+                    of, group, self.held, settings.model.batch_size, workspaces, self.show("activate"),
+                    dtype=settings.activate.dtype,
+                )  # fmt: skip
                 for each in made.values():
                     if isinstance(each, Activations):
                         check_class_score(each.class_score, self.target.label)
@@ -230,6 +231,8 @@ class Computation:
             given: dict[str, Any] = {name: made[name] for name in stage.upstream}
             if "progress" in stage.provided:
                 given["progress"] = self.show(name)
+            if "workspace" in stage.provided:
+                given["workspace"] = TemporaryWorkspace()
             compute = partial(stage.run, reads, **given)
             if keys is None or name not in KEPT:
                 made[stage.artifact.name] = compute()

@@ -197,7 +197,9 @@ def main() -> None:
     kind = arguments[0] if arguments else ALL
     if len(arguments) > 1 or kind not in KINDS:
         got = " ".join(arguments)
-        raise SettingsError(f"GROUP must be one of {listed(list(KINDS), 20)}; got {got}. Leave it out for all settings.")
+        raise SettingsError(
+            f"GROUP must be one of {listed(list(KINDS), 20)}; got {got}. Leave it out for all settings."
+        )
     print(as_text(kind), end="")
 
 

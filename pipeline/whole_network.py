@@ -10,12 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import engine
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
+from pipeline.cost import seconds_of_layers
 from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
-from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
+from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import Inputs
@@ -40,6 +41,9 @@ from pipeline.stages.activate import (
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, storage_errors
 from pipeline.store.housekeeping import discard
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> NetworkResult:
@@ -122,7 +126,7 @@ class NetworkExecution:
         found = select_layers(layout_of(settings.model), settings.layer, without_scaled=statistics[0].is_correlation)
         self.not_ranked = dict(found.not_ranked)
         self.layers: list[LayerInfo] = []
-        self.settings_of = {info.name: replace(settings, layer=info.name) for info in found.layers}
+        self.settings_of = {info.name: settings.of_layer(info.name, len(found.layers)) for info in found.layers}
         for info in found.layers:
             try:
                 check_layer(self.settings_of[info.name])
@@ -182,11 +186,27 @@ class NetworkExecution:
         return LayerResult.of(info, made[Ranking], made[Probe], made[Projections])
 
     def plan(self, store: Store) -> tuple[list[Pass], NetworkPlan]:
-        """Return the passes over the images, and what they will take.
+        """Return the passes over the images, and what they will take; see `passes`."""
+        passes, network_plan = self.passes(store)
+        n_passes = network_plan.n_passes
+        seconds = self._seconds_of_pass(store) * n_passes if n_passes else 0.0
+        return passes, replace(network_plan, seconds=seconds + network_plan.seconds)
+
+    def passes(self, store: Store, network: nn.Module | None = None) -> tuple[list[Pass], NetworkPlan]:
+        """Return the passes over the images, and the plan, whose time is that of the stages after the passes.
 
         Layers whose maps do not fit into the disk budget are left out, with the reason.
+
+        Parameters
+        ----------
+        store : Store
+            The store.
+        network : Module, optional
+            The network, whose weights do not matter; that of the settings by default.
         """
-        n_images, complete, ready, missing = self.settings.n_images, [], [], []
+        complete: list[LayerInfo] = []
+        ready: list[LayerInfo] = []
+        missing: list[LayerInfo] = []
         for info in self.layers:
             if not self._needs_maps(store, info.name):
                 complete.append(info)
@@ -195,25 +215,23 @@ class NetworkExecution:
             else:
                 missing.append(info)
         budget = disk_budget(self.settings, store.root)
-        for info in [each for each in missing if map_bytes(each, n_images) > budget.n_bytes]:
+        for info in [each for each in missing if map_bytes(each, self.settings) > budget.n_bytes]:
             missing.remove(info)
-            needed = gib(map_bytes(info, n_images))
+            needed = gib(map_bytes(info, self.settings))
             self._fail(info.name, f"its maps take {needed}, more than {budget.reason}. {budget.advice}")
         self._require_layers()
-        network = self._request.open().network if missing else None
-        groups = [missing] if network is None else compatible(network, missing)
-        passes = passes_for([*complete, *ready], groups, n_images, budget.n_bytes)
+        groups = compatible(network or self._request.open().network, missing) if missing else [missing]
+        passes = passes_for([*complete, *ready], groups, self.settings, budget.n_bytes)
         self.layers = [info for info in self.layers if info.name not in self.not_ranked]
         capturing = [each for each in passes if each.is_captured]
-        seconds = self._seconds_of_pass(store) * len(capturing) if capturing else 0.0
         unfinished = [info for info in self.layers if info not in complete]
         return passes, NetworkPlan(
             layers=tuple(info.name for info in self.layers),
             n_channels=sum(info.maps[0] for info in self.layers),
-            n_bytes=sum(map_bytes(info, n_images) for info in missing),
+            n_bytes=sum(map_bytes(info, self.settings) for info in missing),
             n_passes=len(capturing),
             n_stored=len(complete),
-            seconds=seconds + seconds_for(self.settings, unfinished),
+            seconds=seconds_of_layers([self.settings_of[info.name] for info in unfinished], unfinished),
         )
 
     def obtain(self, stage: Stage[Any, Any], store: Store) -> dict[str, Path]:
@@ -250,7 +268,7 @@ class NetworkExecution:
     def _obtain_maps(self, store: Store) -> None:
         """Compute the maps of all layers that are not in the store."""
         missing = [info for info in self.layers if not store.has(self.keys[info.name]["activate"])]
-        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in missing)
+        n_bytes = sum(map_bytes(info, self.settings) for info in missing)
         budget = disk_budget(self.settings, store.root)
         if n_bytes > budget.n_bytes:
             raise SettingsError(
@@ -308,7 +326,7 @@ class NetworkExecution:
         store.obtain_all([self.keys[info.name]["activate"] for info in layers], fill)
         seconds = time.perf_counter() - start
         self._count("activate", seconds)
-        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in layers)
+        n_bytes = sum(map_bytes(info, self.settings) for info in layers)
         for observer in self._observers:
             observer.pass_finished(len(layers), n_bytes, seconds)
 
@@ -321,8 +339,10 @@ class NetworkExecution:
             return engine.maps_of_layers(settings, list(folders), self._images(store), folders, progress, self._note)
         layers = [info for info in self.layers if info.name in folders]
         workspaces = {layer: Workspace(folder) for layer, folder in folders.items()}
-        inputs, batch_size = self._inputs(store), self.settings.model.batch_size
-        return activations_of_layers(self._request.open(), layers, inputs, batch_size, workspaces, progress)
+        return activations_of_layers(
+            self._request.open(), layers, self._inputs(store), self.settings.model.batch_size, workspaces, progress,
+            dtype=self.settings.activate.dtype,
+        )  # fmt: skip
 
     def _layer(self, info: LayerInfo) -> LayerResult:
         """Run the stages of one layer, fill its folder, and return what the network's ranking takes from it."""

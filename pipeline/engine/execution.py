@@ -83,11 +83,11 @@ def compute_divided(
         case "reduce":
             from pipeline.engine.components import divided_reduce
 
-            return divided_reduce(division, **upstream)
+            return divided_reduce(division, workspace, **upstream)
         case "score":
             from pipeline.engine.scores import divided_score
 
-            return divided_score(division, **upstream, progress=progress)
+            return divided_score(division, workspace, **upstream, progress=progress)
         case "ablate":
             from pipeline.engine.effects import divided_ablate
 

@@ -18,6 +18,7 @@ from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import batch_slices
 from pipeline.networks.load import layout_of
 from pipeline.stages.activate import activations_of_layers, check_class_score, class_label
+from pipeline.stages.map_writer import COLLECTED, MapWriter
 
 ERROR = "error.txt"
 
@@ -36,20 +37,22 @@ def divided_maps(
     division: Division, layers: Sequence[str], workspaces: Mapping[str, Workspace], images: ImageSet
 ) -> dict[str, Activations | NetworkError]:
     """Return the activations of several layers, as `pipeline.stages.activate.activations_of_layers` does."""
-    n_images = len(images.paths)
-    spans = division.images(batch_slices(n_images, division.settings.model.batch_size))
+    n_images, dtype = len(images.paths), division.settings.activate.dtype
+    batches = batch_slices(n_images, division.settings.model.batch_size)
+    spans = division.images(batches)
     chosen = sha256("\n".join(layers).encode()).hexdigest()[:8]  # in the name of the parts, whatever number of layers
     folders = division.each(
         f"maps{chosen}", compute_maps, spans, counts="images", runs_network=True, layers=tuple(layers)
     )
+    writers = {layer: MapWriter(workspaces[layer], layer, n_images, dtype, COLLECTED) for layer in layers}
     return {
-        layer: _joined([folder / str(index) for folder in folders], spans, n_images, workspaces[layer])
+        layer: _joined([folder / str(index) for folder in folders], spans, batches, writers[layer])
         for index, layer in enumerate(layers)
     }
 
 
 def compute_maps(shard: Shard, folder: Path) -> None:
-    """Write the activations of each layer for some images, or why a layer has none."""
+    """Write the activations of each layer for some images in full precision, or why a layer has none."""
     request, model = NetworkRequest.of(shard.settings), shard.settings.model
     examined, inputs = request.open(), request.inputs(images_of(shard.upstream["images"]))
     layers = [layout_of(model).find(name) for name in shard.given["layers"]]
@@ -59,7 +62,7 @@ def compute_maps(shard: Shard, folder: Path) -> None:
     found = activations_of_layers(
         examined, layers, inputs, model.batch_size,
         {name: Workspace(target) for name, target in targets.items()}, lambda done, total: None,
-        slice(shard.start, shard.stop),
+        part=slice(shard.start, shard.stop),
     )  # fmt: skip
     for name, made in found.items():
         if isinstance(made, NetworkError):
@@ -75,21 +78,25 @@ def images_of(folder: Path) -> ImageSet:
 
 
 def _joined(
-    folders: Sequence[Path], spans: Sequence[Span], n_images: int, workspace: Workspace
+    folders: Sequence[Path], spans: Sequence[Span], batches: Sequence[slice], writer: MapWriter
 ) -> Activations | NetworkError:
-    """Return the activations of a layer for all images."""
+    """Return the activations of a layer for all images.
+
+    The maps are written batch by batch, as they are without parts, so that their rounding has the same error.
+    """
     for folder in folders:
         if (folder / ERROR).exists():
             return NetworkError((folder / ERROR).read_text(encoding="utf-8"))
-    class_score = np.empty(n_images)
-    maps = None
+    class_score = np.empty(batches[-1].stop)
     for folder, (start, stop) in zip(folders, spans, strict=True):
         part = Activations.load(folder)
-        if maps is None:
-            n_channels, _, height, width = part.maps.shape
-            maps = workspace.empty(Activations.MAPS, (n_channels, n_images, height, width))
-        maps[:, start:stop] = part.maps
         class_score[start:stop] = part.class_score
-        release(maps)
-    assert maps is not None  # there is at least one image
-    return Activations(maps, class_score)
+        for batch in batches:
+            if start <= batch.start < stop:
+                try:
+                    writer.append(part.maps[:, batch.start - start : batch.stop - start])
+                except NetworkError as error:  # a value is too large for half precision
+                    return error
+                release(part.maps)
+    maps, rounding = writer.finish()
+    return Activations(maps, class_score, rounding)

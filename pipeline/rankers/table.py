@@ -14,6 +14,7 @@ from pipeline.networks import contributions
 from pipeline.networks.conductance import conductance
 from pipeline.networks.weights import check_weights_of_channels, weight_norms
 from pipeline.numerics import association
+from pipeline.numerics.predictors import Predictors
 from pipeline.rankers.ace import score_by_ace
 from pipeline.rankers.images import mean_magnitude, score_by_images
 from pipeline.rankers.ranker import Check, Ranker, RankerInputs, Scorer, Statistic, no_requirements
@@ -49,7 +50,8 @@ def _pearson(inputs: AnyInputs) -> Scorer:
 
 def _multiple_correlation(inputs: AnyInputs) -> Scorer:
     values, class_score = inputs.projections.values, inputs.activations.class_score
-    return Scorer(lambda chosen: association.multiple_correlation(values[:, chosen], class_score[chosen]))
+    predictors = Predictors(values)
+    return Scorer(lambda chosen: association.multiple_correlation(predictors.of_images(chosen), class_score[chosen]))
 
 
 def _distance_correlation(inputs: AnyInputs) -> Scorer:

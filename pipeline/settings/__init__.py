@@ -27,6 +27,7 @@ from pipeline.settings.model import (
 from pipeline.settings.run import (
     UNIONS,
     AblateSettings,
+    ActivateSettings,
     NetworkSettings,
     PathSettings,
     RankSettings,
@@ -62,6 +63,7 @@ __all__ = [
     "UNIONS",
     "AblateSettings",
     "AceSettings",
+    "ActivateSettings",
     "ChoiceSettings",
     "ClassTarget",
     "DataSettings",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.artifacts import Activations, Projections
+import numpy as np
+
+from pipeline.artifacts import Activations, Projections, Workspace
+from pipeline.artifacts.workspace import release
 from pipeline.numerics.pca import reduce_channels
 from pipeline.progress import Progress
 from pipeline.settings import Settings
@@ -31,7 +34,7 @@ def select(settings: Settings) -> ReduceReads:
     return ReduceReads(settings.n_components, settings.reduce.memory_mib)
 
 
-def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> Projections:
+def run(reads: ReduceReads, *, activations: Activations, workspace: Workspace, progress: Progress) -> Projections:
     """Return the projections of each channel's images onto its principal components.
 
     With ``n_components="auto"`` there are up to 20 of them, from which the ranker chooses.
@@ -41,8 +44,18 @@ def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> 
     InputError
         If there are fewer images or pixels than components, or one channel does not fit into the memory.
     """
-    n_components = component_count(reads, activations)
-    return Projections(*reduce_channels(activations.maps, n_components, progress, memory_mib=reads.memory_mib))
+    maps = activations.maps
+
+    def done(n_done: int, n_channels: int) -> None:
+        release(maps)
+        progress(n_done, n_channels)
+
+    return Projections(
+        *reduce_channels(
+            maps, component_count(reads, activations), done, memory_mib=reads.memory_mib,
+            empty=lambda shape: workspace.empty(Projections.VALUES, shape, np.float64),
+        )
+    )  # fmt: skip
 
 
 def component_count(reads: ReduceReads, activations: Activations) -> int | float:
@@ -53,4 +66,4 @@ def component_count(reads: ReduceReads, activations: Activations) -> int | float
     return int(min(MOST_TO_CHOOSE_FROM, n_images, height * width))
 
 
-STAGE = Stage("reduce", 2, "channels", Projections, select, run)
+STAGE = Stage("reduce", 3, "channels", Projections, select, run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
 from pipeline.networks.examined import NetworkRequest
 from pipeline.numerics.groups import Groups
@@ -51,6 +51,7 @@ def run(
     images: ImageSet,
     activations: Activations,
     projections: Projections,
+    workspace: Workspace,
     progress: Progress,
 ) -> ChannelScores:
     """Return each channel's scores, and the evidence for them.
@@ -63,7 +64,7 @@ def run(
         If the ranker cannot be applied to the network or the layer; see `pipeline.rankers.table`.
     """
     check_varying(reads, projections)
-    return RANKERS[reads.score.kind].score(inputs_of(reads, images, activations, projections, progress))
+    return RANKERS[reads.score.kind].score(inputs_of(reads, images, activations, projections, workspace, progress))
 
 
 def check_varying(reads: ScoreReads, projections: Projections) -> None:
@@ -76,7 +77,12 @@ def check_varying(reads: ScoreReads, projections: Projections) -> None:
 
 
 def inputs_of(
-    reads: ScoreReads, images: ImageSet, activations: Activations, projections: Projections, progress: Progress
+    reads: ScoreReads,
+    images: ImageSet,
+    activations: Activations,
+    projections: Projections,
+    workspace: Workspace,
+    progress: Progress,
 ) -> RankerInputs[Any]:
     """Return the data that the ranker can use."""
     request = reads.network
@@ -91,6 +97,7 @@ def inputs_of(
         progress=progress,
         choose_components=reads.choose_components,
         copies=Groups.by_label(images.first_copies) if images.n_copies else None,
+        workspace=workspace,
     )
 
 

@@ -97,9 +97,10 @@ def in_parts(stage: str, settings: Settings, made: Artifacts, folder: Path, exec
         (*ACE, "n_components=auto"),
         (*ACE, "n_components=.5", "score.smoother=supersmoother"),
         ("model.batch_size=16", "ablate.n_draws=2", "score=gradient_x_activation", "score.bootstrap=10"),
+        (*ACE, "activate.dtype=float16"),
         ("score=pearson", "score.bootstrap=10", "ablate.when=never"),
     ],
-    ids=["splines", "auto", "supersmoother", "gradient_x_activation", "pearson"],
+    ids=["splines", "auto", "supersmoother", "gradient_x_activation", "float16", "pearson"],
 )
 def test_parts_have_the_bytes_of_the_whole(overrides: tuple[str, ...], outputs: Path, tmp_path: Path) -> None:
     whole, settings = at_once(settings_in(outputs, *overrides)), settings_in(outputs, *overrides, *SMALL_PARTS)
