@@ -120,7 +120,7 @@ def _by_attribution(
     def scorer(inputs: RankerInputs[OtherT]) -> Scorer:
         return mean_magnitude(inputs, attribution([inputs.open_network()], inputs.settings))
 
-    found = _by_images(kind, label, settings, scorer, check=contributions.check_gradients)
+    found = _by_images(kind, label, settings, scorer, check=contributions.check_gradients, runs_network=True)
     return replace(found, attribution=attribution)
 
 
@@ -132,6 +132,7 @@ def _by_images(
     *,
     is_correlation: bool = False,
     check: Check = no_requirements,
+    runs_network: bool = False,
 ) -> Ranker:
     """Return the entry of a ranker whose scores can be computed from any subset of the images.
 
@@ -147,11 +148,19 @@ def _by_images(
         From the inputs to the function that scores the channels with subsets of the images.
     is_correlation : bool
         Whether the statistic is a correlation.
-    check : callable
-        See `Ranker.check`.
+    check, runs_network
+        See `Ranker`.
     """
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(kind, settings, (statistic,), partial(score_by_images, kind, scorer), scorer, check=check)
+    return Ranker(
+        kind,
+        settings,
+        (statistic,),
+        partial(score_by_images, kind, scorer),
+        scorer,
+        check=check,
+        runs_network=runs_network,
+    )
 
 
 _ENTRIES = (
@@ -180,9 +189,12 @@ _ENTRIES = (
         PathRankerSettings,
         _integrated_gradients,
         check=contributions.check_gradients,
+        runs_network=True,
     ),
-    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_rules),
-    _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation),
+    _by_images(
+        "deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_rules, runs_network=True
+    ),
+    _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation, runs_network=True),
 )
 
 RANKERS: Mapping[str, Ranker] = {ranker.kind: ranker for ranker in _ENTRIES}
