@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Activations, ChannelScores, Projections, Workspace
+from pipeline.networks.contributed import ContributionsOfLayers
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
@@ -113,6 +114,7 @@ def no_requirements(network: nn.Module, layer: LayerInfo, example: torch.Tensor)
     """Accept every network and layer."""
 
 
+Attribution = Callable[[Sequence[ExaminedNetwork], Any], ContributionsOfLayers]
 Check = Callable[[nn.Module, LayerInfo, torch.Tensor], None]
 
 
@@ -134,6 +136,9 @@ class Ranker:
     scorer : callable or None
         From `RankerInputs` to the function that scores the channels with any subset of the images; None if the ranker
         has no such function.
+    attribution : callable or None
+        For a ranker by contributions that are computed for several layers in the same passes: from the network with
+        each of the layers, and the settings, to the function that computes the contributions. None for other rankers.
     check : callable
         Called with the network, whose weights may be missing, the layer, and two inputs whose values do not matter,
         before anything is computed. It raises `NetworkError` if the ranker cannot be applied to them.
@@ -146,5 +151,6 @@ class Ranker:
     statistics: tuple[Statistic, ...]
     score: Callable[[RankerInputs[Any]], ChannelScores]
     scorer: Callable[[RankerInputs[Any]], Scorer] | None = None
+    attribution: Attribution | None = None
     check: Check = no_requirements
     runs_network: bool = False

@@ -6,12 +6,15 @@ To add a ranker, add an entry to `_ENTRIES`, its kind to a class in `pipeline.se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from pipeline.networks import contributions
 from pipeline.networks.conductance import conductance
+from pipeline.networks.contributed import ContributionsOfLayers, one_layer
+from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.weights import check_weights_of_channels, weight_norms
 from pipeline.numerics import association
 from pipeline.numerics.predictors import Predictors
@@ -21,6 +24,7 @@ from pipeline.rankers.ranker import Check, Ranker, RankerInputs, Scorer, Statist
 from pipeline.settings import AceSettings, HalvesSettings, PathRankerSettings, RankerSettings
 
 SettingsT = TypeVar("SettingsT", bound=HalvesSettings)
+OtherT = TypeVar("OtherT", RankerSettings, PathRankerSettings)
 AnyInputs = RankerInputs[HalvesSettings]
 
 ACE = Ranker(
@@ -74,24 +78,50 @@ def _mean_activation(inputs: AnyInputs) -> Scorer:
     return Scorer(lambda chosen: means[:, chosen].mean(axis=1))
 
 
-def _gradient_x_activation(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.gradient_x_activation(inputs.open_network()))
+def _gradient_x_activation(layers: Sequence[ExaminedNetwork], settings: RankerSettings) -> ContributionsOfLayers:
+    del settings
+    return contributions.gradient_x_activation(layers)
 
 
-def _conductance(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, conductance(inputs.open_network(), inputs.settings.n_steps))
+def _conductance(layers: Sequence[ExaminedNetwork], settings: PathRankerSettings) -> ContributionsOfLayers:
+    return conductance(layers, settings.n_steps)
 
 
 def _integrated_gradients(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps))
+    found = contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps)
+    return mean_magnitude(inputs, one_layer(found))
 
 
 def _deeplift(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.deeplift(inputs.open_network()))
+    return mean_magnitude(inputs, one_layer(contributions.deeplift(inputs.open_network())))
 
 
 def _ablation(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.ablation(inputs.open_network(), inputs.images.read(slice(3))))
+    found = contributions.ablation(inputs.open_network(), inputs.images.read(slice(3)))
+    return mean_magnitude(inputs, one_layer(found))
+
+
+def _by_attribution(
+    kind: str,
+    label: str,
+    settings: type[OtherT],
+    attribution: Callable[[Sequence[ExaminedNetwork], OtherT], ContributionsOfLayers],
+) -> Ranker:
+    """Return the entry of a ranker by contributions that are computed for several layers in the same passes.
+
+    Parameters
+    ----------
+    kind, label, settings
+        As in `_by_images`.
+    attribution : callable
+        See `Ranker.attribution`.
+    """
+
+    def scorer(inputs: RankerInputs[OtherT]) -> Scorer:
+        return mean_magnitude(inputs, attribution([inputs.open_network()], inputs.settings))
+
+    found = _by_images(kind, label, settings, scorer, check=contributions.check_gradients, runs_network=True)
+    return replace(found, attribution=attribution)
 
 
 def _by_images(
@@ -122,7 +152,8 @@ def _by_images(
         See `Ranker`.
     """
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(kind, settings, (statistic,), partial(score_by_images, kind, scorer), scorer, check, runs_network)
+    score = partial(score_by_images, kind, scorer)
+    return Ranker(kind, settings, (statistic,), score, scorer, check=check, runs_network=runs_network)
 
 
 _ENTRIES = (
@@ -143,22 +174,8 @@ _ENTRIES = (
         check=check_weights_of_channels,
     ),
     _by_images("mean_activation", "mean activation", RankerSettings, _mean_activation),
-    _by_images(
-        "gradient_x_activation",
-        "mean |gradient x activation|",
-        RankerSettings,
-        _gradient_x_activation,
-        check=contributions.check_gradients,
-        runs_network=True,
-    ),
-    _by_images(
-        "conductance",
-        "mean |layer conductance|",
-        PathRankerSettings,
-        _conductance,
-        check=contributions.check_gradients,
-        runs_network=True,
-    ),
+    _by_attribution("gradient_x_activation", "mean |gradient x activation|", RankerSettings, _gradient_x_activation),
+    _by_attribution("conductance", "mean |layer conductance|", PathRankerSettings, _conductance),
     _by_images(
         "integrated_gradients",
         "mean |integrated gradients|",

@@ -16,8 +16,10 @@ import numpy as np
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Ablations, Activations, ImageSet
 from pipeline.networks.ablation import Ablation
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.forward import reported_memory
 from pipeline.networks.timing import seconds_per_set
 from pipeline.numerics.ablation_plan import AblationPlan, AblationWork
 from pipeline.numerics.faithfulness import ablation_sets, random_orders
@@ -50,6 +52,8 @@ def select(settings: Settings) -> AblateReads:
     return AblateReads(settings.ablate, NetworkRequest.of(settings))
 
 
+@fixed_backends()
+@reported_memory()
 def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progress: Progress) -> Ablations:
     """Return the effects of ablation.
 

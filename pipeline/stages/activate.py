@@ -13,11 +13,12 @@ from torch import nn
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.errors import InputError, NetworkError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError
+from pipeline.networks.backends import fixed_backends, keyed_backends
 from pipeline.networks.capture import runs_error, stream
 from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.forward import forward
+from pipeline.networks.forward import forward, reported_memory
 from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
@@ -47,6 +48,7 @@ class ActivateReads:
             "n_input_channels": model.input_size[0],
             "batch_size": model.batch_size,
             "device": resolve_device(model).type,
+            **keyed_backends(resolve_device(model)),
             "layer": request.layer,
             "channels": model.channels,
             "target": asdict(request.target),
@@ -60,6 +62,8 @@ def select(settings: Settings) -> ActivateReads:
     return ActivateReads(NetworkRequest.of(settings), settings.activate.dtype)
 
 
+@fixed_backends()
+@reported_memory()
 def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progress: Progress) -> Activations:
     """Return the layer's maps and the class scores.
 
@@ -127,6 +131,8 @@ def activations_of(
     return found
 
 
+@fixed_backends()
+@reported_memory()
 def activations_of_layers(
     examined: ExaminedNetwork,
     layers: Sequence[LayerInfo],
@@ -141,7 +147,7 @@ def activations_of_layers(
     """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
 
     The maps of a layer are the same, to the byte, as if it were the only one, provided that the layers are
-    `compatible`.
+    `pipeline.networks.observed.compatible`.
 
     Parameters
     ----------
@@ -214,6 +220,8 @@ def _check(
     checked = {name: recorder for name, recorder in recorders.items() if recorder.error is None}
     try:
         check_consistent(examined.network, list(checked), sample)
+    except MemoryExceededError:
+        raise
     except NetworkError as error:
         _find_inconsistent(examined.network, checked, sample, error)
 
@@ -239,40 +247,21 @@ def _find_inconsistent(
             recorder.error = error
 
 
-def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
-    """Return the layers in groups whose outputs can be read in the same forward pass without changing them.
-
-    PyTorch's `torch.nn.TransformerEncoderLayer` computes with other kernels while one of its modules is observed, so
-    that the last digits of everything behind it change, and so does `torch.nn.MultiheadAttention` while its heads are.
-    The layers of a group are inside of the same such modules.
-    """
-    special = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
-    }
-    groups: dict[frozenset[str], list[LayerInfo]] = {}
-    for layer in layers:
-        inside = frozenset(
-            name
-            for name, module in special.items()
-            if f"{layer.name}.".startswith(f"{name}.")
-            and (isinstance(module, nn.TransformerEncoderLayer) or layer.name != name)
-        )
-        groups.setdefault(inside, []).append(layer)
-    return list(groups.values())
-
-
 def seconds_per_image(network: nn.Module, inputs: Inputs) -> float:
-    """Return the time to read an image and to run the network on it, measured on a few images."""
-    times = []
-    for _ in range(2):  # the first time, much is slower
+    """Return the time that an image takes: to read it or to run the network on it, whichever takes longer.
+
+    It is measured on a few images. The next images are read while the network runs, see `batches`.
+    """
+    reading, running = [], []
+    for first in (0, N_SAMPLE):  # the first time, much is slower
         start = time.perf_counter()
-        sample = inputs.read(slice(N_SAMPLE))
+        sample = inputs.read(slice(first, first + N_SAMPLE))
+        read = time.perf_counter()
         with torch.no_grad():
             forward(network, sample)
-        times.append((time.perf_counter() - start) / len(sample))
-    return min(times)
+        reading.append((read - start) / len(sample))
+        running.append((time.perf_counter() - read) / len(sample))
+    return max(min(reading), min(running))
 
 
 class _Recorder:

@@ -7,7 +7,9 @@ from typing import Any
 
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.forward import reported_memory
 from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.rankers import RANKERS, RankerInputs
@@ -45,6 +47,8 @@ def select(settings: Settings) -> ScoreReads:
     return ScoreReads(settings.score, NetworkRequest.of(settings), settings.n_components == "auto")
 
 
+@fixed_backends()
+@reported_memory()
 def run(
     reads: ScoreReads,
     *,
@@ -101,4 +105,4 @@ def inputs_of(
     )
 
 
-STAGE = Stage("score", 9, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 10, "channels", ChannelScores, select, run)

@@ -35,6 +35,7 @@ from pipeline.figures.pictures import FilePictures
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.figures.style import paper_style, render_png
 from pipeline.networks.attribution import ClassActivation, class_activation
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.load import class_names
 from pipeline.networks.targets import score_label
@@ -85,6 +86,7 @@ def select(settings: Settings) -> VisualizeReads:
     )
 
 
+@fixed_backends()
 def run(
     reads: VisualizeReads,
     *,
