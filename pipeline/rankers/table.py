@@ -152,15 +152,8 @@ def _by_images(
         See `Ranker`.
     """
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(
-        kind,
-        settings,
-        (statistic,),
-        partial(score_by_images, kind, scorer),
-        scorer,
-        check=check,
-        runs_network=runs_network,
-    )
+    score = partial(score_by_images, kind, scorer)
+    return Ranker(kind, settings, (statistic,), score, scorer, check=check, runs_network=runs_network)
 
 
 _ENTRIES = (
