@@ -2,11 +2,25 @@
 
 import sys
 
-from benchmarks import ablation, components, end_to_end, null, one_pass, solver, spline, whole_network
+from benchmarks import (
+    ablation,
+    attributions,
+    components,
+    cost,
+    end_to_end,
+    engine,
+    gpu,
+    null,
+    one_pass,
+    solver,
+    spline,
+    whole_network,
+)
 
 ALL = {
     "solver": solver, "null": null, "spline": spline, "components": components, "end_to_end": end_to_end,
-    "one_pass": one_pass, "ablation": ablation, "whole_network": whole_network,
+    "one_pass": one_pass, "ablation": ablation, "whole_network": whole_network, "attributions": attributions,
+    "gpu": gpu, "cost": cost, "engine": engine,
 }  # fmt: skip
 
 for name in sys.argv[1:] or ALL:

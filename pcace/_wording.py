@@ -34,7 +34,7 @@ OF_MODEL = ("batch_size", "channels", "class_names")
 OTHER_NAMES = {"score": "ranker", "layer": "layer", "n_components": "n_components", "seed": "seed"}
 
 _WORDS = {"null": "None", "true": "True", "false": "False"}
-_ASSIGNED = r"[a-z_]+(?:\.[a-z_]+)?=(?:[a-z_]+|-?\d+(?:\.\d+)?)(?![\w.]*[\w(\[])"
+_ASSIGNED = r"[a-z_]+(?:\.[a-z_]+)?=(?:[a-z_]+|-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w.]*[\w(\[])"
 _RUN = re.compile(rf"(?<![\w.\"'{{/]){_ASSIGNED}(?: {_ASSIGNED})*")
 _PLAIN = re.compile(r"(?<![\w.\"'/])([a-z]+)\.([a-z_]+)(?![\w=\"]|\.\w)")
 _JSON = re.compile(r"(?<=\bmust be )null\b|(?<=\bgot )(?:null|true|false)\b|(?<=\bsmoothness )null\b")
@@ -107,6 +107,7 @@ def _mappings() -> dict[str, frozenset[str]]:
     """Return the settings that are keys of the argument ``settings``, by their group."""
     from pipeline.settings import (
         AblateSettings,
+        ActivateSettings,
         ClassTarget,
         RankSettings,
         ReduceSettings,
@@ -117,6 +118,7 @@ def _mappings() -> dict[str, frozenset[str]]:
     return {
         "rank": _names(RankSettings),
         "ablate": _names(AblateSettings),
+        "activate": _names(ActivateSettings),
         "reduce": _names(ReduceSettings),
         "target": _names(ClassTarget, RegressionTarget),
         "visualize": _names(VisualizeSettings),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -17,22 +18,28 @@ from pipeline.commands import dispatched
 from pipeline.config import (
     COMPOSITION_ERRORS,
     CONFIG_NAME,
-    SweepStart,
     check_folders,
     register_resolvers,
-    started_sweep,
     with_absolute_outputs,
 )
 from pipeline.errors import PipelineError
 from pipeline.job import run_job
 from pipeline.overrides import checked_overrides, with_own_options
 from pipeline.resources import conf_dir
+from pipeline.sweep_folder import RESUME, release
+from pipeline.sweep_start import SweepStart, resume_command, started_sweep
 
 
 @command
 def main() -> None:
     """Run what the command line asks for; exit with 0, with 1 after an error, or with 130 after Ctrl-C."""
     arguments = sys.argv[1:]
+    register_resolvers()
+    if any(text.partition("=")[0] == RESUME for text in arguments):
+        from pipeline.resume import go_on, requested
+
+        request = requested(arguments)
+        sys.exit(_run_hydra(lambda: go_on(request)))
     # An argument without "=" that follows a flag is the value of the flag, as in `--cfg job`.
     is_override = [
         not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
@@ -44,20 +51,31 @@ def main() -> None:
     check_folders(checked)
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
+        from pipeline.resume import prepare_sweep
+
         checked = with_absolute_outputs(checked)
+        prepare_sweep(checked)
     sys.argv[1:] = [*flags, *with_own_options(checked)]  # Hydra does not accept overrides on both sides of a flag
-    register_resolvers()
-    sys.exit(_run_hydra())
+    sys.exit(_run_hydra(hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)))
 
 
-def _run_hydra() -> int:
+def _run_hydra(start: Callable[[], None]) -> int:
     """Let Hydra run the job or the jobs of a sweep, summarise the sweep if there was one, and return the exit code."""
+    try:
+        return _run_and_summarise(start)
+    finally:
+        release()
+
+
+def _run_and_summarise(start: Callable[[], None]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises errors instead of printing and exiting
     launcher_error = None
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
+        start()
     except KeyboardInterrupt:
-        print("stopped; finished stages are kept in the store", file=sys.stderr)
+        stopped = started_sweep()
+        how = "" if stopped is None else f". Resume the sweep: {resume_command(stopped.folder)}"
+        print(f"stopped; finished stages are kept in the store{how}", file=sys.stderr)
         return 130
     except COMPOSITION_ERRORS as error:
         print_error(PipelineError(" ".join(str(error).split())))
@@ -65,7 +83,7 @@ def _run_hydra() -> int:
     except OSError as error:  # Hydra could not create the folder of the run
         return _report_disk_error(error)
     except Exception as error:
-        if started_sweep() is None:
+        if started_sweep() is None or isinstance(error, PipelineError):
             raise
         launcher_error = error  # for example, the process of a job was killed; the other jobs are summarised
     sweep = started_sweep()
@@ -99,6 +117,8 @@ def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
     except PipelineError as error:
         print_error(error)
         return 1
+    if not is_complete:
+        print(f"Resume   {resume_command(sweep.folder)} (runs the jobs that have not finished)")
     return 0 if is_complete else 1
 
 

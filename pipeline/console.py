@@ -30,6 +30,7 @@ from pipeline.network_console import N_NAME, channels_table, layer_line, layers_
 from pipeline.numerics.compiled import announced_by
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult, StageReport
 from pipeline.overrides import for_shell
+from pipeline.progress import told
 from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, LAYERS, NETWORK_PAGE, REPORT
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages import ORDER
@@ -72,6 +73,11 @@ class ConsoleObserver(Observer):
     def started(self, settings: Settings) -> None:
         """Print the messages about compilation."""
         self._announcing.enter_context(announced_by(lambda message: self._print(f"  {message}")))
+        self._announcing.enter_context(told(self._tell))
+
+    def _tell(self, sentence: str) -> None:
+        if not self._is_in_layer:
+            self._print(f"  {sentence}")
 
     def resolved(self, settings: Settings) -> None:
         """Print the question."""
@@ -145,6 +151,12 @@ class ConsoleObserver(Observer):
         self._stop_progress()
         words = f"maps of {n_layers} layer{'s' * (n_layers != 1)}, {gib(n_bytes)}"
         self._print(f"  {'activate':<10} {words:<46} {seconds:>12.1f} s")
+
+    def attributed(self, n_layers: int, seconds: float) -> None:
+        """Print for how many layers the contributions of the channels have been computed together, and the time."""
+        self._stop_progress()
+        words = f"contributions in {n_layers} layer{'s' * (n_layers != 1)}"
+        self._print(f"  {'score':<10} {words:<46} {seconds:>12.1f} s")
 
     def layer_started(self, settings: Settings) -> None:
         """From now on, stages are those of a layer, and get no lines of their own."""

@@ -1,22 +1,21 @@
-"""How many passes over the images the maps of several layers need, and how long a ranking of them takes."""
+"""How many passes over the images the maps of several layers need."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.networks.layout import LayerInfo
-from pipeline.settings import AceSettings, Settings
+from pipeline.settings import Settings
 
 GIB = 2**30
 FREE_SHARE = 0.9  # of the free space of the disk that maps may take
 MOST_LAYERS = 200  # in one pass: each takes a few file descriptors
-# Times of the stages after the forward passes, for the estimate: on two cores of 2.5 GHz.
-SECONDS_PER_GIB = 12.0  # checksums and components
-SECONDS_PER_FIT = 8e-8  # of splines with one component, for each channel and image
-SECONDS_PER_FIGURES = 6.0  # for each layer
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class Pass:
     is_captured : bool
         Whether their maps have to be computed; otherwise they are in the store, or are not needed.
     is_temporary : bool
-        Whether their maps are removed afterwards, because those of all layers do not fit into the disk budget.
+        Whether their maps are removed afterwards, because those of all layers do not fit into the disk budget. Maps
+        that another run has computed are not removed.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -47,8 +47,20 @@ class DiskBudget:
     advice: str
 
 
-def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
-    """Return the disk space that maps may take: the setting `network.disk_gib`, or less if the disk has less."""
+def disk_budget(settings: Settings, folder: Path) -> DiskBudget:
+    """Return the disk space that maps may take: the setting `network.disk_gib`, or less if the disk has less.
+
+    An engine that computes the maps in parts has the parts on the disk as well, until the maps are complete.
+    """
+    if settings.engine.kind == "local":
+        return _whole_budget(settings.network.disk_gib, folder)
+    whole = _whole_budget(settings.network.disk_gib, folder)
+    return DiskBudget(
+        whole.n_bytes // 2, f"half of {whole.reason}, as engine={settings.engine.kind} needs them twice", whole.advice
+    )
+
+
+def _whole_budget(disk_gib: float, folder: Path) -> DiskBudget:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = int(FREE_SHARE * shutil.disk_usage(existing).free)
     if free < disk_gib * GIB:
@@ -56,10 +68,9 @@ def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
     return DiskBudget(int(disk_gib * GIB), f"network.disk_gib={disk_gib:g}", "Raise network.disk_gib.")
 
 
-def map_bytes(layer: LayerInfo, n_images: int) -> int:
+def map_bytes(layer: LayerInfo, settings: Settings) -> int:
     """Return the size of the maps of a layer."""
-    n_channels, height, width = layer.maps
-    return 4 * n_channels * height * width * n_images
+    return math.prod(layer.maps) * settings.n_images * np.dtype(settings.activate.dtype).itemsize
 
 
 def gib(n_bytes: int) -> str:
@@ -68,7 +79,12 @@ def gib(n_bytes: int) -> str:
 
 
 def passes_for(
-    available: Sequence[LayerInfo], groups: Sequence[Sequence[LayerInfo]], n_images: int, budget: int
+    available: Sequence[LayerInfo],
+    groups: Sequence[Sequence[LayerInfo]],
+    settings: Settings,
+    budget: int,
+    *,
+    is_temporary: bool,
 ) -> list[Pass]:
     """Return as few passes as the budget allows.
 
@@ -78,17 +94,18 @@ def passes_for(
         Layers whose maps are in the store or not needed.
     groups : sequence of sequences of LayerInfo
         Layers whose maps have to be computed, in groups that may share a pass. The maps of each fit into the budget.
-    n_images : int
-        Number of images.
+    settings : Settings
+        The settings, which determine the size of the maps.
     budget : int
         Largest size of all maps at a time, in bytes.
+    is_temporary : bool
+        Whether the maps are removed after their pass.
     """
     passes = [Pass(tuple(available), is_captured=False, is_temporary=False)] if available else []
-    is_temporary = sum(map_bytes(layer, n_images) for group in groups for layer in group) > budget
     for group in groups:
         chosen: list[LayerInfo] = []
         for layer in group:
-            size = sum(map_bytes(each, n_images) for each in (*chosen, layer))
+            size = sum(map_bytes(each, settings) for each in (*chosen, layer))
             if chosen and (size > budget or len(chosen) == MOST_LAYERS):
                 passes.append(Pass(tuple(chosen), is_captured=True, is_temporary=is_temporary))
                 chosen = []
@@ -96,13 +113,3 @@ def passes_for(
         if chosen:
             passes.append(Pass(tuple(chosen), is_captured=True, is_temporary=is_temporary))
     return passes
-
-
-def seconds_for(settings: Settings, layers: Sequence[LayerInfo]) -> float:
-    """Return the estimated time of the stages after the forward passes."""
-    score, n_images = settings.score, settings.n_images
-    n_fits = 1 + score.bootstrap + (score.permutations + 5 * score.folds if isinstance(score, AceSettings) else 0)
-    n_components = settings.n_components if isinstance(settings.n_components, int) else 10
-    fits = sum(layer.maps[0] for layer in layers) * n_fits * n_images * n_components
-    n_bytes = sum(map_bytes(layer, n_images) for layer in layers)
-    return n_bytes / GIB * SECONDS_PER_GIB + fits * SECONDS_PER_FIT + len(layers) * SECONDS_PER_FIGURES

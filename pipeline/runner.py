@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
+from pipeline import engine
+from pipeline.artifacts import Activations, ChannelScores, ImageSet
+from pipeline.errors import MemoryExceededError
+from pipeline.networks.decoded import decoded_once
+from pipeline.networks.inputs import batch_note, smaller_batch
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, check_ranker, resolve
 from pipeline.run_folder import publish
@@ -17,6 +22,7 @@ from pipeline.stages import load_stage, load_stages
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
+ResultT = TypeVar("ResultT")
 STAGES: tuple[Stage[Any, Any], ...] = load_stages()
 LAYER_STAGES: tuple[Stage[Any, Any], ...] = (*STAGES, load_stage("associate"))  # of each of several layers
 _STAGE_OF = {stage.artifact: stage for stage in LAYER_STAGES}
@@ -51,20 +57,52 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
         settings = resolve(settings)
         for observer in observers:
             observer.resolved(settings)
-        with store_of(settings, observers) as store:
-            execution = Execution(settings, store, observers)
-            execution.check()
-            reports = tuple(execution.obtain(stage) for stage in STAGES)
-            result = RunResult(settings, run_dir, execution.artifacts, reports)
-            with storage_errors("the run's results", run_dir):
-                publish(result)
-            for observer in observers:  # inside the store's context, which protects the artifacts that they read
-                observer.finished(result)
+        with decoded_once():
+            result = in_fitting_batches(settings, observers, lambda given: _run(given, run_dir, observers))
     except BaseException as error:  # also KeyboardInterrupt, so that the tracker ends the logged run
         for observer in observers:
             observer.failed(error)
         raise
     return result
+
+
+def _run(settings: Settings, run_dir: Path, observers: Sequence[Observer]) -> RunResult:
+    with store_of(settings, observers) as store:
+        execution = Execution(settings, store, observers)
+        execution.check()
+        reports = tuple(execution.obtain(stage) for stage in STAGES)
+        result = RunResult(settings, run_dir, execution.artifacts, reports)
+        with storage_errors("the run's results", run_dir):
+            publish(result)
+        for observer in observers:  # inside the store's context, which protects the artifacts that they read
+            observer.finished(result)
+    return result
+
+
+def in_fitting_batches(
+    settings: Settings, observers: Sequence[Observer], compute: Callable[[Settings], ResultT]
+) -> ResultT:
+    """Return the result of a function of the settings, with a batch size that fits into the memory.
+
+    If a batch does not fit, the batch size in the settings is halved, and the function is called again. The keys
+    contain the batch size, so every artifact is stored under the size with which it was computed; see
+    docs/decisions/0113.
+
+    Raises
+    ------
+    MemoryExceededError
+        If one image does not fit.
+    """
+    while True:
+        try:
+            return compute(settings)
+        except MemoryExceededError as error:
+            size = smaller_batch(settings.model.batch_size, settings.n_images)
+            if size is None:
+                raise
+            for observer in observers:
+                observer.noted(batch_note(error, size))
+            settings = replace(settings, model=replace(settings.model, batch_size=size))
 
 
 def plan(
@@ -146,6 +184,9 @@ class Execution:
             check_network(self.settings)
         elif not self.is_stored(_STAGE_OF[ChannelScores]):
             check_ranker(self.settings)
+        is_local = self.settings.engine.kind == "local"
+        if not is_local and not all(self._store.has(self.keys[name]) for name in engine.DIVIDED):
+            engine.prepare(self.settings, self._note)
 
     def obtain(self, stage: Stage[Any, Any]) -> StageReport:
         """Make the artifact of a stage available, from the store or by computing it.
@@ -175,8 +216,22 @@ class Execution:
         start = time.perf_counter()
         key = self.keys[stage.name]
         folder, is_cached = self._store.obtain(key, lambda folder: self._compute(stage, folder))
+        return self._report(stage, folder, is_cached, time.perf_counter() - start)
+
+    def adopt(self, report: StageReport) -> StageReport:
+        """Take over what another execution of the same layer has obtained, and inform the observers."""
+        folder = self._store.find(report.key)  # from now on, this store protects it from removal as well
+        if folder is None:
+            return self.obtain(report.stage)
+        return self._report(report.stage, folder, report.is_cached, report.seconds)
+
+    def started(self, stage: Stage[Any, Any]) -> Callable[[int, int], None]:
+        """Inform the observers that a stage is computed, and return what they want to be told of its progress."""
+        return fan_out([callback for observer in self._observers if (callback := observer.stage_started(stage))])
+
+    def _report(self, stage: Stage[Any, Any], folder: Path, is_cached: bool, seconds: float) -> StageReport:
         self.artifacts.add(stage.artifact, folder)
-        report = StageReport(stage, key, is_cached, time.perf_counter() - start, self.artifacts)
+        report = StageReport(stage, self.keys[stage.name], is_cached, seconds, self.artifacts)
         note = self.artifacts[ImageSet].note if stage.artifact is ImageSet else ""
         for observer in self._observers:
             observer.stage_finished(report)
@@ -191,8 +246,13 @@ class Execution:
     def _compute(self, stage: Stage[Any, Any], folder: Path) -> None:
         """Compute the artifact of a stage and save it into `folder`."""
         upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
-        callbacks = [callback for observer in self._observers if (callback := observer.stage_started(stage))]
-        stage.compute(self.settings, upstream, Workspace(folder), fan_out(callbacks)).save(folder)
+        folders = {name: self.artifacts.folders[artifact] for name, artifact in stage.upstream.items()}
+        progress = self.started(stage)
+        engine.compute(stage, self.settings, upstream, folders, folder, progress, self._note).save(folder)
+
+    def _note(self, text: str) -> None:
+        for observer in self._observers:
+            observer.noted(text)
 
 
 def fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:

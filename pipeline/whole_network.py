@@ -10,34 +10,51 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pipeline import engine
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
-from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
-from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
+from pipeline.cost import seconds_of_layers
+from pipeline.errors import (
+    EngineError,
+    InputError,
+    MemoryExceededError,
+    NetworkError,
+    PipelineError,
+    SettingsError,
+    StorageError,
+)
+from pipeline.layers_ahead import LayersAhead, layers_ahead
+from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for
 from pipeline.network_tables import LayerResult, network_ranking
-from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
 from pipeline.networks.load import check_weights, layout_of
+from pipeline.networks.maps import Heads
+from pipeline.networks.observed import compatible
 from pipeline.networks.remembered import remembered
 from pipeline.networks.selection import select_layers
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult
+from pipeline.progress import Progress
 from pipeline.rankers import RANKERS
+from pipeline.rankers.shared import Found, contributions_of_layers, using
 from pipeline.resolve import check_layer, check_score, resolve
 from pipeline.run_folder import layer_folder, publish, publish_network
-from pipeline.runner import LAYER_STAGES, Execution, fan_out, plan, store_of
+from pipeline.runner import LAYER_STAGES, Execution, fan_out, in_fitting_batches, plan, store_of
 from pipeline.settings import Settings
 from pipeline.stages.activate import (
     activations_of_layers,
     check_class_score,
     class_label,
-    compatible,
     seconds_per_image,
 )
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, storage_errors
-from pipeline.store.housekeeping import discard
+from pipeline.store.housekeeping import discard_temporary
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> NetworkResult:
@@ -68,7 +85,9 @@ def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer]
         for observer in observers:
             observer.resolved(settings)
         with remembered():
-            result = NetworkExecution(settings, run_dir, observers).run()
+            result = in_fitting_batches(
+                settings, observers, lambda given: NetworkExecution(given, run_dir, observers).run()
+            )
         with storage_errors("the run's results", run_dir):
             publish_network(result)
         for observer in observers:
@@ -120,7 +139,7 @@ class NetworkExecution:
         found = select_layers(layout_of(settings.model), settings.layer, without_scaled=statistics[0].is_correlation)
         self.not_ranked = dict(found.not_ranked)
         self.layers: list[LayerInfo] = []
-        self.settings_of = {info.name: replace(settings, layer=info.name) for info in found.layers}
+        self.settings_of = {info.name: settings.of_layer(info.name, len(found.layers)) for info in found.layers}
         for info in found.layers:
             try:
                 check_layer(self.settings_of[info.name])
@@ -141,6 +160,8 @@ class NetworkExecution:
         with self._store() as store:
             self.obtain_images(store)
             passes, network_plan = self.plan(store)
+            if network_plan.n_stored < len(network_plan.layers):
+                engine.prepare(self.settings, self._note)
             for observer in self._observers:
                 observer.planned(network_plan)
         found: dict[str, LayerResult] = {}
@@ -178,11 +199,28 @@ class NetworkExecution:
         return LayerResult.of(info, made[Ranking], made[Probe], made[Projections])
 
     def plan(self, store: Store) -> tuple[list[Pass], NetworkPlan]:
-        """Return the passes over the images, and what they will take.
+        """Return the passes over the images, and what they will take; see `passes`."""
+        passes, network_plan = self.passes(store)
+        n_passes = network_plan.n_passes
+        seconds = self._seconds_of_pass(store) * n_passes if n_passes else 0.0
+        return passes, replace(network_plan, seconds=seconds + network_plan.seconds)
+
+    def passes(self, store: Store, network: nn.Module | None = None) -> tuple[list[Pass], NetworkPlan]:
+        """Return the passes over the images, and the plan, whose time is that of the stages after the passes.
 
         Layers whose maps do not fit into the disk budget are left out, with the reason.
+
+        Parameters
+        ----------
+        store : Store
+            The store.
+        network : Module, optional
+            The network, whose weights do not matter; that of the settings by default.
         """
-        n_images, complete, ready, missing = self.settings.n_images, [], [], []
+        complete: list[LayerInfo] = []
+        ready: list[LayerInfo] = []
+        missing: list[LayerInfo] = []
+        not_kept = [info for info in self.layers if not self._keeps_maps(store, info.name)]
         for info in self.layers:
             if not self._needs_maps(store, info.name):
                 complete.append(info)
@@ -190,26 +228,27 @@ class NetworkExecution:
                 ready.append(info)
             else:
                 missing.append(info)
-        budget = disk_budget(self.settings.network.disk_gib, store.root)
-        for info in [each for each in missing if map_bytes(each, n_images) > budget.n_bytes]:
+        budget = disk_budget(self.settings, store.root)
+        for info in [each for each in missing if map_bytes(each, self.settings) > budget.n_bytes]:
             missing.remove(info)
-            needed = gib(map_bytes(info, n_images))
+            needed = gib(map_bytes(info, self.settings))
             self._fail(info.name, f"its maps take {needed}, more than {budget.reason}. {budget.advice}")
         self._require_layers()
-        network = self._request.open().network if missing else None
-        groups = [missing] if network is None else compatible(network, missing)
-        passes = passes_for([*complete, *ready], groups, n_images, budget.n_bytes)
+        groups = compatible(network or self._request.open().network, missing) if missing else [missing]
+        # Also of layers that are finished, so that the run after one that was killed removes as many as that one.
+        n_bytes = sum(map_bytes(info, self.settings) for info in not_kept if info.name not in self.not_ranked)
+        is_temporary = n_bytes > budget.n_bytes
+        passes = passes_for([*complete, *ready], groups, self.settings, budget.n_bytes, is_temporary=is_temporary)
         self.layers = [info for info in self.layers if info.name not in self.not_ranked]
         capturing = [each for each in passes if each.is_captured]
-        seconds = self._seconds_of_pass(store) * len(capturing) if capturing else 0.0
         unfinished = [info for info in self.layers if info not in complete]
         return passes, NetworkPlan(
             layers=tuple(info.name for info in self.layers),
             n_channels=sum(info.maps[0] for info in self.layers),
-            n_bytes=sum(map_bytes(info, n_images) for info in missing),
+            n_bytes=sum(map_bytes(info, self.settings) for info in missing),
             n_passes=len(capturing),
             n_stored=len(complete),
-            seconds=seconds + seconds_for(self.settings, unfinished),
+            seconds=seconds_of_layers([self.settings_of[info.name] for info in unfinished], unfinished),
         )
 
     def obtain(self, stage: Stage[Any, Any], store: Store) -> dict[str, Path]:
@@ -228,13 +267,15 @@ class NetworkExecution:
         self.obtain_images(store)
         if stage is _ACTIVATE:
             self._obtain_maps(store)
+        shared = self._attribute(store, self.layers) if stage is _SCORE else {}
         folders: dict[str, Path] = {}
         for info in [each for each in self.layers if each.name not in self.not_ranked]:
             try:
-                with self._store() as own:  # one for each layer, because each artifact in use takes file descriptors
+                # A store for each layer, because each artifact in use takes file descriptors.
+                with self._store() as own, using(shared.pop(info.name, None)):
                     execution = Execution(self.settings_of[info.name], own, keys=self.keys[info.name])
                     execution.obtain(stage)
-            except StorageError:
+            except (EngineError, StorageError, MemoryExceededError):
                 raise
             except PipelineError as error:
                 self._fail(info.name, error)
@@ -246,8 +287,8 @@ class NetworkExecution:
     def _obtain_maps(self, store: Store) -> None:
         """Compute the maps of all layers that are not in the store."""
         missing = [info for info in self.layers if not store.has(self.keys[info.name]["activate"])]
-        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in missing)
-        budget = disk_budget(self.settings.network.disk_gib, store.root)
+        n_bytes = sum(map_bytes(info, self.settings) for info in missing)
+        budget = disk_budget(self.settings, store.root)
         if n_bytes > budget.n_bytes:
             raise SettingsError(
                 f"network.disk_gib must be at least {1.05 * n_bytes / GIB:.2g} for DVC, which keeps the maps of all "
@@ -261,19 +302,21 @@ class NetworkExecution:
         found: dict[str, LayerResult] = {}
         with self._store() as store:
             if each.is_captured:
-                self._capture(store, each.layers)
-            for info in each.layers:
-                if info.name in self.not_ranked:
-                    continue
-                try:
-                    found[info.name] = self._layer(info)
-                except StorageError:
-                    raise
-                except PipelineError as error:
-                    self._fail(info.name, error)
-        if each.is_temporary:
-            for info in each.layers:
-                discard(store, self.keys[info.name]["activate"])
+                self._capture(store, each.layers, is_temporary=each.is_temporary)
+            shared = self._attribute(store, each.layers)
+            layers = [info for info in each.layers if info.name not in self.not_ranked]
+            computed = [info.name for info in layers if self._needs_maps(store, info.name)]
+            with layers_ahead(self.settings, computed, self._stages, self._executed) as ahead:
+                for info in layers:
+                    try:
+                        with using(shared.pop(info.name, None)), ahead.stages_of(info.name):
+                            found[info.name] = self._layer(info, ahead)
+                    except (EngineError, StorageError, MemoryExceededError):
+                        raise
+                    except PipelineError as error:
+                        self._fail(info.name, error)
+        for info in each.layers:
+            discard_temporary(store, self.keys[info.name]["activate"])
         return found
 
     def obtain_images(self, store: Store) -> None:
@@ -282,19 +325,14 @@ class NetworkExecution:
         report = Execution(self.settings_of[name], store, self._observers, self.keys[name]).obtain(LAYER_STAGES[0])
         self._count(report.stage.name, report.seconds)
 
-    def _capture(self, store: Store, layers: Sequence[LayerInfo]) -> None:
+    def _capture(self, store: Store, layers: Sequence[LayerInfo], *, is_temporary: bool = False) -> None:
         """Write the maps of some layers into the store, from one pass over the images."""
         by_key = {str(self.keys[info.name]["activate"]): info for info in layers}
         callbacks = [call for observer in self._observers if (call := observer.stage_started(_ACTIVATE)) is not None]
         start = time.perf_counter()
 
         def fill(folders: Mapping[str, Path]) -> list[str]:
-            chosen = [by_key[key] for key in folders]
-            workspaces = {by_key[key].name: Workspace(folder) for key, folder in folders.items()}
-            examined, inputs = self._request.open(), self._inputs(store)
-            found = activations_of_layers(
-                examined, chosen, inputs, self.settings.model.batch_size, workspaces, fan_out(callbacks)
-            )
+            found = self._maps(store, {by_key[key].name: folder for key, folder in folders.items()}, fan_out(callbacks))
             filled = []
             for key, folder in folders.items():
                 made = found[by_key[key].name]
@@ -306,14 +344,54 @@ class NetworkExecution:
                 filled.append(key)
             return filled
 
-        store.obtain_all([self.keys[info.name]["activate"] for info in layers], fill)
+        keys = [self.keys[info.name]["activate"] for info in layers]
+        store.obtain_all(keys, fill, is_temporary=is_temporary)
         seconds = time.perf_counter() - start
         self._count("activate", seconds)
-        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in layers)
+        n_bytes = sum(map_bytes(info, self.settings) for info in layers)
         for observer in self._observers:
             observer.pass_finished(len(layers), n_bytes, seconds)
 
-    def _layer(self, info: LayerInfo) -> LayerResult:
+    def _maps(
+        self, store: Store, folders: Mapping[str, Path], progress: Progress
+    ) -> Mapping[str, Activations | NetworkError]:
+        """Return the activations of some layers, given the folders that they will be saved into."""
+        layers = [info for info in self.layers if info.name in folders]
+        if self.settings.engine.kind != "local":
+            settings = self.settings_of[_with_heads(layers).name]
+            return engine.maps_of_layers(settings, list(folders), self._images(store), folders, progress, self._note)
+        workspaces = {layer: Workspace(folder) for layer, folder in folders.items()}
+        return activations_of_layers(
+            self._open(layers), layers, self._inputs(store), self.settings.model.batch_size, workspaces, progress,
+            dtype=self.settings.activate.dtype,
+        )  # fmt: skip
+
+    def _attribute(self, store: Store, layers: Sequence[LayerInfo]) -> dict[str, Found]:
+        """Return the contributions of the channels of layers without scores, if the ranker computes them together."""
+        missing = [
+            info for info in layers if info.name not in self.not_ranked and not store.has(self.keys[info.name]["score"])
+        ]
+        attribution = RANKERS[self.settings.score.kind].attribution
+        if attribution is None or len(missing) < 2 or self.settings.engine.kind != "local":
+            return {}
+        callbacks = [call for observer in self._observers if (call := observer.stage_started(_SCORE)) is not None]
+        start = time.perf_counter()
+        found = contributions_of_layers(
+            attribution, self.settings.score, self._open(missing), missing, self._inputs(store),
+            self.settings.model.batch_size, fan_out(callbacks),
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        self._count("score", seconds)
+        for observer in self._observers:
+            observer.attributed(len(found), seconds)
+        return found
+
+    def _executed(self, layer: str, observer: Observer) -> tuple[Store, Execution]:
+        """Return an execution of the stages of a layer with an observer, and its store."""
+        store = self._store()
+        return store, Execution(self.settings_of[layer], store, [observer], self.keys[layer])
+
+    def _layer(self, info: LayerInfo, ahead: LayersAhead) -> LayerResult:
         """Run the stages of one layer, fill its folder, and return what the network's ranking takes from it."""
         settings, keys = self.settings_of[info.name], self.keys[info.name]
         for observer in self._observers:
@@ -321,7 +399,8 @@ class NetworkExecution:
         with self._store() as store:
             execution = Execution(settings, store, self._observers, keys)
             needs_maps = self._needs_maps(store, info.name)
-            reports = tuple(execution.obtain(stage) for stage in self._stages if needs_maps or stage is not _ACTIVATE)
+            stages = [stage for stage in self._stages if needs_maps or stage is not _ACTIVATE]
+            reports = tuple(ahead.obtain(stage, execution) for stage in stages)
             for report in reports:
                 self._count(report.stage.name, report.seconds)
             made = execution.artifacts
@@ -338,14 +417,30 @@ class NetworkExecution:
         reading = [stage.name for stage in self._stages if Activations in stage.upstream.values()]
         return not all(store.has(self.keys[layer][name]) for name in reading)
 
+    def _keeps_maps(self, store: Store, layer: str) -> bool:
+        """Return whether the maps of a layer are in the store, from a run that does not remove them."""
+        key = self.keys[layer]["activate"]
+        return store.has(key) and not store.is_temporary(key)
+
     def _seconds_of_pass(self, store: Store) -> float:
         """Return the estimated time of one pass over the images, measured on a few of them."""
         return seconds_per_image(self._request.open().network, self._inputs(store)) * self.settings.n_images
 
     def _inputs(self, store: Store) -> Inputs:
+        return self._request.inputs(ImageSet.load(self._images(store)))
+
+    def _images(self, store: Store) -> Path:
         folder = store.find(self.keys[self.layers[0].name]["download"])
         assert folder is not None  # the images were obtained first
-        return self._request.inputs(ImageSet.load(folder))
+        return folder
+
+    def _note(self, text: str) -> None:
+        for observer in self._observers:
+            observer.noted(text)
+
+    def _open(self, layers: Sequence[LayerInfo]) -> ExaminedNetwork:
+        """Return the network with all of some layers, which may be the heads of attention layers."""
+        return NetworkRequest.of(self.settings_of[_with_heads(layers).name]).open()
 
     @property
     def _request(self) -> NetworkRequest:
@@ -375,4 +470,9 @@ class NetworkExecution:
             )
 
 
-_ACTIVATE = LAYER_STAGES[1]
+def _with_heads(layers: Sequence[LayerInfo]) -> LayerInfo:
+    """Return the layer with which a network is opened that has all of some layers: one of heads, if there is any."""
+    return next((info for info in layers if isinstance(info.channels, Heads)), layers[0])
+
+
+_ACTIVATE, _SCORE = LAYER_STAGES[1], LAYER_STAGES[3]

@@ -8,6 +8,7 @@ line in which it was raised.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,9 @@ from itertools import chain
 import torch
 from torch import nn
 
-from pipeline.errors import NetworkError, PipelineError
+from pipeline.errors import MemoryExceededError, NetworkError, PipelineError, is_out_of_memory
 
+LOWER = "Lower model.batch_size."  # advice for a batch that does not fit into the memory
 MAX_REASON = 300  # number of characters of a message that is quoted
 SCORES = "logits"  # name of the scores in dictionaries and objects (Hugging Face's transformers)
 FORMATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # in which a network may expect its input
@@ -150,6 +152,17 @@ def evaluated(network: nn.Module) -> nn.Module:
 
 
 @contextmanager
+def reported_memory() -> Iterator[None]:
+    """Turn errors of memory outside of forward passes into a `MemoryExceededError`; also a decorator of functions."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryExceededError(f"a batch must fit into the memory; got {described(error)}. {LOWER}") from error
+
+
+@contextmanager
 def reported_errors(rule: str, context: str, hint: str) -> Iterator[None]:
     """Turn an exception of somebody else's code inside the context into a `NetworkCodeError`.
 
@@ -173,8 +186,10 @@ def reported_errors(rule: str, context: str, hint: str) -> Iterator[None]:
         module, place = _origin(error)
         if module.partition(".")[0] == _OWN_PACKAGE and module != _OWN_NETWORKS:
             raise
-        if isinstance(error, torch.OutOfMemoryError):
-            hint = "Lower model.batch_size."
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # a hook of this package has written the output of a layer to a full disk
+        if is_out_of_memory(error):
+            raise MemoryExceededError(f"{rule}; got {described(error)} ({place}{context}). {LOWER}") from error
         raise NetworkCodeError(f"{rule}; got {described(error)} ({place}{context}). {hint}") from error
 
 

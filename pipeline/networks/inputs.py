@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +15,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.arrays import Int64Array
 from pipeline.decoding import ImageError, decode
-from pipeline.errors import InputError
+from pipeline.errors import InputError, MemoryExceededError
 from pipeline.networks.crops import Box
+from pipeline.networks.decoded import ahead, in_threads, once
 from pipeline.networks.libraries import library
 from pipeline.settings import ModelSettings
 
 ToInput = Callable[[Image.Image], torch.Tensor]
-
-# Height and width in pixels up to which activation maximisation and ablation take only seconds on a CPU.
-SMALL_INPUT = 32
 
 # Largest number of values of a layer's output for a batch that is ablated or attributed to, 64 MiB in float32.
 VALUES_IN_BATCH = 2**24
@@ -67,15 +67,24 @@ class Preprocessing:
         return torch.tensor(used.mean).view(-1, 1, 1), torch.tensor(used.std).view(-1, 1, 1)
 
     def open(self, path: Path) -> Image.Image:
-        """Return the decoded image: grey for networks with one input channel, otherwise RGB.
+        """Return the decoded image: grey for networks with one input channel, otherwise RGB. It must not be changed.
 
         Raises
         ------
         InputError
             If the file cannot be decoded.
         """
+        return once(
+            (path, self._mode), lambda: self._decode(path), lambda image: len(self._mode) * math.prod(image.size)
+        )
+
+    @property
+    def _mode(self) -> str:
+        return "L" if self.model.input_size[0] == 1 else "RGB"
+
+    def _decode(self, path: Path) -> Image.Image:
         try:
-            return decode(path.read_bytes()).image.convert("L" if self.model.input_size[0] == 1 else "RGB")
+            return decode(path.read_bytes()).image.convert(self._mode)
         except ImageError as error:  # the file has changed since it was downloaded and checked
             raise InputError(
                 f"every image in the store must be decodable; got {path} ({error}). Remove the folder that contains it."
@@ -89,7 +98,12 @@ class Preprocessing:
         InputError
             If the images differ in size after the transform, or one of them cannot be decoded.
         """
-        inputs = [self.transform(self.open(path)) for path in paths]
+        transform, model = self.transform, repr(self.model)
+
+        def read(path: Path) -> torch.Tensor:
+            return once((path, model), lambda: transform(self._decode(path)), lambda image: image.nbytes)
+
+        inputs = in_threads(read, paths)
         sizes = {tuple(image.shape[1:]) for image in inputs}
         if len(sizes) > 1:
             found = ", ".join(f"{height} x {width}" for height, width in sorted(sizes)[:3])
@@ -179,7 +193,7 @@ class FileInputs:
 
     def read(self, images: slice) -> torch.Tensor:
         """Return the inputs for the given images, (n_images, channels, height, width)."""
-        return self.preprocessing.load(self.paths[images]).to(self.device)
+        return on_device(self.preprocessing.load(self.paths[images]), self.device)
 
 
 @dataclass(frozen=True)
@@ -217,11 +231,42 @@ class TensorInputs:
             if first < stop and first + len(part) > start
         ]
         joined = found[0] if len(found) == 1 else torch.cat(found) if found else self.parts[0][:0]
-        return joined.to(self.device)
+        return joined if self.device is None else on_device(joined, self.device)
 
 
-def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield the inputs in batches.
+def on_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return images on a device. To a GPU, they are copied from pinned memory, while the program goes on."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
+
+
+@dataclass(frozen=True)
+class ChosenInputs:
+    """Some of the images of other inputs; see `Inputs`.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        All images.
+    chosen : ndarray of shape (n_images,)
+        Indices of the images that are chosen, in order.
+    """
+
+    inputs: Inputs
+    chosen: Int64Array
+
+    def __len__(self) -> int:
+        """Return the number of images that are chosen."""
+        return len(self.chosen)
+
+    def read(self, images: slice) -> torch.Tensor:
+        """Return the inputs for the given images, (n_images, ...)."""
+        return torch.cat([self.inputs.read(slice(image, image + 1)) for image in self.chosen[images].tolist()])
+
+
+def batches(inputs: Inputs, batch_size: int, part: slice | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield the inputs in batches; the next batch is read, in another thread, while the current one is used.
 
     Parameters
     ----------
@@ -229,6 +274,8 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
         The images.
     batch_size : int
         Largest number of images in a batch, at least 1; see `batch_slices`.
+    part : slice, optional
+        Yield only the batches that begin in this part of the images.
 
     Yields
     ------
@@ -237,8 +284,8 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
     tensor : tensor of shape (n_images_in_batch, ...)
         Their inputs.
     """
-    for batch in batch_slices(len(inputs), batch_size):
-        yield batch, inputs.read(batch)
+    slices = batch_slices(len(inputs), batch_size)
+    yield from ahead(inputs.read, [each for each in slices if part is None or part.start <= each.start < part.stop])
 
 
 def bounded_batch_size(batch_size: int, n_values: int) -> int:
@@ -269,3 +316,18 @@ def batch_slices(n_images: int, batch_size: int) -> list[slice]:
     """
     edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
     return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
+
+
+def smaller_batch(batch_size: int, n_images: int) -> int | None:
+    """Return half of the number of images in the largest batch; None if a batch has one image."""
+    largest = min(batch_size, n_images)
+    return largest // 2 if largest > 1 else None
+
+
+def batch_note(error: MemoryExceededError, size: int) -> str:
+    """Return the message that a batch does not fit, and what is done."""
+    got = str(error).partition("; got ")[2].partition(". Lower ")[0]
+    return (
+        f"A batch of images does not fit into the memory ({got}). The run goes on with model.batch_size={size}, which "
+        "changes the last digits; finished stages that do not depend on it are kept."
+    )

@@ -7,6 +7,8 @@ the scores of the single channels are computed from.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,8 @@ from pipeline.numerics.groups import Groups
 
 N_FOLDS = 5
 N_REPEATS = 2
+MOST_IMAGES = 4096  # memory grows with the square of their number, time with the third power
+THREADS_BYTES = 2**28  # of matrices of inner products in all threads: with many images, one thread works alone
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 # Penalties that cross-validation chooses from, as multiples of the mean squared length of an image's predictors.
 PENALTIES = np.logspace(-5, 3, 17)
@@ -45,6 +49,9 @@ def linear_probe(
     in `pipeline.numerics.evidence.cross_fitted`, over two random partitions. No image contributes to its own
     prediction, apart from the principal components, which do not depend on the class scores.
 
+    If more than `MOST_IMAGES` images differ, so many are drawn at random, without their copies, and the interval is the
+    one for that number of images.
+
     Parameters
     ----------
     projections : ndarray of shape (n_channels, n_images, n_components)
@@ -63,26 +70,34 @@ def linear_probe(
         None if there are too few images, or no channel varies.
     """
     groups = groups or Groups.without_copies(len(class_score))
-    kernel = _kernel(projections)
+    rng = np.random.default_rng([seed, 4])
+    chosen: Int64Array | slice = slice(None)
+    if len(groups) > MOST_IMAGES:
+        drawn = np.sort(groups.firsts[rng.permutation(len(groups))[:MOST_IMAGES]])
+        class_score, chosen, groups = class_score[drawn], drawn, Groups.without_copies(MOST_IMAGES)
+    kernel = _kernel(projections, chosen)
     if len(groups) < N_FOLDS * MIN_FOLD or not kernel.any():
         return None
-    rng = np.random.default_rng([seed, 4])
-    found = []
-    with threadpool_limits(1, user_api="blas"):  # the last digits depend on the number of threads
-        for _ in range(N_REPEATS):
-            for fold in np.array_split(rng.permutation(len(groups)), N_FOLDS):
-                kept = np.setdiff1d(np.arange(len(groups)), fold)
-                inner = [groups.images(each) for each in np.array_split(rng.permutation(kept), N_FOLDS)]
-                found.append(_held_out(kernel, class_score, inner, groups.images(fold)))
+    tasks = []
+    for _ in range(N_REPEATS):
+        for fold in np.array_split(rng.permutation(len(groups)), N_FOLDS):
+            kept = np.setdiff1d(np.arange(len(groups)), fold)
+            inner = [groups.images(each) for each in np.array_split(rng.permutation(kept), N_FOLDS)]
+            tasks.append((inner, groups.images(fold)))
+    # The last digits depend on the number of BLAS threads, and not on the number of these.
+    n_threads = max(1, min(os.cpu_count() or 1, THREADS_BYTES // (4 * kernel.nbytes)))
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
+        found = list(threads.map(lambda task: _held_out(kernel, class_score, *task), tasks))
     return _interval(float(np.mean(found)), len(groups))
 
 
-def _kernel(projections: FloatArray) -> Float64Array:
-    """Return the inner products of the images' predictors, (n_images, n_images), with a mean diagonal of 1."""
-    n_images = projections.shape[1]
+def _kernel(projections: FloatArray, chosen: Int64Array | slice) -> Float64Array:
+    """Return the inner products of the predictors of some images, (n_images, n_images), with a mean diagonal of 1."""
+    n_images = len(projections[0, chosen])
     kernel = np.zeros((n_images, n_images))
     with threadpool_limits(1, user_api="blas"):
-        for values in projections:
+        for channel in projections:
+            values = channel[chosen]
             size = float((values**2).sum())
             if size > 0:
                 kernel += values @ values.T * (n_images / size)

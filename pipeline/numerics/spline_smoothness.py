@@ -7,7 +7,7 @@ computed on that one. A setting is judged by the mean of Fisher's z over folds a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,11 +17,14 @@ from numpy.typing import ArrayLike
 from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.groups import Groups
+from pipeline.numerics.predictors import MIN_IMAGES, Predictors
 from pipeline.numerics.spline_basis import SplineBasis
-from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
+from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import Smoothness, correlation, leading_pairs, moments, penalised
 
 Setting = tuple[int, Smoothness]  # components that enter, and the smoothness
+Grid = tuple[Sequence[float], Sequence[float], Sequence[float]]
+HeldOut = Callable[..., Float64Array]  # computes what `held_out_correlations` does, from the same arguments
 
 PREDICTORS = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
 RESPONSE = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
@@ -30,6 +33,8 @@ TYPICAL = Smoothness(0.3, 0.2, 0.12)  # about the best on most layers at 300 ima
 COMPONENTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 MIN_IMAGES_TO_CHOOSE = 2 * MIN_IMAGES
 MOST_CHANNELS = 128  # that take part in the choice, evenly spaced over the layer
+MOST_VALUES = 2**25  # of their predictors: with many images, fewer channels take part, but at least the number below
+FEWEST_CHANNELS = 32
 CHUNK = 16  # channels worked on together
 LARGEST = 1 - 1e-6  # held-out correlations are limited to this before Fisher's transformation
 # Penalties are averaged on a logarithmic scale, on which 0 and 1 have no place.
@@ -82,16 +87,17 @@ class SmoothnessChoice:
 
 
 def select_smoothness(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     *,
     seed: int,
     groups: Groups | None = None,
     choose_components: bool = False,
     n_folds: int = 5,
-    grid: tuple[Sequence[float], Sequence[float], Sequence[float]] = (PREDICTORS, RESPONSE, SHRINKAGE),
+    grid: Grid = (PREDICTORS, RESPONSE, SHRINKAGE),
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
+    held_out: HeldOut | None = None,
 ) -> SmoothnessChoice:
     """Choose the smoothness for all channels of a layer, and the number of components where asked to.
 
@@ -110,6 +116,8 @@ def select_smoothness(
         At least 2; lowered where a fold would hold fewer than 5 images.
     grid : tuple of 3 sequences of float
         Values of `Smoothness.predictors`, `response` and `shrinkage`, each rising.
+    held_out : callable or None
+        What judges the settings in the place of `held_out_correlations`, for example in several processes.
 
     Returns
     -------
@@ -141,35 +149,28 @@ def select_smoothness(
     computed. A choice fitted to a layer without any association would make p-values slightly too small (measured: .068
     of them at most .05); that is why there is none then.
     """
-    values = np.asarray(predictors, dtype=np.float64)
-    if values.ndim == 3 and len(values) > MOST_CHANNELS:
-        values = values[np.linspace(0, len(values) - 1, MOST_CHANNELS).astype(np.int64)]
-    n_images = np.size(response)
-    groups = groups or Groups.without_copies(n_images)
-    if len(groups) < MIN_IMAGES_TO_CHOOSE:
-        raise InputError(
-            f"n_images must be at least {MIN_IMAGES_TO_CHOOSE} to choose the smoothness; got {len(groups)}. "
-            "Set it yourself."
-        )
-    order = np.random.default_rng([seed, 4]).permutation(len(groups))
-    n_folds = max(2, min(n_folds, len(groups) // MIN_IMAGES))
-    folds = [np.sort(groups.images(fold)) for fold in np.array_split(order, n_folds)]
+    values = Predictors.of(predictors)
+    values = judging_channels(values)
+    groups = groups or Groups.without_copies(np.size(response))
+    folds = choice_folds(groups, seed, n_folds)
+    judge = held_out or held_out_correlations
 
     def judged(settings: Sequence[Setting]) -> tuple[Float64Array, Float64Array, float]:
         """Return mean z of each setting, standard errors of the differences from the best, and the best's own."""
-        held = held_out_correlations(values, response, folds, settings, n_functions=n_functions, n_threads=n_threads)
+        held = judge(values, response, folds, settings, n_functions=n_functions, n_threads=n_threads)
         z = np.arctanh(np.clip(held, -LARGEST, LARGEST)).mean(axis=2)
         mean = z.mean(axis=1)
         best = z[mean.argmax()]
         errors = np.vstack([z - best, best]).std(axis=1, ddof=1) / np.sqrt(len(folds))
         return mean, errors[:-1], float(errors[-1])
 
-    n_most = values.shape[2] if values.ndim == 3 else 0
-    axes = tuple(tuple(float(value) for value in axis) for axis in grid)
-    settings = [Smoothness(x, y, shrinkage) for shrinkage, x, y in product(axes[2], axes[0], axes[1])]
+    n_most = values.shape[2]
+    predictor_axis, response_axis, shrinkage_axis = (tuple(float(value) for value in axis) for axis in grid)
+    axes = predictor_axis, response_axis, shrinkage_axis
+    settings = grid_settings(n_most, axes)
     shape = len(axes[2]), len(axes[0]), len(axes[1])
-    mean, error, own_error = judged([(n_most, each) for each in settings])
-    places = np.array([_penalties(each) for each in settings])
+    mean, error, own_error = judged(settings)
+    places = np.array([_penalties(each) for _, each in settings])
     # The best setting has an error of 0, and those that are all but the same have next to none.
     behind = (mean.max() - mean) / np.maximum(error, SMALLEST_ERROR)
     log_weight = -(behind**2) / 2 - 2 * np.log1p(np.square(places - _penalties(TYPICAL)).sum(axis=1) / 2)
@@ -197,6 +198,38 @@ def select_smoothness(
     )
 
 
+def judging_channels(values: Predictors) -> Predictors:
+    """Return the predictors of the channels that take part in the choice; if not all do, they are evenly spaced."""
+    n_channels = max(FEWEST_CHANNELS, min(MOST_CHANNELS, MOST_VALUES // (values.shape[1] * values.shape[2])))
+    if len(values) <= n_channels:
+        return values
+    return values.of_channels(np.linspace(0, len(values) - 1, n_channels).astype(np.int64))
+
+
+def choice_folds(groups: Groups, seed: int, n_folds: int = 5) -> list[Int64Array]:
+    """Return the images of each fold of the choice, in ascending order.
+
+    Raises
+    ------
+    InputError
+        If fewer than 10 images differ.
+    """
+    if len(groups) < MIN_IMAGES_TO_CHOOSE:
+        raise InputError(
+            f"n_images must be at least {MIN_IMAGES_TO_CHOOSE} to choose the smoothness; got {len(groups)}. "
+            "Set it yourself."
+        )
+    order = np.random.default_rng([seed, 4]).permutation(len(groups))
+    n_folds = max(2, min(n_folds, len(groups) // MIN_IMAGES))
+    return [np.sort(groups.images(fold)) for fold in np.array_split(order, n_folds)]
+
+
+def grid_settings(n_components: int, grid: Grid = (PREDICTORS, RESPONSE, SHRINKAGE)) -> list[Setting]:
+    """Return the settings of a grid, each with `n_components` components."""
+    predictors, response, shrinkage = grid
+    return [(n_components, Smoothness(x, y, each)) for each, x, y in product(shrinkage, predictors, response)]
+
+
 def _penalties(smoothness: Smoothness) -> Float64Array:
     """Return the coordinates in which smoothness is averaged: logarithms of the three penalties, (3,)."""
     kept = np.clip([smoothness.predictors, smoothness.response], *CURVATURE_LIMITS)
@@ -212,12 +245,11 @@ def _smoothness_at(place: Float64Array) -> Smoothness:
 
 
 def held_out_correlations(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     folds: Sequence[Int64Array],
     settings: Sequence[Setting],
     *,
-    first_alone: bool = False,
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
 ) -> Float64Array:
@@ -233,9 +265,6 @@ def held_out_correlations(
         Indices of the images of each fold.
     settings : sequence of (int, Smoothness)
         The number of leading components that enter, and the smoothness.
-    first_alone : bool
-        Whether to return the correlation of phi_1 alone with theta, with the sign that makes it positive on the images
-        fitted to.
 
     Returns
     -------
@@ -243,7 +272,50 @@ def held_out_correlations(
         In [-1, 1]; 0 where a transform does not vary on the fold.
     """
     layer = SplineLayer(predictors, response, n_functions, n_threads)
-    found = np.zeros((len(settings), len(folds), layer.n_channels))
+    found: Float64Array = _held_out(layer, folds, settings, with_first=False)[0]
+    return found
+
+
+def held_out_statistics(
+    predictors: ArrayLike | Predictors,
+    response: ArrayLike,
+    folds: Sequence[Int64Array],
+    setting: Setting,
+    *,
+    n_functions: int = N_FUNCTIONS,
+    n_threads: int | None = None,
+) -> tuple[Float64Array, Float64Array]:
+    """Return two correlations on each fold for one setting, computed with the same functions and transforms.
+
+    Parameters
+    ----------
+    predictors, response, folds, n_functions, n_threads
+        As in `held_out_correlations`.
+    setting : (int, Smoothness)
+        The number of leading components that enter, and the smoothness.
+
+    Returns
+    -------
+    maximal : ndarray of shape (n_channels, n_folds)
+        As `held_out_correlations`.
+    first : ndarray of shape (n_channels, n_folds)
+        The correlation of phi_1 alone with theta, with the sign that makes it positive on the images fitted to.
+    """
+    layer = SplineLayer(predictors, response, n_functions, n_threads)
+    maximal, first = _held_out(layer, folds, [setting], with_first=True)[:, 0]
+    return maximal.T, first.T
+
+
+def _held_out(
+    layer: SplineLayer,
+    folds: Sequence[Int64Array],
+    settings: Sequence[Setting],
+    *,
+    with_first: bool,
+) -> Float64Array:
+    """Return the correlations of all components, and of the first alone, (1 or 2, n_settings, n_folds, n_channels)."""
+    n_functions = layer.n_functions
+    found = np.zeros((1 + with_first, len(settings), len(folds), layer.n_channels))
     values = layer.response.values
     fitted = [np.setdiff1d(np.arange(layer.n_images), fold) for fold in folds]
     own = [(moments(values[:, rest], values[:, rest])[0], moments(values[:, fold], values[:, fold])[0])
@@ -270,19 +342,18 @@ def held_out_correlations(
                 penalty = predictor_penalty(basis, settings[members[0]][1])[:, used]
                 solved = np.linalg.solve(penalised(within[:, used, used], penalty), cross[:, used])
                 pairs = leading_pairs(cross[:, used], solved, penalty, *sides[fold, key], within[:, :1, :1])
-                a, b = pairs.predictors, pairs.response
-                if first_alone:
+                a, b, on_fold = pairs.predictors, pairs.response, (held_within[:, used, used], held_cross[:, used])
+                found[0, members, fold, channels] = _correlations(a, b, *on_fold, own[fold][1])
+                if with_first:
                     a[..., n_functions:] = 0.0
                     a *= np.sign((a * (cross[:, used] @ b[..., None])[..., 0]).sum(axis=-1, keepdims=True))
-                found[members, fold, channels] = _held_out(
-                    a, b, held_within[:, used, used], held_cross[:, used], own[fold][1]
-                )
+                    found[1, members, fold, channels] = _correlations(a, b, *on_fold, own[fold][1])
 
     layer.each_chunk(work, chunk=CHUNK)
     return found
 
 
-def _held_out(
+def _correlations(
     a: Float64Array, b: Float64Array, within: Float64Array, cross: Float64Array, response_within: Float64Array
 ) -> Float64Array:
     """Return the correlations of the combinations with coefficients `a`, (..., q), and `b`, (..., k)."""

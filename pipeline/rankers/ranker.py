@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from pipeline.arrays import FloatArray, Int64Array
-from pipeline.artifacts import Activations, ChannelScores, Projections
+from pipeline.artifacts import Activations, ChannelScores, Projections, Workspace
+from pipeline.networks.contributed import ContributionsOfLayers
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
@@ -47,6 +48,8 @@ class RankerInputs(Generic[SettingsT_co]):
         Copies among the images, which random draws take together; None if all images differ.
     choose_components : bool
         Whether the ranker chooses how many of the leading components it uses.
+    workspace : Workspace
+        Storage of large results; in memory by default.
     """
 
     settings: SettingsT_co
@@ -59,6 +62,7 @@ class RankerInputs(Generic[SettingsT_co]):
     progress: Progress
     copies: Groups | None = None
     choose_components: bool = False
+    workspace: Workspace = field(default_factory=Workspace)
 
     @property
     def n_different(self) -> int:
@@ -110,6 +114,7 @@ def no_requirements(network: nn.Module, layer: LayerInfo, example: torch.Tensor)
     """Accept every network and layer."""
 
 
+Attribution = Callable[[Sequence[ExaminedNetwork], Any], ContributionsOfLayers]
 Check = Callable[[nn.Module, LayerInfo, torch.Tensor], None]
 
 
@@ -131,9 +136,14 @@ class Ranker:
     scorer : callable or None
         From `RankerInputs` to the function that scores the channels with any subset of the images; None if the ranker
         has no such function.
+    attribution : callable or None
+        For a ranker by contributions that are computed for several layers in the same passes: from the network with
+        each of the layers, and the settings, to the function that computes the contributions. None for other rankers.
     check : callable
         Called with the network, whose weights may be missing, the layer, and two inputs whose values do not matter,
         before anything is computed. It raises `NetworkError` if the ranker cannot be applied to them.
+    runs_network : bool
+        Whether `score` runs the network on the images.
     """
 
     kind: str
@@ -141,4 +151,6 @@ class Ranker:
     statistics: tuple[Statistic, ...]
     score: Callable[[RankerInputs[Any]], ChannelScores]
     scorer: Callable[[RankerInputs[Any]], Scorer] | None = None
+    attribution: Attribution | None = None
     check: Check = no_requirements
+    runs_network: bool = False

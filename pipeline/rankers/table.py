@@ -6,20 +6,25 @@ To add a ranker, add an entry to `_ENTRIES`, its kind to a class in `pipeline.se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from pipeline.networks import contributions
 from pipeline.networks.conductance import conductance
+from pipeline.networks.contributed import ContributionsOfLayers, one_layer
+from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.weights import check_weights_of_channels, weight_norms
 from pipeline.numerics import association
+from pipeline.numerics.predictors import Predictors
 from pipeline.rankers.ace import score_by_ace
 from pipeline.rankers.images import mean_magnitude, score_by_images
 from pipeline.rankers.ranker import Check, Ranker, RankerInputs, Scorer, Statistic, no_requirements
 from pipeline.settings import AceSettings, HalvesSettings, PathRankerSettings, RankerSettings
 
 SettingsT = TypeVar("SettingsT", bound=HalvesSettings)
+OtherT = TypeVar("OtherT", RankerSettings, PathRankerSettings)
 AnyInputs = RankerInputs[HalvesSettings]
 
 ACE = Ranker(
@@ -49,7 +54,8 @@ def _pearson(inputs: AnyInputs) -> Scorer:
 
 def _multiple_correlation(inputs: AnyInputs) -> Scorer:
     values, class_score = inputs.projections.values, inputs.activations.class_score
-    return Scorer(lambda chosen: association.multiple_correlation(values[:, chosen], class_score[chosen]))
+    predictors = Predictors(values)
+    return Scorer(lambda chosen: association.multiple_correlation(predictors.of_images(chosen), class_score[chosen]))
 
 
 def _distance_correlation(inputs: AnyInputs) -> Scorer:
@@ -72,24 +78,50 @@ def _mean_activation(inputs: AnyInputs) -> Scorer:
     return Scorer(lambda chosen: means[:, chosen].mean(axis=1))
 
 
-def _gradient_x_activation(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.gradient_x_activation(inputs.open_network()))
+def _gradient_x_activation(layers: Sequence[ExaminedNetwork], settings: RankerSettings) -> ContributionsOfLayers:
+    del settings
+    return contributions.gradient_x_activation(layers)
 
 
-def _conductance(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, conductance(inputs.open_network(), inputs.settings.n_steps))
+def _conductance(layers: Sequence[ExaminedNetwork], settings: PathRankerSettings) -> ContributionsOfLayers:
+    return conductance(layers, settings.n_steps)
 
 
 def _integrated_gradients(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps))
+    found = contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps)
+    return mean_magnitude(inputs, one_layer(found))
 
 
 def _deeplift(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.deeplift(inputs.open_network()))
+    return mean_magnitude(inputs, one_layer(contributions.deeplift(inputs.open_network())))
 
 
 def _ablation(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.ablation(inputs.open_network(), inputs.images.read(slice(3))))
+    found = contributions.ablation(inputs.open_network(), inputs.images.read(slice(3)))
+    return mean_magnitude(inputs, one_layer(found))
+
+
+def _by_attribution(
+    kind: str,
+    label: str,
+    settings: type[OtherT],
+    attribution: Callable[[Sequence[ExaminedNetwork], OtherT], ContributionsOfLayers],
+) -> Ranker:
+    """Return the entry of a ranker by contributions that are computed for several layers in the same passes.
+
+    Parameters
+    ----------
+    kind, label, settings
+        As in `_by_images`.
+    attribution : callable
+        See `Ranker.attribution`.
+    """
+
+    def scorer(inputs: RankerInputs[OtherT]) -> Scorer:
+        return mean_magnitude(inputs, attribution([inputs.open_network()], inputs.settings))
+
+    found = _by_images(kind, label, settings, scorer, check=contributions.check_gradients, runs_network=True)
+    return replace(found, attribution=attribution)
 
 
 def _by_images(
@@ -100,6 +132,7 @@ def _by_images(
     *,
     is_correlation: bool = False,
     check: Check = no_requirements,
+    runs_network: bool = False,
 ) -> Ranker:
     """Return the entry of a ranker whose scores can be computed from any subset of the images.
 
@@ -115,11 +148,12 @@ def _by_images(
         From the inputs to the function that scores the channels with subsets of the images.
     is_correlation : bool
         Whether the statistic is a correlation.
-    check : callable
-        See `Ranker.check`.
+    check, runs_network
+        See `Ranker`.
     """
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(kind, settings, (statistic,), partial(score_by_images, kind, scorer), scorer, check)
+    score = partial(score_by_images, kind, scorer)
+    return Ranker(kind, settings, (statistic,), score, scorer, check=check, runs_network=runs_network)
 
 
 _ENTRIES = (
@@ -140,29 +174,20 @@ _ENTRIES = (
         check=check_weights_of_channels,
     ),
     _by_images("mean_activation", "mean activation", RankerSettings, _mean_activation),
-    _by_images(
-        "gradient_x_activation",
-        "mean |gradient x activation|",
-        RankerSettings,
-        _gradient_x_activation,
-        check=contributions.check_gradients,
-    ),
-    _by_images(
-        "conductance",
-        "mean |layer conductance|",
-        PathRankerSettings,
-        _conductance,
-        check=contributions.check_gradients,
-    ),
+    _by_attribution("gradient_x_activation", "mean |gradient x activation|", RankerSettings, _gradient_x_activation),
+    _by_attribution("conductance", "mean |layer conductance|", PathRankerSettings, _conductance),
     _by_images(
         "integrated_gradients",
         "mean |integrated gradients|",
         PathRankerSettings,
         _integrated_gradients,
         check=contributions.check_gradients,
+        runs_network=True,
     ),
-    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_rules),
-    _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation),
+    _by_images(
+        "deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_rules, runs_network=True
+    ),
+    _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation, runs_network=True),
 )
 
 RANKERS: Mapping[str, Ranker] = {ranker.kind: ranker for ranker in _ENTRIES}

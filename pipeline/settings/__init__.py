@@ -15,6 +15,7 @@ from pipeline.settings.data import (
     UrlsSettings,
     WebSettings,
 )
+from pipeline.settings.engine import EngineSettings, LocalEngine, RayEngine
 from pipeline.settings.model import (
     ClassTarget,
     Library,
@@ -26,6 +27,7 @@ from pipeline.settings.model import (
 from pipeline.settings.run import (
     UNIONS,
     AblateSettings,
+    ActivateSettings,
     NetworkSettings,
     PathSettings,
     RankSettings,
@@ -61,13 +63,16 @@ __all__ = [
     "UNIONS",
     "AblateSettings",
     "AceSettings",
+    "ActivateSettings",
     "ChoiceSettings",
     "ClassTarget",
     "DataSettings",
     "DigitsSettings",
+    "EngineSettings",
     "FolderSettings",
     "HalvesSettings",
     "Library",
+    "LocalEngine",
     "ManifestSettings",
     "ModelSettings",
     "NetworkSettings",
@@ -76,6 +81,7 @@ __all__ = [
     "PathSettings",
     "RankSettings",
     "RankerSettings",
+    "RayEngine",
     "ReduceSettings",
     "RegressionTarget",
     "ScoreSettings",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import SettingsError
 from pipeline.settings.data import DataSettings
+from pipeline.settings.engine import EngineSettings
 from pipeline.settings.faults import faults_of
 from pipeline.settings.model import (
     ModelSettings,
@@ -33,6 +35,14 @@ from pipeline.settings.types import (
 )
 
 MAX_LIST = 24  # number of characters; longer lists of layers are not spelled out in names and sentences
+
+
+@dataclass(frozen=True, config=STRICT)
+class ActivateSettings:
+    """How the activation maps are stored."""
+
+    dtype: Literal["float32", "float16"]
+    """Type in which the activation maps are stored. float16 halves the disk space and rounds them to three digits."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,8 +78,12 @@ class AblateSettings:
     """
 
     when: Literal["auto", "always", "never"]
-    """Whether channels are ablated; auto: if inputs have at most 32 x 32 pixels and the layer does not have
-    thousands of channels.
+    """Whether channels are ablated; auto: as many, on as many images, as `budget_tflop` allows; always: all channels on
+    all images.
+    """
+    budget_tflop: Annotated[float, Field(gt=0)]
+    """Number of operations, in 10^12, that ablation may take with when=auto, in all layers of the run together; 5 take
+    about a minute on one core of a CPU.
     """
     mode: Literal["zero", "mean", "resample"]
     """How channels are ablated for the deletion and insertion curves: set to zero, to the mean over images and
@@ -104,8 +118,12 @@ class VisualizeSettings:
     n_weighted: Positive
     """Number of best channels in the channel-weighted map."""
     maximize: Literal["auto", "always", "never"]
-    """Whether inputs that maximise the activation of channels are computed; auto: if inputs have at most 32 x 32
-    pixels.
+    """Whether inputs that maximise the activation of channels are computed; auto: for as many of the best channels as
+    `maximize_tflop` allows; always: for `n_maximized` channels.
+    """
+    maximize_tflop: Annotated[float, Field(gt=0)]
+    """Number of operations, in 10^12, that activation maximisation may take with maximize=auto, in all layers of the
+    run together; 5 take about a minute on one core of a CPU.
     """
     n_maximized: Positive
     """Number of best channels whose activation is maximised."""
@@ -167,6 +185,8 @@ class Settings:
     """The network."""
     data: DataSettings
     """The images."""
+    activate: ActivateSettings
+    """The activation maps."""
     reduce: ReduceSettings
     """The principal components."""
     network: NetworkSettings
@@ -183,6 +203,8 @@ class Settings:
     """The figures."""
     tracking: TrackingSettings
     """The log of runs."""
+    engine: EngineSettings
+    """Where the stages are computed."""
     paths: PathSettings
     """The folders in which files are written."""
 
@@ -190,6 +212,25 @@ class Settings:
     def selects_several(self) -> bool:
         """Whether `layer` selects several layers, which are ranked together as a network."""
         return selects_several(self.layer)
+
+    def of_layer(self, layer: str, n_layers: int) -> Self:
+        """Return the settings for one of several layers, which share the budgets for ablation and maximisation."""
+        return replace(
+            self,
+            layer=layer,
+            ablate=replace(self.ablate, budget_tflop=_share(self.ablate.budget_tflop, n_layers)),
+            visualize=replace(self.visualize, maximize_tflop=_share(self.visualize.maximize_tflop, n_layers)),
+        )
+
+    @property
+    def budgets(self) -> list[str]:
+        """The budgets that this run uses, as overrides of the command line."""
+        budgets = []
+        if self.ablate.when == "auto":
+            budgets.append(f"ablate.budget_tflop={self.ablate.budget_tflop:g}")
+        if self.visualize.maximize == "auto":
+            budgets.append(f"visualize.maximize_tflop={self.visualize.maximize_tflop:g}")
+        return budgets
 
     @property
     def layer_label(self) -> str:
@@ -206,8 +247,13 @@ class Settings:
         return f"class {self.class_name or f'number {self.target_class}'}"
 
 
+def _share(budget: float, n_layers: int) -> float:
+    """Return a budget divided by the number of layers, as a number that is easily typed."""
+    return budget if n_layers == 1 else float(f"{budget / n_layers:.3g}")
+
+
 _ADAPTER = TypeAdapter(Settings)
-UNIONS = ("data", "target", "score")  # groups whose settings depend on the member that is chosen
+UNIONS = ("data", "target", "score", "engine")  # groups whose settings depend on the member that is chosen
 
 
 def settings_from(values: Mapping[str, Any], further_faults: Sequence[str] = ()) -> Settings:

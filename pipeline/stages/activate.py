@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.artifacts.workspace import release
-from pipeline.errors import InputError, NetworkError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError
+from pipeline.networks.backends import fixed_backends, keyed_backends
 from pipeline.networks.capture import runs_error, stream
 from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.forward import forward
+from pipeline.networks.forward import forward, reported_memory
 from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Inputs, batches
@@ -28,14 +28,16 @@ from pipeline.networks.maps import as_float, as_maps, only_tensor
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
 from pipeline.settings import Settings
+from pipeline.stages.map_writer import COLLECTED, MapType, MapWriter
 from pipeline.stages.stage import Stage
 
 
 @dataclass(frozen=True)
 class ActivateReads:
-    """Settings of the stage: the network, the layer, and which output is the class score."""
+    """Settings of the stage: the network, the layer, which output is the class score, and the type of stored maps."""
 
     network: NetworkRequest
+    dtype: MapType
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the result, in plain JSON types; batch size and device determine the last digits."""
@@ -46,19 +48,22 @@ class ActivateReads:
             "n_input_channels": model.input_size[0],
             "batch_size": model.batch_size,
             "device": resolve_device(model).type,
+            **keyed_backends(resolve_device(model)),
             "layer": request.layer,
             "channels": model.channels,
             "target": asdict(request.target),
             "target_class": request.target_class,
-            "dtype": "float32",
+            "dtype": self.dtype,
         }
 
 
 def select(settings: Settings) -> ActivateReads:
     """Return the settings of this stage; `settings` must be resolved."""
-    return ActivateReads(NetworkRequest.of(settings))
+    return ActivateReads(NetworkRequest.of(settings), settings.activate.dtype)
 
 
+@fixed_backends()
+@reported_memory()
 def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progress: Progress) -> Activations:
     """Return the layer's maps and the class scores.
 
@@ -72,7 +77,8 @@ def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progres
     """
     request = reads.network
     examined = request.open()
-    found = activations_of(examined, request.inputs(images), request.model.batch_size, workspace, progress)
+    inputs, batch_size = request.inputs(images), request.model.batch_size
+    found = activations_of(examined, inputs, batch_size, workspace, progress, dtype=reads.dtype)
     check_class_score(found.class_score, class_label(request))
     return found
 
@@ -84,7 +90,13 @@ def class_label(request: NetworkRequest) -> str:
 
 
 def activations_of(
-    examined: ExaminedNetwork, inputs: Inputs, batch_size: int, workspace: Workspace, progress: Progress
+    examined: ExaminedNetwork,
+    inputs: Inputs,
+    batch_size: int,
+    workspace: Workspace,
+    progress: Progress,
+    *,
+    dtype: MapType = "float32",
 ) -> Activations:
     """Return the maps of the examined layer, and the class scores, for all images.
 
@@ -100,21 +112,27 @@ def activations_of(
         Storage of the maps: a folder or memory.
     progress : callable
         Called with the number of images done and the number of all images.
+    dtype : {"float32", "float16"}
+        Type in which the maps are stored.
 
     Raises
     ------
     NetworkError
         If the outputs for an image differ between passes or depend on its batch, if the layer does not run exactly once
-        in a forward pass, if it does not return one row per image, or if its channels are not attention heads although
-        it is named so.
+        in a forward pass, if it does not return one row per image, if its channels are not attention heads although
+        it is named so, or if an activation is too large for `dtype`.
     """
     layer = examined.layer
-    (found,) = activations_of_layers(examined, [layer], inputs, batch_size, {layer.name: workspace}, progress).values()
+    (found,) = activations_of_layers(
+        examined, [layer], inputs, batch_size, {layer.name: workspace}, progress, dtype=dtype
+    ).values()
     if isinstance(found, NetworkError):
         raise found
     return found
 
 
+@fixed_backends()
+@reported_memory()
 def activations_of_layers(
     examined: ExaminedNetwork,
     layers: Sequence[LayerInfo],
@@ -122,11 +140,14 @@ def activations_of_layers(
     batch_size: int,
     workspaces: Mapping[str, Workspace],
     progress: Progress,
+    *,
+    dtype: MapType = "float32",
+    part: slice | None = None,
 ) -> dict[str, Activations | NetworkError]:
     """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
 
     The maps of a layer are the same, to the byte, as if it were the only one, provided that the layers are
-    `compatible`.
+    `pipeline.networks.observed.compatible`.
 
     Parameters
     ----------
@@ -134,10 +155,13 @@ def activations_of_layers(
         The network and the score; its layer is not used.
     layers : sequence of LayerInfo
         The layers.
-    inputs, batch_size, progress
+    inputs, batch_size, progress, dtype
         As in `activations_of`.
     workspaces : mapping of str to Workspace
         Storage of the maps by the name of the layer.
+    part : slice, optional
+        Some of the images, from the beginning of a batch to the end of one; all of them by default. The part with the
+        first image includes the checks of the network.
 
     Returns
     -------
@@ -149,8 +173,45 @@ def activations_of_layers(
     NetworkError
         If the outputs of the network differ between passes or depend on the batch.
     """
-    sample = inputs.read(slice(N_SAMPLE))
-    recorders = {each.name: _Recorder(each, workspaces[each.name], len(inputs)) for each in layers}
+    part = slice(0, len(inputs)) if part is None else part
+    n_images, n_bytes = part.stop - part.start, COLLECTED // len(layers)
+    recorders = {
+        each.name: _Recorder(each, MapWriter(workspaces[each.name], each.name, n_images, dtype, n_bytes))
+        for each in layers
+    }
+    if part.start == 0:
+        _check(examined, layers, recorders, inputs.read(slice(N_SAMPLE)))
+    sound = [name for name, recorder in recorders.items() if recorder.error is None]
+    class_score = np.empty(n_images, dtype=np.float64)
+    if sound:
+
+        def receive(name: str, output: object) -> None:
+            recorders[name].receive(output)
+
+        with torch.no_grad(), stream(examined.network, sound, receive):
+            for batch, images in batches(inputs, batch_size, part):
+                within = slice(batch.start - part.start, batch.stop - part.start)
+                for name in sound:
+                    recorders[name].start(within)
+                class_score[within] = examined.score(forward(examined.network, images)).cpu().numpy()
+                for name in sound:
+                    recorders[name].end()
+                if all(recorders[name].error for name in sound):
+                    break
+                progress(within.stop, n_images)
+    return {name: recorder.error or recorder.activations(class_score) for name, recorder in recorders.items()}
+
+
+def _check(
+    examined: ExaminedNetwork, layers: Sequence[LayerInfo], recorders: Mapping[str, _Recorder], sample: torch.Tensor
+) -> None:
+    """Record which of the layers are no layers of heads or inconsistent.
+
+    Raises
+    ------
+    NetworkError
+        If the outputs of the network as a whole are inconsistent.
+    """
     for layer in layers:
         try:
             check_heads(examined.network, layer, sample)
@@ -159,26 +220,10 @@ def activations_of_layers(
     checked = {name: recorder for name, recorder in recorders.items() if recorder.error is None}
     try:
         check_consistent(examined.network, list(checked), sample)
+    except MemoryExceededError:
+        raise
     except NetworkError as error:
         _find_inconsistent(examined.network, checked, sample, error)
-    sound = [name for name, recorder in recorders.items() if recorder.error is None]
-    class_score = np.empty(len(inputs), dtype=np.float64)
-    if sound:
-
-        def receive(name: str, output: object) -> None:
-            recorders[name].receive(output)
-
-        with torch.no_grad(), stream(examined.network, sound, receive):
-            for batch, images in batches(inputs, batch_size):
-                for name in sound:
-                    recorders[name].start(batch)
-                class_score[batch] = examined.score(forward(examined.network, images)).cpu().numpy()
-                for name in sound:
-                    recorders[name].end()
-                if all(recorders[name].error for name in sound):
-                    break
-                progress(batch.stop, len(inputs))
-    return {name: recorder.error or Activations(recorder.maps, class_score) for name, recorder in recorders.items()}
 
 
 def _find_inconsistent(
@@ -202,40 +247,21 @@ def _find_inconsistent(
             recorder.error = error
 
 
-def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
-    """Return the layers in groups whose outputs can be read in the same forward pass without changing them.
-
-    PyTorch's `torch.nn.TransformerEncoderLayer` computes with other kernels while one of its modules is observed, so
-    that the last digits of everything behind it change, and so does `torch.nn.MultiheadAttention` while its heads are.
-    The layers of a group are inside of the same such modules.
-    """
-    special = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
-    }
-    groups: dict[frozenset[str], list[LayerInfo]] = {}
-    for layer in layers:
-        inside = frozenset(
-            name
-            for name, module in special.items()
-            if f"{layer.name}.".startswith(f"{name}.")
-            and (isinstance(module, nn.TransformerEncoderLayer) or layer.name != name)
-        )
-        groups.setdefault(inside, []).append(layer)
-    return list(groups.values())
-
-
 def seconds_per_image(network: nn.Module, inputs: Inputs) -> float:
-    """Return the time to read an image and to run the network on it, measured on a few images."""
-    times = []
-    for _ in range(2):  # the first time, much is slower
+    """Return the time that an image takes: to read it or to run the network on it, whichever takes longer.
+
+    It is measured on a few images. The next images are read while the network runs, see `batches`.
+    """
+    reading, running = [], []
+    for first in (0, N_SAMPLE):  # the first time, much is slower
         start = time.perf_counter()
-        sample = inputs.read(slice(N_SAMPLE))
+        sample = inputs.read(slice(first, first + N_SAMPLE))
+        read = time.perf_counter()
         with torch.no_grad():
             forward(network, sample)
-        times.append((time.perf_counter() - start) / len(sample))
-    return min(times)
+        reading.append((read - start) / len(sample))
+        running.append((time.perf_counter() - read) / len(sample))
+    return max(min(reading), min(running))
 
 
 class _Recorder:
@@ -247,18 +273,16 @@ class _Recorder:
         Why the layer has no maps.
     """
 
-    def __init__(self, layer: LayerInfo, workspace: Workspace, n_images: int) -> None:
+    def __init__(self, layer: LayerInfo, writer: MapWriter) -> None:
         assert layer.channels is not None  # a layer that can be ranked has it
         self.error: NetworkError | None = None
-        self._name, self._channels, self._workspace, self._n_images = layer.name, layer.channels, workspace, n_images
-        self._maps: FloatArray | None = None
+        self._name, self._channels, self._writer = layer.name, layer.channels, writer
         self._batch, self._n_runs = slice(0), 0
 
-    @property
-    def maps(self) -> FloatArray:
-        """The maps, (n_channels, n_images, height, width)."""
-        assert self._maps is not None  # there is at least one image
-        return self._maps
+    def activations(self, class_score: Float64Array) -> Activations:
+        """Return the maps of all images with their class scores."""
+        maps, rounding = self._writer.finish()
+        return Activations(maps, class_score, rounding)
 
     def start(self, batch: slice) -> None:
         """Prepare for the output for some images."""
@@ -282,11 +306,10 @@ class _Recorder:
             )
         else:
             maps = as_maps(as_float(tensor.detach()), self._channels)
-            if self._maps is None:
-                n_channels, height, width = maps.shape[1:]
-                self._maps = self._workspace.empty(Activations.MAPS, (n_channels, self._n_images, height, width))
-            self._maps[:, self._batch] = maps.transpose(0, 1).cpu().numpy()
-            release(self._maps)
+            try:
+                self._writer.append(maps.transpose(0, 1).cpu().numpy())
+            except NetworkError as error:
+                self.error = error
 
     def end(self) -> None:
         """Check that the layer has run once."""

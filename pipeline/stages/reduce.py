@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.artifacts import Activations, Projections
+import numpy as np
+
+from pipeline.artifacts import Activations, Projections, Workspace
+from pipeline.artifacts.workspace import release
 from pipeline.numerics.pca import reduce_channels
 from pipeline.progress import Progress
 from pipeline.settings import Settings
@@ -31,7 +34,7 @@ def select(settings: Settings) -> ReduceReads:
     return ReduceReads(settings.n_components, settings.reduce.memory_mib)
 
 
-def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> Projections:
+def run(reads: ReduceReads, *, activations: Activations, workspace: Workspace, progress: Progress) -> Projections:
     """Return the projections of each channel's images onto its principal components.
 
     With ``n_components="auto"`` there are up to 20 of them, from which the ranker chooses.
@@ -42,11 +45,25 @@ def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> 
         If there are fewer images or pixels than components, or one channel does not fit into the memory.
     """
     maps = activations.maps
-    if reads.n_components == "auto":
-        n_components: int | float = min(MOST_TO_CHOOSE_FROM, maps.shape[1], maps.shape[2] * maps.shape[3])
-    else:
-        n_components = reads.n_components
-    return Projections(*reduce_channels(maps, n_components, progress, memory_mib=reads.memory_mib))
+
+    def done(n_done: int, n_channels: int) -> None:
+        release(maps)
+        progress(n_done, n_channels)
+
+    return Projections(
+        *reduce_channels(
+            maps, component_count(reads, activations), done, memory_mib=reads.memory_mib,
+            empty=lambda shape: workspace.empty(Projections.VALUES, shape, np.float64),
+        )
+    )  # fmt: skip
 
 
-STAGE = Stage("reduce", 2, "channels", Projections, select, run)
+def component_count(reads: ReduceReads, activations: Activations) -> int | float:
+    """Return the number of components that are computed, or the share of the variance."""
+    if reads.n_components != "auto":
+        return reads.n_components
+    n_images, height, width = activations.maps.shape[1:]
+    return int(min(MOST_TO_CHOOSE_FROM, n_images, height * width))
+
+
+STAGE = Stage("reduce", 3, "channels", Projections, select, run)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.forward import reported_memory
 from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.rankers import RANKERS, RankerInputs
@@ -45,12 +47,15 @@ def select(settings: Settings) -> ScoreReads:
     return ScoreReads(settings.score, NetworkRequest.of(settings), settings.n_components == "auto")
 
 
+@fixed_backends()
+@reported_memory()
 def run(
     reads: ScoreReads,
     *,
     images: ImageSet,
     activations: Activations,
     projections: Projections,
+    workspace: Workspace,
     progress: Progress,
 ) -> ChannelScores:
     """Return each channel's scores, and the evidence for them.
@@ -62,26 +67,42 @@ def run(
     NetworkError
         If the ranker cannot be applied to the network or the layer; see `pipeline.rankers.table`.
     """
+    check_varying(reads, projections)
+    return RANKERS[reads.score.kind].score(inputs_of(reads, images, activations, projections, workspace, progress))
+
+
+def check_varying(reads: ScoreReads, projections: Projections) -> None:
+    """Raise `InputError` if every channel is dead."""
     if projections.dead.all():
         raise InputError(
             f"layer must have a channel that varies over the images; got {len(projections.dead)} dead channels "
             f"(layer '{reads.network.layer}'). Choose another layer."
         )
+
+
+def inputs_of(
+    reads: ScoreReads,
+    images: ImageSet,
+    activations: Activations,
+    projections: Projections,
+    workspace: Workspace,
+    progress: Progress,
+) -> RankerInputs[Any]:
+    """Return the data that the ranker can use."""
     request = reads.network
-    return RANKERS[reads.score.kind].score(
-        RankerInputs(
-            settings=reads.score,
-            seed=request.seed,
-            activations=activations,
-            projections=projections,
-            open_network=request.open,
-            images=request.inputs(images),
-            batch_size=request.model.batch_size,
-            progress=progress,
-            choose_components=reads.choose_components,
-            copies=Groups.by_label(images.first_copies) if images.n_copies else None,
-        )
+    return RankerInputs(
+        settings=reads.score,
+        seed=request.seed,
+        activations=activations,
+        projections=projections,
+        open_network=request.open,
+        images=request.inputs(images),
+        batch_size=request.model.batch_size,
+        progress=progress,
+        choose_components=reads.choose_components,
+        copies=Groups.by_label(images.first_copies) if images.n_copies else None,
+        workspace=workspace,
     )
 
 
-STAGE = Stage("score", 9, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 10, "channels", ChannelScores, select, run)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.store.description import DamagedError, Description
 from pipeline.store.keys import ArtifactKey
 from pipeline.store.locks import free, unused
+from pipeline.store.parts import owner_of
 from pipeline.store.store import Store, remove_any
 
 
@@ -76,7 +77,7 @@ def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
         Artifacts that should have been removed as well, but are in use.
     """
     for leftover in store.root.glob("tmp/*"):
-        with free(store.root / "locks" / leftover.name) as is_free:
+        with free(store.root / "locks" / owner_of(leftover.name)) as is_free:
             if is_free:
                 remove_any(leftover)
     found = sorted(entries(store), key=lambda entry: entry.used)
@@ -92,11 +93,10 @@ def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
     return removed, in_use
 
 
-def discard(store: Store, key: ArtifactKey) -> None:
-    """Remove an artifact that is not needed any more, if it exists, unless another run uses it."""
-    folder = store.root / str(key)
-    if folder.exists():
-        remove(store, Entry(str(key), folder, used=0.0, size=0, description=None))
+def discard_temporary(store: Store, key: ArtifactKey) -> None:
+    """Remove an artifact that was computed to be removed again, if it exists, unless another run uses it."""
+    if store.is_temporary(key):
+        remove(store, Entry(str(key), store.root / str(key), used=0.0, size=0, description=None))
 
 
 def remove(store: Store, entry: Entry) -> bool:

@@ -1,8 +1,8 @@
 """Artifacts on disk: each is computed by one process at a time, written whole or not at all, and checked when used.
 
 ``<root>/<stage>/<digest>/`` contains one artifact and its ``artifact.json``, ``<root>/tmp/`` the artifacts that are
-being written, and ``<root>/locks/`` one lock file per key. The folder of a key is created by a rename after all files
-have been written to the disk.
+being written (and their parts, see `pipeline.store.parts`), and ``<root>/locks/`` one lock file per key. The folder of
+a key is created by a rename after all files have been written to the disk.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from pipeline.errors import StorageError
 from pipeline.store.description import DamagedError, Description
 from pipeline.store.keys import ArtifactKey
 from pipeline.store.locks import Note, exclusive, hold
+from pipeline.store.parts import fsync, parts_folder
+
+TEMPORARY = ".temporary"  # empty file in the folder of an artifact that was computed to be removed again
 
 
 @contextmanager
@@ -128,7 +131,11 @@ class Store:
             return self._create(key, fill), False
 
     def obtain_all(
-        self, keys: Sequence[ArtifactKey], fill: Callable[[Mapping[str, Path]], Collection[str]]
+        self,
+        keys: Sequence[ArtifactKey],
+        fill: Callable[[Mapping[str, Path]], Collection[str]],
+        *,
+        is_temporary: bool = False,
     ) -> dict[str, Path]:
         """Return the folders of several artifacts, and compute those that are missing together.
 
@@ -141,6 +148,9 @@ class Store:
         fill : callable
             Called once with an empty folder for each missing artifact, by the text of its key. It returns the keys of
             the artifacts whose files it has written completely; the others are not kept.
+        is_temporary : bool
+            Whether the computed artifacts are marked, so that `housekeeping.discard_temporary` removes them, also if
+            this process is killed before.
 
         Returns
         -------
@@ -173,13 +183,17 @@ class Store:
                 seconds = (time.perf_counter() - start) / len(missing)
                 made = [key for key in missing if str(key) in filled]
                 with ThreadPoolExecutor() as threads:  # checksums of large files take long, and need no Python
-                    list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds), made))
+                    list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds, is_temporary), made))
                 for key in made:
                     found[str(key)] = self._rename(key, temporaries[str(key)])
             finally:
                 for folder in temporaries.values():
                     shutil.rmtree(folder, ignore_errors=True)
         return found
+
+    def is_temporary(self, key: ArtifactKey) -> bool:
+        """Return whether there is an artifact that was computed to be removed again."""
+        return (self.root / str(key) / TEMPORARY).exists()
 
     def folders(self) -> list[Path]:
         """Return the folders of all artifacts, including damaged ones, sorted by stage and digest."""
@@ -223,12 +237,14 @@ class Store:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _write(self, key: ArtifactKey, temporary: Path, seconds: float) -> None:
+    def _write(self, key: ArtifactKey, temporary: Path, seconds: float, is_temporary: bool = False) -> None:
         """Describe the artifact in a temporary folder, and write everything to the disk."""
         Description.of(temporary, key, seconds).save(temporary)
+        if is_temporary:
+            (temporary / TEMPORARY).touch()
         for path in temporary.rglob("*"):
-            _fsync(path)
-        _fsync(temporary)
+            fsync(path)
+        fsync(temporary)
 
     def _rename(self, key: ArtifactKey, temporary: Path) -> Path:
         """Give the folder of a complete artifact its place in the store, and return it."""
@@ -239,7 +255,8 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_any(target)  # a damaged artifact
         temporary.rename(target)
-        _fsync(target.parent)
+        fsync(target.parent)
+        shutil.rmtree(parts_folder(temporary), ignore_errors=True)
         return target
 
     def _temporary(self, key: ArtifactKey) -> Path:
@@ -255,12 +272,3 @@ def remove_any(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _fsync(path: Path) -> None:
-    """Write a file or folder from the cache of the operating system to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

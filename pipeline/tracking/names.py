@@ -25,15 +25,22 @@ SECONDS, CACHED = "stage.seconds/", "stage.cached/"
 BY_LAYER = ("association", "share_significant", "reliability", "median", "upper_quartile", "variance")
 
 
-def run_name(settings: Settings) -> str:
-    """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network."""
+def run_name(settings: Settings, target: str = "") -> str:
+    """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network.
+
+    `target` is what the channels are ranked for, if the settings do not say it.
+    """
     score, kept = settings.score, settings.n_components
     by = settings.rank.by or (score.own_statistic if isinstance(score, AceSettings) else score.kind)
     if isinstance(kept, float):
         components = f"{kept:.0%} of the variance"
     else:
         components = f"{kept} component{'s' if kept != 1 else ''}"
-    parts = [f"{by} {settings.layer_label} {settings.target_label}", f"{settings.n_images} images", components]
+    parts = [
+        f"{by} {settings.layer_label} {target or settings.target_label}",
+        f"{settings.n_images} images",
+        components,
+    ]
     parts.append(settings.model.label)
     if n_randomized := settings.model.randomized:
         parts.append(f"{n_randomized} module{'s' if n_randomized > 1 else ''} randomised")

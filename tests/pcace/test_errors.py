@@ -62,6 +62,10 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         "n_steps must be a setting of a ranking in memory; got 4. "
         "The settings of pearson are bootstrap, top_k; docs/python.md lists the others.",
     ),
+    "the engine of the command line": (
+        lambda: {"engine": "ray"},
+        "engine must be a setting of a ranking in memory; got 'ray'. Use the command: pcace run engine=ray.",
+    ),
     "the ranker as on the command line": (
         lambda: {"score": "ace"},
         "score must be a setting of a ranking in memory; got 'ace'. Give ranker='ace'.",
@@ -88,10 +92,6 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         lambda: {"layer": "features.*"},
         "layer must match layers of the network; got the pattern 'features.*', which matches none. Nearest: 1, 2, 3. "
         "pcace.layers(model, images) lists all.",
-    ),
-    "a run of MLflow for several layers": (
-        lambda: {"layer": ["0", "1"], "log": True},
-        "log must be None for several layers; got True. Log single rankings: ranking[layer].log(run).",
     ),
     "a layer by its index": (
         lambda: {"layer": 0},
