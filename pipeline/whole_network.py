@@ -18,8 +18,9 @@ from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, pass
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import Inputs
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.load import check_weights, layout_of
+from pipeline.networks.load import check_weights
 from pipeline.networks.remembered import remembered
 from pipeline.networks.selection import select_layers
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult

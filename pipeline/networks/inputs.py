@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, assert_never, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -122,25 +122,6 @@ class Preprocessing:
         if self.model.transform.kind != "weights":
             return 0.0, 0.0, float(width), float(height)
         return library(self.model).visible_box(self.model, width, height)
-
-
-def input_shape(model: ModelSettings) -> tuple[int, int, int]:
-    """Return the number of channels, height and width of the network's input.
-
-    The transform determines height and width, except with ``kind=none``: then they are those of the images, which
-    ``model.input_size`` states.
-    """
-    n_channels, height, width = model.input_size
-    match model.transform.kind:
-        case "none":
-            return n_channels, height, width
-        case "resize":
-            return n_channels, model.transform.size, model.transform.size
-        case "weights":
-            size = library(model).preset(model).crop_size
-            return n_channels, size[0], size[-1]
-        case _:
-            assert_never(model.transform.kind)
 
 
 class Inputs(Protocol):

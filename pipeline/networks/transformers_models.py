@@ -19,12 +19,12 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.checkpoints import RANDOM
 from pipeline.networks.class_labels import class_labels
 from pipeline.networks.crops import Box
 from pipeline.networks.fingerprint import digest_of_values
 from pipeline.networks.forward import described
 from pipeline.networks.image_processors import TransformersPreset, of_processor, plain
+from pipeline.networks.known import RANDOM
 from pipeline.networks.transformers_sources import (
     HUB,
     classifiers,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Activations, ChannelScores, Projections
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
-from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.settings import HalvesSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipeline.networks.inputs import Inputs
+    from pipeline.numerics.groups import Groups
 
 SettingsT_co = TypeVar("SettingsT_co", bound=HalvesSettings, covariant=True)
 
@@ -110,7 +112,7 @@ def no_requirements(network: nn.Module, layer: LayerInfo, example: torch.Tensor)
     """Accept every network and layer."""
 
 
-Check = Callable[[nn.Module, LayerInfo, torch.Tensor], None]
+Check: TypeAlias = "Callable[[nn.Module, LayerInfo, torch.Tensor], None]"
 
 
 @dataclass(frozen=True)

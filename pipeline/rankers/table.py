@@ -1,5 +1,7 @@
 """The table of all rankers.
 
+The modules that compute scores are imported when scores are computed: they import torch, SciPy and scikit-learn.
+
 To add a ranker, add an entry to `_ENTRIES`, its kind to a class in `pipeline.settings.score`, and a file
 ``conf/score/<kind>.yaml``.
 """
@@ -7,20 +9,28 @@ To add a ranker, add an entry to `_ENTRIES`, its kind to a class in `pipeline.se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.networks import contributions
-from pipeline.networks.conductance import conductance
-from pipeline.networks.weights import check_weights_of_channels, weight_norms
-from pipeline.numerics import association
-from pipeline.rankers.ace import score_by_ace
-from pipeline.rankers.images import mean_magnitude, score_by_images
+from pipeline.artifacts import ChannelScores
 from pipeline.rankers.ranker import Check, Ranker, RankerInputs, Scorer, Statistic, no_requirements
-from pipeline.settings import AceSettings, HalvesSettings, PathRankerSettings, RankerSettings
+from pipeline.settings import AceSettings, HalvesSettings, OtherSettings, PathRankerSettings, RankerSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipeline.networks.contributed import Contributions
+    from pipeline.networks.layout import LayerInfo
 
 SettingsT = TypeVar("SettingsT", bound=HalvesSettings)
 AnyInputs = RankerInputs[HalvesSettings]
+
+
+def _score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
+    from pipeline.rankers.ace import score_by_ace
+
+    return score_by_ace(inputs)
+
 
 ACE = Ranker(
     "ace",
@@ -30,7 +40,7 @@ ACE = Ranker(
         Statistic("penalised", "penalised maximal correlation", is_correlation=True),
         Statistic("first", "|corr(first transform, theta)|", is_correlation=True),
     ),
-    score_by_ace,
+    _score_by_ace,
 )
 
 # Columns of the evidence that channels can be ranked by, in addition to the statistics of the rankers (`rank.by`). A
@@ -43,26 +53,36 @@ EVIDENCE = (
 
 
 def _pearson(inputs: AnyInputs) -> Scorer:
+    from pipeline.numerics import association
+
     means, class_score = inputs.activations.means(), inputs.activations.class_score
     return Scorer(lambda chosen: association.pearson(means[:, chosen], class_score[chosen]))
 
 
 def _multiple_correlation(inputs: AnyInputs) -> Scorer:
+    from pipeline.numerics import association
+
     values, class_score = inputs.projections.values, inputs.activations.class_score
     return Scorer(lambda chosen: association.multiple_correlation(values[:, chosen], class_score[chosen]))
 
 
 def _distance_correlation(inputs: AnyInputs) -> Scorer:
+    from pipeline.numerics import association
+
     values, class_score = inputs.projections.values, inputs.activations.class_score
     return Scorer(lambda chosen: association.distance_correlation(values[:, chosen], class_score[chosen]))
 
 
 def _mutual_information(inputs: AnyInputs) -> Scorer:
+    from pipeline.numerics import association
+
     means, class_score = inputs.activations.means(), inputs.activations.class_score
     return Scorer(lambda chosen: association.mutual_information(means[:, chosen], class_score[chosen], inputs.seed))
 
 
 def _weight_norm(inputs: AnyInputs) -> Scorer:
+    from pipeline.networks.weights import weight_norms
+
     norms = weight_norms(inputs.open_network(), inputs.images.read(slice(2)))
     return Scorer(lambda _chosen: norms)
 
@@ -72,24 +92,58 @@ def _mean_activation(inputs: AnyInputs) -> Scorer:
     return Scorer(lambda chosen: means[:, chosen].mean(axis=1))
 
 
+def _mean_magnitude(inputs: RankerInputs[OtherSettings], contributions: Contributions) -> Scorer:
+    from pipeline.rankers.images import mean_magnitude
+
+    return mean_magnitude(inputs, contributions)
+
+
 def _gradient_x_activation(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.gradient_x_activation(inputs.open_network()))
+    from pipeline.networks import contributions
+
+    return _mean_magnitude(inputs, contributions.gradient_x_activation(inputs.open_network()))
 
 
 def _conductance(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, conductance(inputs.open_network(), inputs.settings.n_steps))
+    from pipeline.networks.conductance import conductance
+
+    return _mean_magnitude(inputs, conductance(inputs.open_network(), inputs.settings.n_steps))
 
 
 def _integrated_gradients(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps))
+    from pipeline.networks import contributions
+
+    return _mean_magnitude(inputs, contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps))
 
 
 def _deeplift(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.deeplift(inputs.open_network()))
+    from pipeline.networks import contributions
+
+    return _mean_magnitude(inputs, contributions.deeplift(inputs.open_network()))
 
 
 def _ablation(inputs: RankerInputs[RankerSettings]) -> Scorer:
-    return mean_magnitude(inputs, contributions.ablation(inputs.open_network(), inputs.images.read(slice(3))))
+    from pipeline.networks import contributions
+
+    return _mean_magnitude(inputs, contributions.ablation(inputs.open_network(), inputs.images.read(slice(3))))
+
+
+def _check_weights(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
+    from pipeline.networks.weights import check_weights_of_channels
+
+    check_weights_of_channels(network, layer, example)
+
+
+def _check_gradients(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
+    from pipeline.networks.contributions import check_gradients
+
+    check_gradients(network, layer, example)
+
+
+def _check_rules(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
+    from pipeline.networks.contributions import check_rules
+
+    check_rules(network, layer, example)
 
 
 def _by_images(
@@ -118,8 +172,14 @@ def _by_images(
     check : callable
         See `Ranker.check`.
     """
+
+    def score(inputs: RankerInputs[SettingsT]) -> ChannelScores:
+        from pipeline.rankers.images import score_by_images
+
+        return score_by_images(kind, scorer, inputs)
+
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(kind, settings, (statistic,), partial(score_by_images, kind, scorer), scorer, check)
+    return Ranker(kind, settings, (statistic,), score, scorer, check)
 
 
 _ENTRIES = (
@@ -137,7 +197,7 @@ _ENTRIES = (
         "L2 norm of the weights",
         RankerSettings,
         _weight_norm,
-        check=check_weights_of_channels,
+        check=_check_weights,
     ),
     _by_images("mean_activation", "mean activation", RankerSettings, _mean_activation),
     _by_images(
@@ -145,23 +205,23 @@ _ENTRIES = (
         "mean |gradient x activation|",
         RankerSettings,
         _gradient_x_activation,
-        check=contributions.check_gradients,
+        check=_check_gradients,
     ),
     _by_images(
         "conductance",
         "mean |layer conductance|",
         PathRankerSettings,
         _conductance,
-        check=contributions.check_gradients,
+        check=_check_gradients,
     ),
     _by_images(
         "integrated_gradients",
         "mean |integrated gradients|",
         PathRankerSettings,
         _integrated_gradients,
-        check=contributions.check_gradients,
+        check=_check_gradients,
     ),
-    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=contributions.check_rules),
+    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=_check_rules),
     _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation),
 )
 

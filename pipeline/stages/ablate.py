@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts import Ablations, Activations, ImageSet
-from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.inputs import SMALL_INPUT
-from pipeline.numerics.faithfulness import ablation_counts, ablation_sets, random_orders
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings, Settings
 from pipeline.stages.stage import Stage
@@ -48,6 +45,10 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
     They are empty if every channel is dead, with ``ablate.when=never``, and with ``ablate.when=auto`` for large inputs
     and for layers with thousands of channels.
     """
+    from pipeline.networks.channel_ablation import AblationTask, ablated_scores
+    from pipeline.networks.inputs import SMALL_INPUT
+    from pipeline.numerics.faithfulness import ablation_counts, ablation_sets, random_orders
+
     request, when = reads.network, reads.ablate.when
     varying = np.flatnonzero(activations.varying())
     inputs = request.inputs(images)

@@ -5,30 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.artifacts.workspace import release
 from pipeline.errors import InputError, NetworkError
-from pipeline.networks.capture import runs_error, stream
-from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.forward import forward
-from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
-from pipeline.networks.inputs import Inputs, batches
+from pipeline.networks.known import device_type
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.load import resolve_device
-from pipeline.networks.maps import as_float, as_maps, only_tensor
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipeline.networks.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class ActivateReads:
             "transform": asdict(model.transform),
             "n_input_channels": model.input_size[0],
             "batch_size": model.batch_size,
-            "device": resolve_device(model).type,
+            "device": device_type(model),
             "layer": request.layer,
             "channels": model.channels,
             "target": asdict(request.target),
@@ -149,6 +147,14 @@ def activations_of_layers(
     NetworkError
         If the outputs of the network differ between passes or depend on the batch.
     """
+    import torch
+
+    from pipeline.networks.capture import stream
+    from pipeline.networks.consistency import N_SAMPLE, check_consistent
+    from pipeline.networks.forward import forward
+    from pipeline.networks.head_outputs import check_heads
+    from pipeline.networks.inputs import batches
+
     sample = inputs.read(slice(N_SAMPLE))
     recorders = {each.name: _Recorder(each, workspaces[each.name], len(inputs)) for each in layers}
     for layer in layers:
@@ -191,6 +197,8 @@ def _find_inconsistent(
     NetworkError
         If the outputs of the network as a whole are inconsistent.
     """
+    from pipeline.networks.consistency import check_consistent
+
     if len(recorders) > 1:
         check_consistent(network, [], sample)
     for name, recorder in recorders.items():
@@ -209,6 +217,8 @@ def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[Lay
     that the last digits of everything behind it change, and so does `torch.nn.MultiheadAttention` while its heads are.
     The layers of a group are inside of the same such modules.
     """
+    from torch import nn
+
     special = {
         name: module
         for name, module in network.named_modules()
@@ -228,6 +238,11 @@ def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[Lay
 
 def seconds_per_image(network: nn.Module, inputs: Inputs) -> float:
     """Return the time to read an image and to run the network on it, measured on a few images."""
+    import torch
+
+    from pipeline.networks.consistency import N_SAMPLE
+    from pipeline.networks.forward import forward
+
     times = []
     for _ in range(2):  # the first time, much is slower
         start = time.perf_counter()
@@ -266,6 +281,8 @@ class _Recorder:
 
     def receive(self, output: object) -> None:
         """Write the output of the layer."""
+        from pipeline.networks.maps import as_float, as_maps, only_tensor
+
         self._n_runs += 1
         if self.error is not None or self._n_runs > 1:
             return
@@ -291,6 +308,8 @@ class _Recorder:
     def end(self) -> None:
         """Check that the layer has run once."""
         if self.error is None and self._n_runs != 1:
+            from pipeline.networks.capture import runs_error
+
             self.error = runs_error(self._name, self._n_runs)
 
 

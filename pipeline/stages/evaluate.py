@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, ImageSet, Ranking
-from pipeline.networks.channel_ablation import AblationTask, ablated_scores
-from pipeline.numerics.faithfulness import ablation_curves, ablation_sets, area, rank_correlation
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings
 from pipeline.stages.ablate import AblateReads, select
@@ -26,6 +24,9 @@ def run(
 
     They are empty if the stage `ablate` did not ablate any channel.
     """
+    from pipeline.networks.channel_ablation import AblationTask, ablated_scores
+    from pipeline.numerics.faithfulness import ablation_curves, ablation_sets, area, rank_correlation
+
     if not ablations.is_measured:
         return Effects(note=ablations.note)
     varying = ranking.table[~ranking.table.dead]

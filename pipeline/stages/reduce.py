@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.artifacts import Activations, Projections
-from pipeline.numerics.pca import reduce_channels
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
@@ -41,6 +40,8 @@ def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> 
     InputError
         If there are fewer images or pixels than components, or one channel does not fit into the memory.
     """
+    from pipeline.numerics.pca import reduce_channels
+
     maps = activations.maps
     if reads.n_components == "auto":
         n_components: int | float = min(MOST_TO_CHOOSE_FROM, maps.shape[1], maps.shape[2] * maps.shape[3])

@@ -8,7 +8,6 @@ from typing import Any
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
 from pipeline.errors import InputError
 from pipeline.networks.examined import NetworkRequest
-from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.rankers import RANKERS, RankerInputs
 from pipeline.settings import AceSettings, ScoreSettings, Settings
@@ -67,6 +66,8 @@ def run(
             f"layer must have a channel that varies over the images; got {len(projections.dead)} dead channels "
             f"(layer '{reads.network.layer}'). Choose another layer."
         )
+    from pipeline.numerics.groups import Groups
+
     request = reads.network
     return RANKERS[reads.score.kind].score(
         RankerInputs(

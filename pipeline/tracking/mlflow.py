@@ -21,7 +21,6 @@ from PIL import Image
 from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
 from pipeline.environment import environment, packages
 from pipeline.errors import PipelineError
-from pipeline.numerics.agreement import rank_biased_overlap, top_overlap
 from pipeline.observer import Observer, RunResult, StageReport
 from pipeline.report_writer import flat
 from pipeline.run_folder import FIGURES, REPORT
@@ -144,6 +143,8 @@ class MlflowTracker(Observer):
         sweep = self._tags.get("sweep")
         if sweep is None:
             return
+        from pipeline.numerics.agreement import rank_biased_overlap, top_overlap  # imported here for SciPy's sake
+
         run = self._logged.get_run(self.run_id)
         finished = ranked_runs(self._logged, run.info.experiment_id, sweep)
         first = finished[-1] if finished else run

@@ -15,8 +15,9 @@ from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Preprocessing
+from pipeline.networks.known import class_names, layout_of
 from pipeline.networks.libraries import library
-from pipeline.networks.load import check_weights, class_names, layout_of, load
+from pipeline.networks.load import check_weights, load
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import ModelSettings
 from tests.helpers.project import in_ci

@@ -19,8 +19,9 @@ from torchvision.models import get_model, get_model_weights
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.identity import identity
+from pipeline.networks.known import class_names, layout_of
 from pipeline.networks.libraries import library
-from pipeline.networks.load import check_weights, class_names, layout_of, load
+from pipeline.networks.load import check_weights, load
 from pipeline.settings import ModelSettings
 
 CASES = ["squeezenet1_1", "googlenet", "densenet121", "mnasnet0_5"]
