@@ -1,6 +1,7 @@
 """``python -m pipeline``: compose the settings, run one job or the jobs of a sweep, and summarise the sweep.
 
-``torch`` and MLflow are imported only when a job runs, so that ``--help`` and messages about settings appear at once.
+Hydra is imported only if a job is composed, and MLflow only if one runs, so that ``--help`` and messages about settings
+appear at once. PyTorch is imported only if something is computed.
 """
 
 from __future__ import annotations
@@ -9,30 +10,27 @@ import itertools
 import os
 import sys
 from pathlib import Path
-
-import hydra
+from typing import TYPE_CHECKING
 
 from pipeline.command_line import command, print_error
 from pipeline.commands import dispatched
-from pipeline.config import (
-    COMPOSITION_ERRORS,
-    CONFIG_NAME,
-    SweepStart,
-    check_folders,
-    register_resolvers,
-    started_sweep,
-    with_absolute_outputs,
-)
 from pipeline.errors import PipelineError
-from pipeline.job import run_job
-from pipeline.overrides import checked_overrides, with_own_options
 from pipeline.resources import conf_dir
+
+if TYPE_CHECKING:
+    from pipeline.config import SweepStart
 
 
 @command
 def main() -> None:
     """Run what the command line asks for; exit with 0, with 1 after an error, or with 130 after Ctrl-C."""
     arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        _print_usage()
+        return
+    from pipeline.config import check_folders, register_resolvers, with_absolute_outputs
+    from pipeline.overrides import checked_overrides, with_own_options
+
     # An argument without "=" that follows a flag is the value of the flag, as in `--cfg job`.
     is_override = [
         not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
@@ -50,8 +48,23 @@ def main() -> None:
     sys.exit(_run_hydra())
 
 
+def _print_usage() -> None:
+    """Print the help; exit with 1 if it cannot be written."""
+    from pipeline.usage import usage
+
+    try:
+        print(usage(), flush=True)
+    except OSError as error:
+        sys.exit(_report_disk_error(error))
+
+
 def _run_hydra() -> int:
     """Let Hydra run the job or the jobs of a sweep, summarise the sweep if there was one, and return the exit code."""
+    import hydra
+
+    from pipeline.config import COMPOSITION_ERRORS, CONFIG_NAME, started_sweep
+    from pipeline.job import run_job
+
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises errors instead of printing and exiting
     launcher_error = None
     try:
