@@ -79,6 +79,12 @@ def render_png(figure: Figure, dpi: int) -> bytes:
     """Return the figure as a PNG file without date and version, so that the same figure gives the same bytes."""
     buffer = BytesIO()
     with paper_style():  # ticks and their labels are created only now
+        # The layout is computed here once. Otherwise `savefig` would draw the figure a first time only to compute it.
+        figure.set_dpi(dpi)
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 

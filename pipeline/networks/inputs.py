@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -51,13 +51,20 @@ class Preprocessing:
         transform = self.model.transform
         if transform.kind == "weights":
             return library(self.model).preset(self.model)
-        steps: list[Callable[..., Any]] = []
-        if transform.kind == "resize":
-            steps.append(transforms.Resize((transform.size, transform.size)))
         # ToTensor divides by 255. Version 2's ToDtype multiplies by 1/255, which differs in the last digit and
         # eventually in the third digit of some scores (docs/decisions/0003).
-        steps += [transforms.ToTensor(), transforms.Normalize(list(transform.mean), list(transform.std))]
-        return cast(ToInput, transforms.Compose(steps))
+        normalize = transforms.Normalize(list(transform.mean), list(transform.std))
+        return cast(ToInput, transforms.Compose([self._resized, transforms.ToTensor(), normalize]))
+
+    @cached_property
+    def _resized(self) -> Callable[[Image.Image], Image.Image]:
+        """The function from a decoded image to one of the size of the network's input, without published weights."""
+        from torchvision import transforms
+
+        transform = self.model.transform
+        if transform.kind == "none":
+            return lambda image: image
+        return cast("Callable[[Image.Image], Image.Image]", transforms.Resize((transform.size, transform.size)))
 
     @cached_property
     def normalization(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,6 +115,16 @@ class Preprocessing:
         """Return the network's input as uint8 pictures: (height, width) if grey, else (height, width, 3)."""
         pictures = (self.to_pixels(inputs.cpu()) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return [picture[..., 0] if picture.shape[-1] == 1 else picture for picture in pictures]
+
+    def pictures(self, paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
+        """Return images as the network sees them: what `to_pictures` makes of the result of `load`.
+
+        Without the transform of published weights, the pictures are the resized images themselves, because their pixels
+        are whole numbers: the normalisation and its inverse would change nothing.
+        """
+        if self.model.transform.kind == "weights":
+            return self.to_pictures(self.load(paths)) if paths else []
+        return [np.asarray(self._resized(self.open(path))) for path in paths]
 
     def visible_box(self, width: int, height: int) -> Box:
         """Return the part of an image that the network receives: left, top, right, bottom, in pixels.
