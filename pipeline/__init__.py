@@ -12,12 +12,12 @@ def __getattr__(name: str) -> str:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib.metadata import PackageNotFoundError, version
 
-    global __version__
     try:
-        __version__ = version("pcace")
+        found = version("pcace")
     except PackageNotFoundError:  # run from a checkout that was never installed
-        __version__ = "0+unknown"
-    return __version__
+        found = "0+unknown"
+    globals()[name] = found
+    return found
 
 
 def _packages_of_the_same_name() -> list[str]:

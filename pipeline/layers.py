@@ -37,7 +37,8 @@ def main() -> None:
     relevant = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
     standard = values_of(compose_config())
     settings = checked_settings({**values_of(compose_config(relevant)), **{name: standard[name] for name in DROPPED}})
-    from pipeline.networks.known import input_shape, layout_of
+    from pipeline.networks.declared import input_shape
+    from pipeline.networks.known import layout_of
 
     found = layout_of(settings.model)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))

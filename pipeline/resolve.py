@@ -6,9 +6,11 @@ import difflib
 from dataclasses import replace
 
 from pipeline.errors import InputError, NetworkError, SettingsError, listed
-from pipeline.networks.known import RANDOM, class_names, layout_of
+from pipeline.networks.declared import class_names
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout import canonical_name
 from pipeline.networks.targets import check_target
+from pipeline.networks.weight_files import RANDOM
 from pipeline.rankers import RANKERS
 from pipeline.rankers.ranker import no_requirements
 from pipeline.settings import ModelSettings, RegressionTarget, Settings

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.known import require_checkpoint
+from pipeline.networks.weight_files import require_checkpoint
 
 # Keys under which training scripts save the weights, by preference. If none of them is there, any other key will do.
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network")

@@ -7,11 +7,12 @@ from typing import Any
 
 from pipeline.digests import digest_file
 from pipeline.kept_values import kept_value
-from pipeline.networks.known import RANDOM, checkpoint_path, packages_of, require_checkpoint
+from pipeline.networks.declared import packages_of
 from pipeline.networks.libraries import library
 from pipeline.networks.portable import portable
 from pipeline.networks.remembered import remember
 from pipeline.networks.user_code import code_of
+from pipeline.networks.weight_files import RANDOM, checkpoint_path, require_checkpoint
 from pipeline.settings import ModelSettings
 
 

@@ -17,15 +17,16 @@ from torch import nn
 
 from pipeline.errors import NetworkError, PipelineError, listed
 from pipeline.networks.checkpoints import load_weights, read_checkpoint
+from pipeline.networks.declared import input_shape
 from pipeline.networks.factories import call_factory, check_arguments, seeded
 from pipeline.networks.forward import NetworkCodeError, described, evaluated, forward
 from pipeline.networks.heads import exposed_heads
-from pipeline.networks.known import RANDOM, SHIPPED, checkpoint_path, input_shape
 from pipeline.networks.layout import NetworkLayout
 from pipeline.networks.layout_pass import layout
 from pipeline.networks.libraries import library
 from pipeline.networks.module_order import in_forward_order, owner
 from pipeline.networks.remembered import remember
+from pipeline.networks.weight_files import RANDOM, SHIPPED, checkpoint_path
 from pipeline.settings import ModelSettings
 
 # Number of images in a forward pass that only shows shapes. With one image, an output without a batch axis could be

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.errors import NetworkError, listed
 from pipeline.kept_values import kept_value
 from pipeline.networks.crops import Box, central_box
-from pipeline.networks.known import RANDOM
+from pipeline.networks.weight_files import RANDOM
 from pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from pipeline.networks.crops import Box
 from pipeline.networks.fingerprint import digest_of_values
 from pipeline.networks.forward import described
 from pipeline.networks.image_processors import TransformersPreset, of_processor, plain
-from pipeline.networks.known import RANDOM
 from pipeline.networks.transformers_sources import (
     HUB,
     classifiers,
@@ -37,6 +36,7 @@ from pipeline.networks.transformers_sources import (
     quiet,
     read_from,
 )
+from pipeline.networks.weight_files import RANDOM
 from pipeline.settings import ModelSettings
 
 DEFAULT_SIDE = 224  # of the images, in pixels, for types of models that process images of any size

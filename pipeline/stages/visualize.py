@@ -25,8 +25,8 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
+from pipeline.networks.declared import class_names
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.known import class_names
 from pipeline.networks.targets import score_label
 from pipeline.progress import Progress
 from pipeline.settings import Settings, VisualizeSettings

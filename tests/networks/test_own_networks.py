@@ -12,7 +12,8 @@ from torch import nn
 
 from pipeline import layers
 from pipeline.errors import NetworkError, SettingsError
-from pipeline.networks.known import input_shape, layout_of
+from pipeline.networks.declared import input_shape
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout_pass import layout
 from pipeline.networks.load import load
 from pipeline.resolve import check_network, resolve

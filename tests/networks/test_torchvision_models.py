@@ -18,8 +18,9 @@ from torchvision.models import get_model, get_model_weights
 
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
+from pipeline.networks.declared import class_names
 from pipeline.networks.identity import identity
-from pipeline.networks.known import class_names, layout_of
+from pipeline.networks.known import layout_of
 from pipeline.networks.libraries import library
 from pipeline.networks.load import check_weights, load
 from pipeline.settings import ModelSettings
