@@ -18,7 +18,7 @@ from benchmarks.end_to_end import N_IMAGES, NO_EVIDENCE, SIDE, photographs
 from benchmarks.timing import report
 
 ROOT = Path(__file__).parent.parent
-COMMIT, N_ROUNDS = "d0b8117", 3
+COMMIT, N_ROUNDS = "d0b8117", 2
 
 
 def cpu_seconds(arguments: Sequence[str], root: Path) -> float:

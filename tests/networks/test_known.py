@@ -40,7 +40,8 @@ def test_the_kept_layers_are_those_of_the_network(name: str, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("shape", "channels"),
     [
-        ((8, 5, 4), "first"), ((5, 4, 8), "last"), ((8,), "first"), ((8,), "last"), ((8, 20), "first"), ((20, 8), "last"),
+        ((8, 5, 4), "first"), ((5, 4, 8), "last"), ((8,), "first"), ((8,), "last"), ((8, 20), "first"),
+        ((20, 8), "last"),
         ((21, 8), PatchTokens(1, 5, 4)), ((20, 8), Heads(2, "last")), ((21, 8), Heads(4, PatchTokens(1, 5, 4))),
         ((5, 4, 8), Heads(2, "last")),
     ],
