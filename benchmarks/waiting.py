@@ -26,7 +26,9 @@ def cpu_seconds(arguments: Sequence[str], root: Path) -> float:
     # As many threads as in every other process, so that the CPU time of waiting threads does not count.
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", *arguments]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         assert process.stderr is not None
         said = process.stderr.read().decode()
         _, status, used = os.wait4(process.pid, 0)
