@@ -25,7 +25,10 @@ from pipeline.stages import associate, load_stages
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 WIDTH = 100
-GROUPS = ("model", "data", "reduce", "network", "target", "score", "rank", "ablate", "visualize", "tracking", "paths")
+GROUPS = (
+    "model", "data", "activate", "reduce", "network", "target", "score", "rank", "ablate", "visualize", "tracking",
+    "paths",
+)  # fmt: skip
 # Options that set the settings of a form.
 OPTIONS = {
     "target": {"class": (), "regression": ("target=regression",)},

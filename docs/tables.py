@@ -203,8 +203,8 @@ TABLES += (
 # The files of the artifact of each stage; `*` stands for the name of a statistic or a picture.
 FILES = {
     "download": ("images/*", "manifest.csv", "copies.csv", "report.csv"),
-    "activate": ("maps.npy", "class_score.npy"),
-    "reduce": ("values.npy", "explained_variance_ratio.npy", "dead.npy"),
+    "activate": ("maps.npy", "class_score.npy", "rounding.npy"),
+    "reduce": ("values.npy", "explained_variance_ratio.npy", "dead.npy", "residual.npy"),
     "score": (
         "scores.parquet", "evidence_*.parquet", "curve_*.npy", "r_squared.npy", "phi.npy", "theta.npy",
         "iterations.npy", "degrees_of_freedom.npy", "smoothness.json", "completeness.json",

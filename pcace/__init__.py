@@ -2,8 +2,9 @@
 
 `rank` ranks the channels of a layer of a PyTorch network for given images and a class, and returns a `Ranking`; for
 several layers it returns a `NetworkRanking`.
-`layers` lists the layers that can be ranked, `compare` compares rankings of the same channels, and `load` reads a
-ranking that `Ranking.save` has written. `digits` returns a small trained network and images for first steps.
+`layers` lists the layers that can be ranked, and `compare` compares rankings of the same channels or of networks.
+`load` reads a ranking that was saved, or that of a run of the command line; `runs` lists these runs. `digits` returns a
+small trained network and images for first steps.
 `ACERegressor`, `maximal_correlation` and `optimal_transforms` compute the maximal correlation of arrays, without a
 network.
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from pcace._digits import digits
     from pcace._layers import layers
     from pcace._load import load
+    from pcace._network_comparison import NetworkComparison
     from pcace._network_ranking import NetworkRanking
     from pcace._rank import rank
     from pcace._ranking import Ranking
+    from pcace._runs import runs
     from pipeline import __version__
     from pipeline.errors import PipelineError
     from pipeline.numerics import ACERegressor, maximal_correlation, optimal_transforms
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACERegressor",
     "Comparison",
+    "NetworkComparison",
     "NetworkRanking",
     "PipelineError",
     "Ranking",
@@ -44,11 +48,13 @@ __all__ = [
     "maximal_correlation",
     "optimal_transforms",
     "rank",
+    "runs",
 ]
 
 _MODULES = {
     "ACERegressor": "pipeline.numerics",
     "Comparison": "pcace._compare",
+    "NetworkComparison": "pcace._network_comparison",
     "NetworkRanking": "pcace._network_ranking",
     "PipelineError": "pipeline.errors",
     "Ranking": "pcace._ranking",
@@ -60,6 +66,7 @@ _MODULES = {
     "maximal_correlation": "pipeline.numerics",
     "optimal_transforms": "pipeline.numerics",
     "rank": "pcace._rank",
+    "runs": "pcace._runs",
 }
 
 

@@ -1,4 +1,4 @@
-"""`pcace.compare`: the agreement of rankings of the same channels."""
+"""`pcace.compare`: the agreement of rankings of the same channels, and what differs between networks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import combinations
+from typing import overload
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from pcace._display import image
+from pcace._network_comparison import NetworkComparison
+from pcace._network_ranking import NetworkRanking
 from pcace._plots import AxesArray, drawn
 from pcace._ranking import Ranking
 from pcace._wording import worded_for_python
@@ -113,30 +116,52 @@ class Comparison:
         return f"<div><h4>{escape(f'Agreement of rankings: {self._question}')}</h4>{table}{chart}</div>"
 
 
-@worded_for_python()
+@overload
 def compare(
     ranking: Ranking, other: Ranking, *more: Ranking, labels: Sequence[str] | None = None, top: int = 10
-) -> Comparison:
-    """Compare rankings of the same channels.
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    ranking: NetworkRanking,
+    other: NetworkRanking,
+    *more: NetworkRanking,
+    labels: Sequence[str] | None = None,
+    top: int = 10,
+) -> NetworkComparison: ...
+
+
+@worded_for_python()
+def compare(
+    ranking: Ranking | NetworkRanking,
+    other: Ranking | NetworkRanking,
+    *more: Ranking | NetworkRanking,
+    labels: Sequence[str] | None = None,
+    top: int = 10,
+) -> Comparison | NetworkComparison:
+    """Compare rankings of the same channels, or rankings of networks.
 
     Parameters
     ----------
-    ranking, other, *more : Ranking
-        The rankings.
+    ranking, other, *more : Ranking or NetworkRanking
+        The rankings, all of one layer or all of networks. Networks may differ in their weights, in the class, or in
+        their architecture.
     labels : sequence of str, optional
         Name of each ranking; by default the settings in which they differ.
     top : int, default=10
-        Number of best channels whose overlap is computed.
+        Number of best channels whose overlap is computed; it is not used for networks.
 
     Returns
     -------
-    Comparison
-        The agreement of each pair.
+    Comparison or NetworkComparison
+        The agreement of each pair of rankings, or what differs between the networks.
 
     Raises
     ------
     InputError
-        If the rankings are of different layers, or `labels` are not one for each.
+        If the rankings are of different layers, some are of networks and others are not, or `labels` are not one for
+        each.
 
     Examples
     --------
@@ -149,39 +174,56 @@ def compare(
     1.0
     """
     rankings = (ranking, other, *more)
-    ranked = {(each.layer, len(each.channels)) for each in rankings}
+    networks = [each for each in rankings if isinstance(each, NetworkRanking)]
+    single = [each for each in rankings if isinstance(each, Ranking)]
+    if networks and single:
+        raise InputError(
+            "rankings must be all of one layer or all of networks; got "
+            f"{len(networks)} of networks and {len(single)} of one layer. Take a layer of a network: network[layer]."
+        )
+    if labels is not None and len(labels) != len(rankings):
+        raise InputError(f"labels must be one for each ranking; got {len(labels)} for {len(rankings)} rankings.")
+    if top < 1:
+        raise InputError(f"top must be at least 1; got {top}.")
+    if networks:
+        facts = [_facts(next(iter(each.values()))) for each in networks]
+        return NetworkComparison.of(networks, _names(labels, facts, "network "))
+    ranked = {(each.layer, len(each.channels)) for each in single}
     if len(ranked) > 1:
         found = " and ".join(f"{layer} ({n_channels} channels)" for layer, n_channels in sorted(ranked))
         raise InputError(
             f"rankings must be of the same channels; got {found}. "
             "Channels of different layers do not correspond to each other."
         )
-    if labels is not None and len(labels) != len(rankings):
-        raise InputError(f"labels must be one for each ranking; got {len(labels)} for {len(rankings)} rankings.")
-    if top < 1:
-        raise InputError(f"top must be at least 1; got {top}.")
-    names = tuple(map(str, labels)) if labels is not None else tuple(_labels(rankings))
-    return Comparison(rankings, names, agreement([ranks_by_channel(each.to_frame()) for each in rankings], top))
+    names = _names(labels, [_facts(each) for each in single])
+    return Comparison(tuple(single), names, agreement([ranks_by_channel(each.to_frame()) for each in single], top))
 
 
-def _labels(rankings: Sequence[Ranking]) -> list[str]:
-    """Return the differences of the rankings as their names, or their numbers if they do not differ."""
-    facts = [
-        {
-            "ranker": each.settings.score.kind,
-            "by": str(each.to_frame()["by"].iloc[0]),
-            "target": each.target,
-            "model": each.model,
-            "n_images": f"{each.n_images} images",
-            "n_components": f"{each.settings.n_components} components",
-            "seed": f"seed {each.settings.seed}",
-        }
-        for each in rankings
-    ]
+def _facts(ranking: Ranking) -> dict[str, str]:
+    """Return what rankings are named after if it differs."""
+    return {
+        "ranker": ranking.settings.score.kind,
+        "by": str(ranking.to_frame()["by"].iloc[0]),
+        "target": ranking.target,
+        "model": ranking.model,
+        "n_images": f"{ranking.n_images} images",
+        "n_components": f"{ranking.settings.n_components} components",
+        "seed": f"seed {ranking.settings.seed}",
+    }
+
+
+def _names(labels: Sequence[str] | None, facts: Sequence[dict[str, str]], noun: str = "") -> tuple[str, ...]:
+    """Return the labels, or else the differences of the rankings, or their numbers if they do not differ."""
+    if labels is not None:
+        return tuple(map(str, labels))
     differing = [name for name in facts[0] if len({fact[name] for fact in facts}) > 1]
     if "ranker" in differing and "by" in differing:
         differing.remove("by")
-    labels = [", ".join(fact[name] for name in differing) for fact in facts]
-    if len(set(labels)) < len(labels):
-        labels = [f"{label} ({number})".strip() for number, label in enumerate(labels, start=1)]
-    return labels
+    names = [", ".join(fact[name] for name in differing) for fact in facts]
+    if len(set(names)) < len(names):
+        numbers = [f"{noun}{number}" if noun else f"({number})" for number in range(1, len(names) + 1)]
+        names = [
+            f"{name}, {number}" if name and noun else f"{name} {number}".strip()
+            for name, number in zip(names, numbers, strict=True)
+        ]
+    return tuple(names)

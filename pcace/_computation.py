@@ -205,8 +205,9 @@ class Computation:
                 workspaces: Mapping[str, Workspace], group: Sequence[LayerInfo] = group, of: ExaminedNetwork = examined
             ) -> dict[str, Activations | NetworkError]:
                 made = activations_of_layers(
-                    of, group, self.held, settings.model.batch_size, workspaces, self.show("activate")
-                )
+                    of, group, self.held, settings.model.batch_size, workspaces, self.show("activate"),
+                    dtype=settings.activate.dtype,
+                )  # fmt: skip
                 for each in made.values():
                     if isinstance(each, Activations):
                         check_class_score(each.class_score, self.target.label)
@@ -230,6 +231,8 @@ class Computation:
             given: dict[str, Any] = {name: made[name] for name in stage.upstream}
             if "progress" in stage.provided:
                 given["progress"] = self.show(name)
+            if "workspace" in stage.provided:
+                given["workspace"] = TemporaryWorkspace()
             compute = partial(stage.run, reads, **given)
             if keys is None or name not in KEPT:
                 made[stage.artifact.name] = compute()

@@ -9,7 +9,9 @@ from html import escape
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pipeline.artifacts import NetworkRanking
 from pipeline.figures.columns import best_channels
+from pipeline.figures.network import draw_association, draw_channels
 from pipeline.figures.ranking import draw_ranking_curve
 from pipeline.figures.style import paper_style, render_png
 
@@ -58,6 +60,14 @@ def embedded_figure(table: pd.DataFrame, question: str) -> str:
     """Return the curve of the scores as an image element."""
     with paper_style():
         return image(draw_ranking_curve(table, question), "Scores by rank")
+
+
+def network_figure(ranking: NetworkRanking) -> str:
+    """Return the association of the layers along the depth as an image element, or else every channel."""
+    has_association = bool(ranking.layers.association.notna().any())
+    draw = draw_association if has_association else draw_channels
+    with paper_style():
+        return image(draw(ranking), "Association of the layers" if has_association else "Channels of the layers")
 
 
 def image(figure: Figure, description: str) -> str:

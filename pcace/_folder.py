@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from pcace._pictures import KeptPictures
+from pcace._pictures import KeptPictures, SavedPictures
 from pcace._views import Views
 from pipeline.artifacts import Ablations, Activations, Artifact, ChannelScores, Effects, ImageSet, Projections, Ranking
 from pipeline.config import default_group
@@ -35,7 +37,7 @@ class Saved:
         An artifact of each of the `KINDS`.
     ranking : Ranking
         The table of the ranking.
-    pictures : KeptPictures
+    pictures : SavedPictures
         The images.
     views : Views
         What the report shows of the network itself.
@@ -47,13 +49,27 @@ class Saved:
     target: str
     parts: Sequence[Artifact]
     ranking: Ranking
-    pictures: KeptPictures
+    pictures: SavedPictures
     views: Views
     versions: Mapping[str, str]
 
 
 def save(folder: Path, content: Saved) -> Path:
     """Save a ranking, and return the folder; see `pcace.Ranking.save`."""
+    with replaced(folder) as temporary:
+        write(temporary, content)
+    return folder
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Return a temporary folder to write to; it takes the place of `folder` if the context ends without an error.
+
+    Raises
+    ------
+    StorageError
+        If the folder contains something other than a saved ranking.
+    """
     if folder.exists() and not (folder / DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(
             f"the folder of a saved ranking must be new, empty or that of an earlier one; got {folder}. "
@@ -62,19 +78,32 @@ def save(folder: Path, content: Saved) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _write(temporary, content)
+        yield temporary
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return folder
 
 
-def _write(folder: Path, content: Saved) -> None:
+def write(folder: Path, content: Saved, *, same_pictures: Path | None = None) -> None:
+    """Write the files of a ranking into an empty folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    content : Saved
+        The ranking.
+    same_pictures : Path, optional
+        Folder of another ranking of the same images, whose pictures are linked instead of written again.
+    """
     content.ranking.save(folder)
-    content.pictures.save(folder)
+    if same_pictures is None:
+        content.pictures.save(folder)
+    else:
+        _link(same_pictures / KeptPictures.FILE, folder / KeptPictures.FILE)
     content.views.save(folder)
     for artifact in content.parts:
         (folder / artifact.name).mkdir()
@@ -88,26 +117,61 @@ def _write(folder: Path, content: Saved) -> None:
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> Saved:
-    """Read what `save` wrote; see `pcace.load`."""
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        if description["format"] > FORMAT:
-            raise StorageError(
-                f"a saved ranking must have a format of at most {FORMAT}; got {description['format']} ({folder}). "
-                "Update pcace."
-            )
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the description of a saved ranking of a layer or of a network.
+
+    Raises
+    ------
+    StorageError
+        If a newer version has written it.
+    """
+    description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    if description["format"] > FORMAT:
+        raise StorageError(
+            f"a saved ranking must have a format of at most {FORMAT}; got {description['format']} ({folder}). "
+            "Update pcace."
+        )
+    return description
+
+
+def read(folder: Path, pictures: SavedPictures | None = None) -> Saved:
+    """Read what `save` wrote; see `pcace.load`.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    pictures : SavedPictures, optional
+        The images, if they have been read before.
+    """
+    with reading(folder):
+        description = read_description(folder)
         return Saved(
             settings_from({"network": default_group("network"), **description["settings"]}),
             description["target"],
             [kind.load(folder / kind.name) for kind in KINDS],
             Ranking.load(folder),
-            KeptPictures.load(folder),
+            KeptPictures.load(folder) if pictures is None else pictures,
             Views.load(folder),
             description.get("versions", {}),
         )
-    except (OSError, KeyError, ValueError) as error:
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Raise `StorageError` for errors in the context, which reads a saved ranking."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise StorageError(
             f"folder must contain a ranking that Ranking.save has written; got {folder} "
             f"({type(error).__name__}: {error}). Give the folder itself."
         ) from error
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` a hard link to a file, or a copy where the file system has no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pcace._folder import read
+from pcace._network_ranking import NetworkRanking
 from pcace._ranking import Ranking
-from pcace._views import LazyViews
+from pcace._saved import load_network, loaded
 from pcace._wording import worded_for_python
-from pipeline.artifacts import Artifact, ImageSet
 
 
 @worded_for_python()
-def load(folder: str | Path) -> Ranking:
-    """Read a ranking that `Ranking.save` has written.
+def load(folder: str | Path) -> Ranking | NetworkRanking:
+    """Read a ranking that `Ranking.save` or `NetworkRanking.save` has written, or that of a run of the command line.
 
     Parameters
     ----------
     folder : str or Path
-        The folder.
+        The folder of a saved ranking, or that of a run (see `pcace.runs`), whose results must be in the store.
 
     Returns
     -------
-    Ranking
-        The ranking. Its activation maps are read from the folder when they are needed.
+    Ranking or NetworkRanking
+        The ranking of a layer, or of a network. Activation maps are read from the folder when they are needed, and the
+        rankings of the layers of a network as well.
 
     Raises
     ------
     StorageError
-        If the folder does not contain a ranking that this version can read.
+        If the folder does not contain a ranking that this version can read, or if the results of a run are not in the
+        store.
 
     Examples
     --------
@@ -42,10 +43,5 @@ def load(folder: str | Path) -> Ranking:
     >>> loaded.to_frame().equals(ranking.to_frame())
     True
     """
-    saved = read(Path(folder))
-    artifacts: dict[str, Artifact] = {each.name: each for each in (*saved.parts, saved.ranking)}
-    images = artifacts[ImageSet.name]
-    assert isinstance(images, ImageSet)
-    return Ranking.of(
-        saved.settings, saved.target, images, artifacts, saved.pictures, LazyViews(saved.views), saved.versions
-    )
+    network = load_network(Path(folder))
+    return loaded(Path(folder)) if network is None else NetworkRanking(*network)

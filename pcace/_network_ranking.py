@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from pcace._network_figures import NetworkFigures
 from pcace._ranking import Ranking
+from pcace._wording import worded_for_python
 from pipeline.artifacts import NetworkRanking as NetworkTables
 
+if TYPE_CHECKING:
+    from pipeline.figures.network_channels import PicturedChannel
+
 N_SHOWN = 10
+MAX_LAYERS = 30  # number of layers that are shown as text; of more, those with the largest values are shown
 CHANNELS_SHOWN = ["rank", "layer", "channel", "rank_in_layer", "score", "bias_corrected", "low", "high", "q"]
 LAYERS_SHOWN = ["layer", "kind", "n_channels", "n_significant", "median", "reliability", "association", "best_channels"]
 
 
-class NetworkRanking(Mapping[str, Ranking]):
+class NetworkRanking(Mapping[str, Ranking], NetworkFigures):
     """The channels of several layers in one order, and the ranking of each layer.
 
-    `pcace.rank` returns it for several layers. It is a mapping from the names of the layers, in the order of execution,
-    to their rankings.
+    `pcace.rank` returns it for several layers, and `pcace.load`. It is a mapping from the names of the layers, in the
+    order of execution, to their rankings. In a notebook, it is shown with the sentences on which layers matter, the
+    layers, the best channels and a figure.
 
     Parameters
     ----------
@@ -44,7 +52,7 @@ class NetworkRanking(Mapping[str, Ranking]):
     """
 
     def __init__(self, tables: NetworkTables, rankings: Mapping[str, Ranking]) -> None:
-        self._tables, self._rankings = tables, dict(rankings)
+        self._tables, self._rankings = tables, rankings
 
     def __getitem__(self, layer: str) -> Ranking:
         """Return the ranking of one layer.
@@ -89,25 +97,83 @@ class NetworkRanking(Mapping[str, Ranking]):
         """
         return self._tables.channels.copy()
 
+    @worded_for_python()
+    def report(self, path: str | Path) -> Path:
+        """Write the page of the network, and the report of each layer, which the page links to.
+
+        The reports of the layers have smaller pictures than those of single rankings, and are in the folder
+        ``network_layers`` for the page ``network.html``. Class activation maps and activation maximisation are computed
+        here for each layer, see `Ranking.report`.
+
+        Parameters
+        ----------
+        path : str or Path
+            File of the page.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        from pcace._network_report import write_pages
+
+        write_pages(Path(path), self._tables, self)
+        return Path(path)
+
+    @worded_for_python()
     def save(self, folder: str | Path) -> Path:
-        """Save the tables, and each ranking into a folder below ``layers``, from which `pcace.load` reads it.
+        """Save the tables and the rankings of the layers to a folder, from which `pcace.load` reads them.
+
+        Each folder below ``layers`` can be read alone as well. The folder takes about as much space as the activation
+        maps of all layers.
 
         Parameters
         ----------
         folder : str or Path
-            Folder, which is created if it does not exist.
+            A folder that does not exist, is empty, or contains a saved ranking, which is replaced.
 
         Returns
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        StorageError
+            If the folder contains something else.
         """
-        folder = Path(folder)
-        (folder / "layers").mkdir(parents=True, exist_ok=True)
-        self._tables.save(folder)
-        for layer, ranking in self._rankings.items():
-            ranking.save(folder / "layers" / layer.replace("/", "_"))
-        return folder
+        from pcace._saved import save_network
+
+        return save_network(Path(folder), self._tables, self)
+
+    @worded_for_python()
+    def log(self, run: object) -> None:
+        """Log the network to an MLflow run, and each layer to a run of its own, as the command line does.
+
+        The run gets the tables, the page with the reports of the layers, figures, metrics along the depth, and the
+        settings as parameters; it is not ended, and keeps its own parameters and description. The runs of the layers
+        are new ones in the same experiment, with the tag ``network``. Once the run has ended, ``pcace compare``
+        compares the network with others.
+
+        Parameters
+        ----------
+        run : mlflow.entities.Run, str or True
+            The run, its id, or True for the active run.
+
+        Raises
+        ------
+        StorageError
+            If there is no such run, or if it has a network already.
+        """
+        from pcace._network_log import log_network_in_memory
+        from pipeline.tracking.ranking import run_id_of
+
+        log_network_in_memory(run_id_of(run), self._tables, self)
+
+    def _pictured(self, n_channels: int) -> list[PicturedChannel]:
+        from pcace._network_report import best_channels
+
+        return best_channels(self._tables, self, n_channels)
 
     def __repr__(self) -> str:
         summary = self._tables.summary
@@ -117,15 +183,25 @@ class NetworkRanking(Mapping[str, Ranking]):
         )
 
     def __str__(self) -> str:
-        parts = [f"{self._heading}.", *self.sentences, "", self._layers.to_string(index=False), ""]
-        return "\n".join([*parts, self._channels.to_string(index=False), f"{self._tables.description} in all."])
+        layers, shown = self._layers
+        parts = [f"{self._heading}.", *self.sentences, "", layers.to_string(index=False), *([shown] if shown else [])]
+        return "\n".join([*parts, "", self._channels.to_string(index=False), f"{self._tables.description} in all."])
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        sentences = "".join(f"<p>{escape(each)}</p>" for each in self.sentences)
-        tables = self._layers.to_html(index=False) + self._channels.to_html(index=False)
-        return f"<div><h4>{escape(self._heading)}</h4>{sentences}{tables}</div>"
+        from pcace._display import network_figure
+
+        layers, shown = self._layers
+        sentences = [
+            f"<strong>{escape(each)}</strong>" if not i else escape(each) for i, each in enumerate(self.sentences)
+        ]
+        parts = [layers.to_html(index=False, border=0), *([f"<p>{escape(shown)}</p>"] if shown else [])]
+        parts += [self._channels.to_html(index=False, border=0), f"<p>{escape(self._tables.description)} in all.</p>"]
+        return (
+            f"<div><h4>{escape(self._heading)}</h4>{''.join(f'<p>{each}</p>' for each in sentences)}{''.join(parts)}"
+            f"{network_figure(self._tables)}</div>"
+        )
 
     @property
     def _heading(self) -> str:
@@ -133,8 +209,16 @@ class NetworkRanking(Mapping[str, Ranking]):
         return f"{self._tables.description} of {summary.model} ranked for {summary.target} by {summary.n_images} images"
 
     @property
-    def _layers(self) -> pd.DataFrame:
-        return self._tables.layers[LAYERS_SHOWN].dropna(axis=1, how="all").round(3)
+    def _layers(self) -> tuple[pd.DataFrame, str]:
+        """The table of the layers, and a sentence that says which of them it contains if these are not all."""
+        layers = self._tables.layers
+        by = next(name for name in ("association", "median") if name == "median" or layers[name].notna().any())
+        largest = layers.sort_values(by, ascending=False, kind="stable").head(MAX_LAYERS)
+        shown = layers.loc[sorted(largest.index), LAYERS_SHOWN].dropna(axis=1, how="all").round(3)
+        name = "median score" if by == "median" else by
+        return shown, "" if len(shown) == len(layers) else (
+            f"The {len(shown)} of {len(layers)} layers with the largest {name}; the attribute layers has all."
+        )
 
     @property
     def _channels(self) -> pd.DataFrame:

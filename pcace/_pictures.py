@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from pipeline.figures.cam import SizedImage
-from pipeline.figures.pictures import Picture
+from pipeline.figures.pictures import Picture, Pictures
 from pipeline.networks.inputs import Inputs
 
 MAX_BYTES = 2**26  # of all pictures together, 64 MiB; they are reduced until they fit
 N_AT_ONCE = 64
+
+
+class SavedPictures(Pictures, Protocol):
+    """Pictures that can be saved to a folder."""
+
+    def save(self, folder: Path) -> None:
+        """Write the pictures of all images."""
+        ...
 
 
 @dataclass(frozen=True)

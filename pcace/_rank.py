@@ -33,7 +33,7 @@ from pcace._views import LazyViews, LiveViews
 from pcace._wording import worded_for_python
 from pipeline.artifacts import ImageSet
 from pipeline.environment import environment
-from pipeline.errors import InputError, NetworkError, SettingsError
+from pipeline.errors import InputError, NetworkError
 from pipeline.networks.heads import exposed_heads
 from pipeline.networks.layout import NetworkLayout
 from pipeline.networks.layout_pass import layout
@@ -138,6 +138,7 @@ def rank(
         images and activations are taken from it, and large maps are kept in it instead of in memory.
     log : mlflow.entities.Run, str or True, optional
         An MLflow run, its id, or True for the active run: table, report, settings and a few metrics are logged to it.
+        Several layers are logged to runs of their own as well, see `NetworkRanking.log`.
     settings : mapping, optional
         Settings by their names in ``conf``, such as ``{"rank.by": "excess", "ablate": {"when": "never"}}``.
     **options
@@ -175,12 +176,8 @@ def rank(
     with exposed_heads(network):
         selection = layer_selection(network, layer)
         name = layer_name(network, layer) if selection is None else selection
-    if selection is not None and log is not None:
-        raise SettingsError(
-            f"log must be None for several layers; got {log!r}. Log single rankings: ranking[layer].log(run)."
-        )
     found = found_target(target, network, images, values["model"]["class_names"])
-    run_id = None if log is None else _run_id(log)
+    run_id = None if log is None else _run_id(log, is_network=selection is not None)
     with borrowed(network), exposed_heads(network), shown_progress(is_shown=progress) as show:
         inputs = collected(images, network, transform=transform, n_images=n_images, progress=show("images"))
         if n_images is not None and len(inputs) < n_images:
@@ -222,18 +219,26 @@ def rank(
         )
 
     if tables is not None:
-        return NetworkRanking(tables, {layer: ranking_of(result) for layer, result in made.items()})
-    ranking = ranking_of(made[name])
+        ranked: Ranking | NetworkRanking = NetworkRanking(
+            tables, {layer: ranking_of(result) for layer, result in made.items()}
+        )
+    else:
+        ranked = ranking_of(made[name])
     if run_id is not None:
-        ranking.log(run_id)
-    return ranking
+        ranked.log(run_id)
+    return ranked
 
 
-def _run_id(log: object) -> str:
+def _run_id(log: object, *, is_network: bool) -> str:
     """Return the id of the MLflow run, before anything is computed for it."""
     from pipeline.tracking.ranking import run_id_of
 
-    return run_id_of(log)
+    run_id = run_id_of(log)
+    if is_network:
+        from pipeline.tracking.live_network import check_no_network
+
+        check_no_network(run_id)
+    return run_id
 
 
 def _check_count(images: ImageSet) -> None:

@@ -18,7 +18,8 @@ from pipeline.files import write_whole
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from pcace._pictures import KeptPictures
+    from pcace._folder import Saved
+    from pcace._pictures import SavedPictures
     from pcace._views import LazyViews, Views
     from pipeline.figures.ranked_layer import RankedLayer
 
@@ -71,7 +72,7 @@ class Ranking(RankingFigures):
     versions: Mapping[str, str]
     _ablations: Ablations
     _ranking: RankingTable
-    _pictures: KeptPictures
+    _pictures: SavedPictures
     _lazy_views: LazyViews
 
     @classmethod
@@ -81,7 +82,7 @@ class Ranking(RankingFigures):
         target: str,
         images: ImageSet,
         artifacts: Mapping[str, Artifact],
-        pictures: KeptPictures,
+        pictures: SavedPictures,
         views: LazyViews,
         versions: Mapping[str, str],
     ) -> Self:
@@ -167,12 +168,16 @@ class Ranking(RankingFigures):
         Path
             The file.
         """
+        path = Path(path)
+        write_whole(path, self._page())
+        return path
+
+    def _page(self, network: str = "") -> str:
+        """Return the report; `network` is the address of the page of the network that the layer is one of."""
         from pcace._report import report_page
 
-        path = Path(path)
         notes = [*self.sentences, *([in_python(self.effects.note)] if self.effects.note else [])]
-        write_whole(path, report_page(self._ranked, self._views, self.settings, self.target, notes, self.versions))
-        return path
+        return report_page(self._ranked, self._views, self.settings, self.target, notes, self.versions, network)
 
     @worded_for_python()
     def log(self, run: object) -> None:
@@ -214,13 +219,17 @@ class Ranking(RankingFigures):
         StorageError
             If the folder contains something else.
         """
-        from pcace._folder import Saved, save
+        from pcace._folder import save
+
+        return save(Path(folder), self._saved)
+
+    @property
+    def _saved(self) -> Saved:
+        """What `save` writes."""
+        from pcace._folder import Saved
 
         parts = (self.images, self.activations, self.projections, self.scores, self._ablations, self.effects)
-        return save(
-            Path(folder),
-            Saved(self.settings, self.target, parts, self._ranking, self._pictures, self._views, self.versions),
-        )
+        return Saved(self.settings, self.target, parts, self._ranking, self._pictures, self._views, self.versions)
 
     @property
     def _question(self) -> str:

@@ -25,6 +25,7 @@ def report_page(
     target: str,
     notes: Sequence[str],
     versions: Mapping[str, str],
+    network: str = "",
 ) -> str:
     """Return the page.
 
@@ -42,6 +43,8 @@ def report_page(
         Sentences that are shown above the ranking, before the notes of the figures.
     versions : mapping of str to str
         Versions of the software.
+    network : str
+        Relative address of the page of the network, if the page is that of one of its layers; its pictures are smaller.
     """
     attempts = Attempts()
     data = FigureData(ranked, views.activation, views.maximized)
@@ -61,13 +64,18 @@ def report_page(
                 gallery=gallery(ranked, views.maximized),
                 figures=figures,
                 notes=[*notes, *map(in_python, views.notes), *attempts.notes],
-                settings={
-                    name: value if isinstance(value, str) else repr(value) for name, value in as_given(settings).items()
-                },
+                settings=shown_settings(settings),
                 environment=versions,
                 stages=[],
                 command="",
                 trust=ranked.ranking.trust,
                 target=target,
+                network=network,
+                has_folder=False,
             )
         )
+
+
+def shown_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings as they are given to `pcace.rank`, as text."""
+    return {name: value if isinstance(value, str) else repr(value) for name, value in as_given(settings).items()}

@@ -14,7 +14,7 @@ from pipeline.errors import SettingsError, listed
 from pipeline.resources import options
 from pipeline.settings import Settings
 
-GROUPS = ("reduce", "score", "rank", "ablate", "visualize", "target")
+GROUPS = ("activate", "reduce", "score", "rank", "ablate", "visualize", "target")
 OF_MODEL = ("batch_size", "channels", "class_names")
 MAIN = ("n_components", "seed")
 ARGUMENTS = ("layer", "target", "ranker", "n_images", "transform", "progress", "store", "log")  # others of `pcace.rank`
@@ -106,7 +106,7 @@ def checked_names(ranker: str | None, given: Mapping[str, Any]) -> dict[str, Any
         place[leaf] = _plain(value)
     if faults:
         raise SettingsError("\n".join(faults))
-    any_subject = Subject("network", "layer", None, values["target"].get("output"), 10**9, (1, 1, 1))
+    any_subject = Subject("network", "layer", None, values["target"].get("output"), 10**4, (1, 1, 1))
     completed(values, any_subject)  # reports values that no network and no images allow
     return values
 

@@ -13,14 +13,15 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pcace._memory import available
 from pipeline.artifacts import Workspace
+from pipeline.artifacts.workspace import ArrayByPieces
 from pipeline.errors import StorageError
 
 MOST_IN_MEMORY = 2**30  # bytes of the images, and of the maps of a layer, that are kept in memory
@@ -46,12 +47,16 @@ class TemporaryWorkspace(Workspace):
         super().__init__()
         self._n_layers = n_layers
 
-    def empty(self, file_name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return a writable float32 array, which is a memory map if it is large."""
-        if not is_large(4 * math.prod(shape) * self._n_layers):
-            return super().empty(file_name, shape)
+    def empty(self, file_name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """Return a writable array, which is a memory map if it is large."""
+        return self.by_pieces(file_name, shape, dtype).array
+
+    def by_pieces(self, file_name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> ArrayByPieces:
+        """Return an array as `empty` does, with a method that writes pieces of it."""
+        if not is_large(np.dtype(dtype).itemsize * math.prod(shape) * self._n_layers):
+            return ArrayByPieces(super().empty(file_name, shape, dtype), None)
         with _room_for("the maps of the layer"), tempfile.TemporaryDirectory(prefix="pcace-") as folder:
-            return Workspace(Path(folder)).empty(file_name, shape)  # the mapping keeps the file
+            return Workspace(Path(folder)).by_pieces(file_name, shape, dtype)  # the open file keeps its contents
 
 
 class StoredTensors:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -192,26 +192,34 @@ class LiveViews:
         return Views(activation, best, (*notes, *attempts.notes))
 
 
+class ViewsSource(Protocol):
+    """What views are computed from."""
+
+    def views(self, ranked: RankedLayer) -> Views:
+        """Return the views of a ranking."""
+        ...
+
+
 class LazyViews:
     """The views of a ranking, which are computed once, when they are needed.
 
     Parameters
     ----------
-    source : LiveViews or Views
+    source : ViewsSource or Views
         The views, or what they are computed from. The network is released when they have been computed.
     """
 
-    def __init__(self, source: LiveViews | Views) -> None:
+    def __init__(self, source: ViewsSource | Views) -> None:
         self._source = source
 
     def get(self, ranked: RankedLayer) -> Views:
         """Return the views."""
-        if isinstance(self._source, LiveViews):
+        if not isinstance(self._source, Views):
             self._source = self._source.views(ranked)
         return self._source
 
     def __getstate__(self) -> dict[str, Views]:
         """Return the state of a copy and of a pickled object, which do not contain the network."""
-        if isinstance(self._source, LiveViews):
+        if not isinstance(self._source, Views):
             return {"_source": Views(None, None, (f"{PARTS}: the ranking was copied before they were computed",))}
         return {"_source": self._source}

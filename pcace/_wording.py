@@ -107,6 +107,7 @@ def _mappings() -> dict[str, frozenset[str]]:
     """Return the settings that are keys of the argument ``settings``, by their group."""
     from pipeline.settings import (
         AblateSettings,
+        ActivateSettings,
         ClassTarget,
         RankSettings,
         ReduceSettings,
@@ -117,6 +118,7 @@ def _mappings() -> dict[str, frozenset[str]]:
     return {
         "rank": _names(RankSettings),
         "ablate": _names(AblateSettings),
+        "activate": _names(ActivateSettings),
         "reduce": _names(ReduceSettings),
         "target": _names(ClassTarget, RegressionTarget),
         "visualize": _names(VisualizeSettings),

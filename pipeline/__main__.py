@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.resources import conf_dir
 
 if TYPE_CHECKING:
-    from pipeline.config import SweepStart
+    from pipeline.sweep_start import SweepStart
 
 
 @command
@@ -28,9 +29,16 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments):
         _print_usage()
         return
-    from pipeline.config import check_folders, register_resolvers, with_absolute_outputs
-    from pipeline.overrides import checked_overrides, with_own_options
+    import hydra
 
+    from pipeline.config import CONFIG_NAME, check_folders, register_resolvers, with_absolute_outputs
+    from pipeline.job import run_job
+    from pipeline.overrides import checked_overrides, with_own_options
+    from pipeline.resume import go_on, prepare_sweep, requested
+
+    register_resolvers()
+    if (resumed := requested(arguments)) is not None:
+        sys.exit(_run_hydra(lambda: go_on(resumed)))
     # An argument without "=" that follows a flag is the value of the flag, as in `--cfg job`.
     is_override = [
         not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
@@ -43,9 +51,9 @@ def main() -> None:
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
         checked = with_absolute_outputs(checked)
+        prepare_sweep(checked)
     sys.argv[1:] = [*flags, *with_own_options(checked)]  # Hydra does not accept overrides on both sides of a flag
-    register_resolvers()
-    sys.exit(_run_hydra())
+    sys.exit(_run_hydra(hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)))
 
 
 def _print_usage() -> None:
@@ -58,19 +66,29 @@ def _print_usage() -> None:
         sys.exit(_report_disk_error(error))
 
 
-def _run_hydra() -> int:
+def _run_hydra(start: Callable[[], None]) -> int:
     """Let Hydra run the job or the jobs of a sweep, summarise the sweep if there was one, and return the exit code."""
-    import hydra
+    from pipeline.sweep_folder import release
 
-    from pipeline.config import COMPOSITION_ERRORS, CONFIG_NAME, started_sweep
-    from pipeline.job import run_job
+    try:
+        return _run_and_summarise(start)
+    finally:
+        release()
+
+
+def _run_and_summarise(start: Callable[[], None]) -> int:
+    from pipeline.config import COMPOSITION_ERRORS
+    from pipeline.resume import command_for
+    from pipeline.sweep_start import started_sweep
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises errors instead of printing and exiting
     launcher_error = None
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)()
+        start()
     except KeyboardInterrupt:
-        print("stopped; finished stages are kept in the store", file=sys.stderr)
+        stopped = started_sweep()
+        how = "" if stopped is None else f". Go on: {command_for(stopped.folder)}"
+        print(f"stopped; finished stages are kept in the store{how}", file=sys.stderr)
         return 130
     except COMPOSITION_ERRORS as error:
         print_error(PipelineError(" ".join(str(error).split())))
@@ -78,7 +96,7 @@ def _run_hydra() -> int:
     except OSError as error:  # Hydra could not create the folder of the run
         return _report_disk_error(error)
     except Exception as error:
-        if started_sweep() is None:
+        if started_sweep() is None or isinstance(error, PipelineError):
             raise
         launcher_error = error  # for example, the process of a job was killed; the other jobs are summarised
     sweep = started_sweep()
@@ -99,6 +117,7 @@ def _report_disk_error(disk_error: OSError) -> int:
 
 def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
     """Print and log the summary of a sweep; return the exit code, which is 0 only if every job has finished."""
+    from pipeline.resume import command_for
     from pipeline.sweep import sum_up
 
     try:
@@ -112,6 +131,8 @@ def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
     except PipelineError as error:
         print_error(error)
         return 1
+    if not is_complete:
+        print(f"Resume   {command_for(sweep.folder)} (runs the jobs that have not finished)")
     return 0 if is_complete else 1
 
 

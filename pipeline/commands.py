@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "ui": Command("pipeline.ui", "open MLflow with the runs on this machine"),
     "store": Command("pipeline.store.__main__", "list, verify and remove stored results"),
     "reproduce": Command("pipeline.reproduce", "repeat a logged run and compare the two rankings"),
+    "export": Command("pipeline.export", "write the report of a run or a sweep into a folder for a web server"),
     "init": Command("pipeline.starter", "write a folder with a network, images and settings to start from"),
     "schema": Command("pipeline.schema", "print the JSON schema of settings, with which editors complete YAML files"),
     "env": Command("pipeline.env", "print the versions and the machine, for a bug report"),

@@ -1,8 +1,9 @@
 """From the command line's overrides and the YAML files in ``conf/`` to `Settings`, composed by Hydra.
 
-Hydra is imported here, by `pipeline.overrides`, and by `pipeline.__main__`, which starts it; OmegaConf is imported
-here, by `pipeline.overrides`, and by `pipeline.dvc` and `pipeline.dvc_file`, which write DVC's YAML files. All other
-modules work with `Settings`. Contracts of import-linter in pyproject.toml check this.
+Hydra is imported here, by `pipeline.overrides`, and by `pipeline.__main__`, `pipeline.sweep_start` and
+`pipeline.resume`, which start runs and sweeps; OmegaConf is imported here, by `pipeline.overrides`, by
+`pipeline.resume`, and by `pipeline.dvc` and `pipeline.dvc_file`, which write DVC's YAML files. All other modules work
+with `Settings`. Contracts of import-linter in pyproject.toml check this.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +20,10 @@ from typing import Any, TypeVar
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from pipeline.errors import SettingsError
 from pipeline.overrides import (
@@ -37,7 +36,7 @@ from pipeline.overrides import (
     with_own_options,
 )
 from pipeline.resources import conf_dir
-from pipeline.settings import AceSettings, ModelSettings, Settings, TrackingSettings, settings_from
+from pipeline.settings import AceSettings, ModelSettings, Settings, settings_from
 
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
@@ -207,10 +206,10 @@ def _unused_settings(score: Any) -> list[str]:
     ]
 
 
-def sweep_id() -> str | None:
-    """Return the identifier that all jobs of the current sweep share, or None in a single run."""
+def sweep_dir() -> Path | None:
+    """Return the folder of the current sweep, whose name all of its jobs share, or None in a single run."""
     hydra = HydraConfig.get()
-    return str(hydra.sweep.dir).rsplit("/", 1)[-1] if hydra.mode == RunMode.MULTIRUN else None
+    return Path(str(hydra.sweep.dir)) if hydra.mode == RunMode.MULTIRUN else None
 
 
 def run_dir() -> str:
@@ -240,49 +239,6 @@ def rerun_command(layer: str | None = None) -> str:
     return shlex.join(["python", "-m", "pipeline", *overrides])
 
 
-@dataclass(frozen=True)
-class SweepStart:
-    """A sweep that this process has started.
-
-    Attributes
-    ----------
-    folder : Path
-        Folder of the sweep, absolute; the folders of its jobs are below it.
-    outputs : Path
-        The setting `paths.outputs`, absolute.
-    tracking : TrackingSettings or None
-        Where the sweep is logged; None if the settings are not valid, which every job reports.
-    """
-
-    folder: Path
-    outputs: Path
-    tracking: TrackingSettings | None
-
-
-_started: SweepStart | None = None
-
-
-def started_sweep() -> SweepStart | None:
-    """Return the sweep that this process has started, or None for a single run."""
-    return _started
-
-
-class SweepCallback(Callback):
-    """Callback of Hydra that stores the folder of a sweep, which Hydra chooses just before the jobs run."""
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Store the sweep for `started_sweep`."""
-        del kwargs
-        global _started
-        try:
-            tracking = _validated(TrackingSettings, config.tracking)
-        except ValidationError:
-            tracking = None  # every job reports the fault
-        _started = SweepStart(
-            Path(str(config.hydra.sweep.dir)).absolute(), Path(str(config.paths.outputs)).absolute(), tracking
-        )
-
-
 def register_resolvers() -> None:
     """Register the resolvers that the experiments in ``conf/experiment`` use as lists of values for a sweep.
 
@@ -299,14 +255,14 @@ def register_resolvers() -> None:
 def _convolutions(_root_: DictConfig) -> str:
     from pipeline.networks.known import layout_of
 
-    layers = layout_of(_validated(ModelSettings, _root_.model)).rankable()
+    layers = layout_of(validated(ModelSettings, _root_.model)).rankable()
     return ",".join(layer.name for layer in layers if layer.type == "Conv2d")
 
 
 def _randomizations(_root_: DictConfig) -> str:
     from pipeline.networks.load import weighted_modules
 
-    n_modules = len(weighted_modules(_validated(ModelSettings, _root_.model)))
+    n_modules = len(weighted_modules(validated(ModelSettings, _root_.model)))
     steps = [round(n_modules * step / (N_RANDOMIZATIONS - 2)) for step in range(N_RANDOMIZATIONS - 1)]
     return ",".join(map(str, sorted({*steps, 1})))
 
@@ -317,6 +273,12 @@ def _rankers() -> str:
     return ",".join(RANKERS)
 
 
-def _validated(schema: type[_Schema], config: DictConfig) -> _Schema:
-    """Return a group of the configuration as an instance of its settings class `schema`."""
+def validated(schema: type[_Schema], config: DictConfig) -> _Schema:
+    """Return a group of the configuration as an instance of its settings class `schema`.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a value is not valid.
+    """
     return TypeAdapter(schema).validate_json(json.dumps(OmegaConf.to_container(config, resolve=True)))

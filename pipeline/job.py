@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.command_line import ignore_closed_output, print_error, provide_home
-from pipeline.config import job_overrides, rerun_command, run_dir, settings_from_config, sweep_id
+from pipeline.config import job_overrides, rerun_command, run_dir, settings_from_config, sweep_dir
 from pipeline.errors import PipelineError
 from pipeline.imports import import_for_command
 
@@ -33,24 +34,45 @@ def run_job(config: DictConfig) -> None:
     # Both again, because a launcher may run the job in another process.
     ignore_closed_output()
     provide_home()
+    sweep = sweep_dir()
+    if sweep is not None:
+        _run_in_sweep(config, sweep)
+        return
     # Imported here, so that --help and messages about settings do not wait for torch and MLflow.
     from pipeline.records import Record
 
-    record = Record(overrides=job_overrides())
     try:
-        _run(config, record)
+        _run(config, Record())
     except PipelineError as error:
         print_error(error)
-        record.error = str(error)
-    except Exception as error:
-        if sweep_id() is None:
-            raise
-        record.error = f"{type(error).__name__}: {error}"
-        logging.getLogger(__name__).exception("the job ended with an unexpected error")
-    if sweep_id() is not None:
-        _save(record)
-    elif record.error:
         sys.exit(1)
+
+
+def _run_in_sweep(config: DictConfig, sweep: Path) -> None:
+    """Run one job of a sweep, unless another process has finished it in the meantime, and record how it went."""
+    from pipeline.records import RESULT, Record
+    from pipeline.store import storage_errors
+    from pipeline.sweep_folder import running_job
+
+    folder = Path(run_dir())
+    record = Record(overrides=job_overrides())
+    with ExitStack() as held:
+        try:
+            with storage_errors("the job's folder", folder):
+                held.enter_context(running_job(sweep, folder.name, print))
+                earlier = Record.load(folder)
+                if earlier is not None and (earlier.status, earlier.overrides) == ("finished", record.overrides):
+                    print(f"Job {folder.name} of the sweep is finished already.")
+                    return
+                (folder / RESULT).unlink(missing_ok=True)  # of an attempt that failed
+            _run(config, record)
+        except PipelineError as error:
+            print_error(error)
+            record.error = str(error)
+        except Exception as error:
+            record.error = f"{type(error).__name__}: {error}"
+            logging.getLogger(__name__).exception("the job ended with an unexpected error")
+        _save(record)
 
 
 def _run(config: DictConfig, record: Record) -> None:
@@ -75,8 +97,9 @@ def _run(config: DictConfig, record: Record) -> None:
         observers.append(NetworkReportWriter(rerun_command()))
     observers += [ConsoleObserver(), RecordingObserver(record)]
     if settings.tracking.enabled:
-        sweep = sweep_id()
-        observers.append(_tracker({} if sweep is None else {"sweep": sweep}, is_of_network=several))
+        sweep = sweep_dir()
+        tags = {} if sweep is None else {"sweep": sweep.name, "job": Path(run_dir()).name}
+        observers.append(_tracker(tags, is_of_network=several))
     if several:
         from pipeline.whole_network import run_network
 

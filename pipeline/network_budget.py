@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.networks.layout import LayerInfo
 from pipeline.settings import AceSettings, Settings
@@ -56,10 +59,9 @@ def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
     return DiskBudget(int(disk_gib * GIB), f"network.disk_gib={disk_gib:g}", "Raise network.disk_gib.")
 
 
-def map_bytes(layer: LayerInfo, n_images: int) -> int:
+def map_bytes(layer: LayerInfo, settings: Settings) -> int:
     """Return the size of the maps of a layer."""
-    n_channels, height, width = layer.maps
-    return 4 * n_channels * height * width * n_images
+    return math.prod(layer.maps) * settings.n_images * np.dtype(settings.activate.dtype).itemsize
 
 
 def gib(n_bytes: int) -> str:
@@ -68,7 +70,7 @@ def gib(n_bytes: int) -> str:
 
 
 def passes_for(
-    available: Sequence[LayerInfo], groups: Sequence[Sequence[LayerInfo]], n_images: int, budget: int
+    available: Sequence[LayerInfo], groups: Sequence[Sequence[LayerInfo]], settings: Settings, budget: int
 ) -> list[Pass]:
     """Return as few passes as the budget allows.
 
@@ -78,17 +80,17 @@ def passes_for(
         Layers whose maps are in the store or not needed.
     groups : sequence of sequences of LayerInfo
         Layers whose maps have to be computed, in groups that may share a pass. The maps of each fit into the budget.
-    n_images : int
-        Number of images.
+    settings : Settings
+        The settings, which determine the size of the maps.
     budget : int
         Largest size of all maps at a time, in bytes.
     """
     passes = [Pass(tuple(available), is_captured=False, is_temporary=False)] if available else []
-    is_temporary = sum(map_bytes(layer, n_images) for group in groups for layer in group) > budget
+    is_temporary = sum(map_bytes(layer, settings) for group in groups for layer in group) > budget
     for group in groups:
         chosen: list[LayerInfo] = []
         for layer in group:
-            size = sum(map_bytes(each, n_images) for each in (*chosen, layer))
+            size = sum(map_bytes(each, settings) for each in (*chosen, layer))
             if chosen and (size > budget or len(chosen) == MOST_LAYERS):
                 passes.append(Pass(tuple(chosen), is_captured=True, is_temporary=is_temporary))
                 chosen = []
@@ -104,5 +106,5 @@ def seconds_for(settings: Settings, layers: Sequence[LayerInfo]) -> float:
     n_fits = 1 + score.bootstrap + (score.permutations + 5 * score.folds if isinstance(score, AceSettings) else 0)
     n_components = settings.n_components if isinstance(settings.n_components, int) else 10
     fits = sum(layer.maps[0] for layer in layers) * n_fits * n_images * n_components
-    n_bytes = sum(map_bytes(layer, n_images) for layer in layers)
+    n_bytes = sum(map_bytes(layer, settings) for layer in layers)
     return n_bytes / GIB * SECONDS_PER_GIB + fits * SECONDS_PER_FIT + len(layers) * SECONDS_PER_FIGURES

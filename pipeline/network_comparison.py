@@ -1,7 +1,8 @@
 """What differs between the rankings of several networks: checkpoints, classes, or architectures.
 
-Networks of the same name, or with the same layers, are compared layer by layer. Others are different architectures,
-which are compared by relative depth even if some of their layers have the same name.
+Networks of the same name whose common layers are at the same depth, and networks with the same layers, are compared
+layer by layer. Others are different architectures, which are compared by relative depth even if some of their layers
+have the same name. The name alone does not suffice: in Python it is that of the class, such as ``ResNet``.
 """
 
 from __future__ import annotations
@@ -60,8 +61,11 @@ def compare_networks(rankings: Sequence[NetworkRanking], labels: Sequence[str]) 
         Name of each network.
     """
     first = rankings[0]
-    layers = pd.concat([_layers(None if place == 0 else first, each, place) for place, each in enumerate(rankings)])
-    layers = layers.reset_index(drop=True)
+    has_same_channels = [place > 0 and _has_same_name(first, each) for place, each in enumerate(rankings)]
+    layers = pd.concat(
+        [_layers(first if has_same_channels[place] else None, each, place) for place, each in enumerate(rankings)],
+        ignore_index=True,
+    )
     common = set.intersection(*(set(ranking.layers.layer) for ranking in rankings))
     is_by_layer = bool(common) and all(_is_same(first, each) for each in rankings[1:])
     table = _by_layer(layers, first, common, len(rankings)) if is_by_layer else _by_depth(layers, len(rankings))
@@ -74,15 +78,22 @@ def compare_networks(rankings: Sequence[NetworkRanking], labels: Sequence[str]) 
 
 
 def _is_same(first: NetworkRanking, other: NetworkRanking) -> bool:
-    """Return whether two networks have the same name, or the same layers with the same numbers of channels."""
+    """Return whether two networks have the same architecture, or the same layers with the same numbers of channels."""
     columns = ["layer", "n_channels"]
-    return first.summary.model == other.summary.model or (
+    return _has_same_name(first, other) or (
         first.layers[columns].to_numpy().tolist() == other.layers[columns].to_numpy().tolist()
     )
 
 
+def _has_same_name(first: NetworkRanking, other: NetworkRanking) -> bool:
+    """Return whether two networks have the same name, and their common layers the same kind and depth."""
+    common = first.layers.merge(other.layers, on="layer", suffixes=(None, "_other"))
+    is_same_place = (common.kind == common.kind_other) & np.isclose(common.depth, common.depth_other)
+    return first.summary.model == other.summary.model and bool(is_same_place.all())
+
+
 def _layers(first: NetworkRanking | None, ranking: NetworkRanking, place: int) -> pd.DataFrame:
-    """Return the layers of one network, with the agreement of the channels with those of the first network."""
+    """Return the layers of one network, and the agreement of their channels with those of `first` unless it is None."""
     kept = ["layer", "depth", "n_channels", "n_significant", "association", "share_significant", "reliability"]
     found = ranking.layers[kept].copy()
     found.insert(0, "network", place)
@@ -92,7 +103,7 @@ def _layers(first: NetworkRanking | None, ranking: NetworkRanking, place: int) -
 
 def _agreement(first: NetworkRanking | None, other: NetworkRanking, layer: str) -> float:
     """Return Spearman's correlation of the scores of a layer's channels that vary in both networks; NaN without one."""
-    if first is None or first.summary.model != other.summary.model:
+    if first is None:
         return float("nan")
     own = [each.channels[each.channels.layer == layer].set_index("channel").sort_index() for each in (first, other)]
     if not own[0].index.equals(own[1].index):

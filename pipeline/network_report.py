@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,8 @@ class NetworkReportWriter(Observer):
             found: list[PicturedChannel] | None = attempts.result(
                 "pictures of the best channels could not be drawn", lambda: pictured(result.ranking, self._galleries)
             )
-            figures = self._draw(result, found or [], attempts)
+            folder = result.run_dir / FIGURES
+            figures = write_figures(result.ranking, found or [], result.settings.visualize.dpi, folder, attempts)
             page = render_network(
                 NetworkContent(
                     ranking=result.ranking,
@@ -94,26 +95,41 @@ class NetworkReportWriter(Observer):
             )
             write_whole(result.run_dir / NETWORK_PAGE, page)
 
-    def _draw(self, result: NetworkResult, best: list[PicturedChannel], attempts: Attempts) -> list[tuple[Path, str]]:
-        """Draw the figures of the network, and return those that are shown besides the best channels themselves."""
-        ranking, dpi = result.ranking, result.settings.visualize.dpi
-        folder = result.run_dir / FIGURES
-        folder.mkdir(exist_ok=True)
-        drawn = []
-        entries = [(name, caption, draw) for name, caption, draw, applies in DRAWN if applies(ranking)]
-        with paper_style():
-            for name, caption, draw in entries:
-                png = attempts.result(
-                    f"figure {name} could not be drawn",
-                    lambda draw=draw: render_png(draw(ranking), dpi),  # type: ignore[misc]
-                )
-                if png is not None:
-                    (folder / f"{name}.png").write_bytes(png)
-                    drawn.append((folder / f"{name}.png", caption))
-            if best:
-                png = attempts.result(
-                    f"figure {BEST} could not be drawn", lambda: render_png(draw_best_channels(best, ranking), dpi)
-                )
-                if png is not None:
-                    (folder / f"{BEST}.png").write_bytes(png)
-        return drawn
+
+def write_figures(
+    ranking: NetworkRanking, best: Sequence[PicturedChannel], dpi: int, folder: Path, attempts: Attempts
+) -> list[tuple[Path, str]]:
+    """Draw the figures of the network, and return the files and captions of those that the page shows.
+
+    Parameters
+    ----------
+    ranking : NetworkRanking
+        The tables.
+    best : sequence of PicturedChannel
+        The best channels, which have a file and no place among the figures of the page, which shows them itself.
+    dpi : int
+        Resolution.
+    folder : Path
+        Folder of the files; it is created if it does not exist.
+    attempts : Attempts
+        Keeps the reasons why a figure could not be drawn.
+    """
+    folder.mkdir(exist_ok=True)
+    drawn = []
+    entries = [(name, caption, draw) for name, caption, draw, applies in DRAWN if applies(ranking)]
+    with paper_style():
+        for name, caption, draw in entries:
+            png = attempts.result(
+                f"figure {name} could not be drawn",
+                lambda draw=draw: render_png(draw(ranking), dpi),  # type: ignore[misc]
+            )
+            if png is not None:
+                (folder / f"{name}.png").write_bytes(png)
+                drawn.append((folder / f"{name}.png", caption))
+        if best:
+            png = attempts.result(
+                f"figure {BEST} could not be drawn", lambda: render_png(draw_best_channels(best, ranking), dpi)
+            )
+            if png is not None:
+                (folder / f"{BEST}.png").write_bytes(png)
+    return drawn

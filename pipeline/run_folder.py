@@ -15,6 +15,7 @@ from pipeline.settings import Settings
 REPORT = "report.html"
 NETWORK_PAGE = "network.html"  # the page of several layers, which links to their reports
 SETTINGS = "settings.json"
+KEYS = "artifacts.json"  # the digests of the keys of the artifacts, by the names of their stages
 DOWNLOAD_REPORT = "download_report.csv"
 FIGURES = "figures"
 LAYERS = "layers"  # folder with a folder for each layer of a network
@@ -23,7 +24,7 @@ LAYERS = "layers"  # folder with a folder for each layer of a network
 def publish(result: RunResult) -> None:
     """Write ranking, effects, figures and settings to the folder of the run, each file as a whole or not at all."""
     folders, run_dir = result.artifacts.folders, result.run_dir
-    sources: dict[str, Path] = {name: folders[Ranking] / name for name in (Ranking.CSV, Ranking.PARQUET)}
+    sources: dict[str, Path] = {name: folders[Ranking] / name for name in (Ranking.CSV, Ranking.PARQUET, Ranking.TRUST)}
     if result.effects.is_measured:
         sources[Effects.CSV] = folders[Effects] / Effects.CSV
     drawn = result.artifacts[Figures]
@@ -32,7 +33,16 @@ def publish(result: RunResult) -> None:
         sources[DOWNLOAD_REPORT] = report
     for name, source in sources.items():
         copy_whole(source, run_dir / name)
+    write_whole(run_dir / KEYS, json.dumps(_digests(result), indent=1) + "\n")
     write_settings(result.settings, run_dir)
+
+
+def _digests(result: RunResult) -> dict[str, str]:
+    """Return the digests of the keys of all artifacts of a run, also of those that only others were computed from."""
+    found: dict[str, str] = {}
+    for report in result.reports:
+        found |= report.key.description["upstream"] | {report.stage.name: report.key.digest}
+    return found
 
 
 def write_settings(settings: Settings, run_dir: Path) -> None:

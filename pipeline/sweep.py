@@ -17,12 +17,13 @@ from pipeline.numerics.faithfulness import rank_correlation
 from pipeline.records import Record, varied
 from pipeline.spreadsheets import marked_table
 from pipeline.store import storage_errors
+from pipeline.sweep_folder import SUMMARY
 
 if TYPE_CHECKING:
-    from pipeline.config import SweepStart
+    from pipeline.sweep_start import SweepStart
 
 N_TOP = 10
-SUMMARY, RANKINGS, CURVES, AGREEMENT = "summary.csv", "rankings.csv", "curves.png", "agreement.png"
+RANKINGS, CURVES, AGREEMENT = "rankings.csv", "curves.png", "agreement.png"
 DPI = 150
 
 
@@ -55,15 +56,16 @@ def gather(sweep_dir: Path) -> list[Job]:
     records = [Record.load(folder) or Record(error=lost) for folder in folders]
     known = [folder for folder, record in zip(folders, records, strict=True) if record.overrides]
     labels = dict(zip(known, varied([record.overrides for record in records if record.overrides]), strict=True))
-    return [
-        Job(
-            folder,
-            labels.get(folder) or f"job {folder.name}",
-            record,
-            _ranking(folder) if record.status == "finished" else None,
-        )
-        for folder, record in zip(folders, records, strict=True)
-    ]
+    jobs = []
+    for folder, record in zip(folders, records, strict=True):
+        found = None
+        if record.status == "finished":
+            try:
+                found = _ranking(folder)
+            except (OSError, ValueError, KeyError) as error:  # after a power failure
+                record.status, record.error = "failed", f"its ranking cannot be read: {error}"
+        jobs.append(Job(folder, labels.get(folder) or f"job {folder.name}", record, found))
+    return jobs
 
 
 def _ranking(folder: Path) -> pd.DataFrame:
@@ -210,7 +212,7 @@ def sum_up(sweep: SweepStart) -> bool:
         sweep.folder.mkdir(parents=True, exist_ok=True)
         marked_table(table).to_csv(sweep.folder / SUMMARY, index=False, lineterminator="\n")
         marked_table(side_by_side(jobs)).to_csv(sweep.folder / RANKINGS, index=False, lineterminator="\n")
-        drawn = list(_draw(jobs, sweep.folder))
+        drawn = list(draw(jobs, sweep.folder))
     print_sweep(table, sweep.folder, [SUMMARY, RANKINGS, *drawn])
     if sweep.tracking is not None and sweep.tracking.enabled:
         from pipeline.tracking.sweep_summary import log_sweep
@@ -219,7 +221,7 @@ def sum_up(sweep: SweepStart) -> bool:
     return bool((table.status == "finished").all())
 
 
-def _draw(jobs: list[Job], folder: Path) -> Iterator[str]:
+def draw(jobs: list[Job], folder: Path) -> Iterator[str]:
     """Draw the figures for which there are enough jobs, and yield the names of their files."""
     rankings = {job.label: job.ranking for job in jobs if job.ranking is not None}
     if rankings:

@@ -183,7 +183,9 @@ class NetworkExecution:
 
         Layers whose maps do not fit into the disk budget are left out, with the reason.
         """
-        n_images, complete, ready, missing = self.settings.n_images, [], [], []
+        complete: list[LayerInfo] = []
+        ready: list[LayerInfo] = []
+        missing: list[LayerInfo] = []
         for info in self.layers:
             if not self._needs_maps(store, info.name):
                 complete.append(info)
@@ -192,14 +194,14 @@ class NetworkExecution:
             else:
                 missing.append(info)
         budget = disk_budget(self.settings.network.disk_gib, store.root)
-        for info in [each for each in missing if map_bytes(each, n_images) > budget.n_bytes]:
+        for info in [each for each in missing if map_bytes(each, self.settings) > budget.n_bytes]:
             missing.remove(info)
-            needed = gib(map_bytes(info, n_images))
+            needed = gib(map_bytes(info, self.settings))
             self._fail(info.name, f"its maps take {needed}, more than {budget.reason}. {budget.advice}")
         self._require_layers()
         network = self._request.open().network if missing else None
         groups = [missing] if network is None else compatible(network, missing)
-        passes = passes_for([*complete, *ready], groups, n_images, budget.n_bytes)
+        passes = passes_for([*complete, *ready], groups, self.settings, budget.n_bytes)
         self.layers = [info for info in self.layers if info.name not in self.not_ranked]
         capturing = [each for each in passes if each.is_captured]
         seconds = self._seconds_of_pass(store) * len(capturing) if capturing else 0.0
@@ -207,7 +209,7 @@ class NetworkExecution:
         return passes, NetworkPlan(
             layers=tuple(info.name for info in self.layers),
             n_channels=sum(info.maps[0] for info in self.layers),
-            n_bytes=sum(map_bytes(info, n_images) for info in missing),
+            n_bytes=sum(map_bytes(info, self.settings) for info in missing),
             n_passes=len(capturing),
             n_stored=len(complete),
             seconds=seconds + seconds_for(self.settings, unfinished),
@@ -247,7 +249,7 @@ class NetworkExecution:
     def _obtain_maps(self, store: Store) -> None:
         """Compute the maps of all layers that are not in the store."""
         missing = [info for info in self.layers if not store.has(self.keys[info.name]["activate"])]
-        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in missing)
+        n_bytes = sum(map_bytes(info, self.settings) for info in missing)
         budget = disk_budget(self.settings.network.disk_gib, store.root)
         if n_bytes > budget.n_bytes:
             raise SettingsError(
@@ -294,8 +296,9 @@ class NetworkExecution:
             workspaces = {by_key[key].name: Workspace(folder) for key, folder in folders.items()}
             examined, inputs = self._request.open(), self._inputs(store)
             found = activations_of_layers(
-                examined, chosen, inputs, self.settings.model.batch_size, workspaces, fan_out(callbacks)
-            )
+                examined, chosen, inputs, self.settings.model.batch_size, workspaces, fan_out(callbacks),
+                dtype=self.settings.activate.dtype,
+            )  # fmt: skip
             filled = []
             for key, folder in folders.items():
                 made = found[by_key[key].name]
@@ -310,7 +313,7 @@ class NetworkExecution:
         store.obtain_all([self.keys[info.name]["activate"] for info in layers], fill)
         seconds = time.perf_counter() - start
         self._count("activate", seconds)
-        n_bytes = sum(map_bytes(info, self.settings.n_images) for info in layers)
+        n_bytes = sum(map_bytes(info, self.settings) for info in layers)
         for observer in self._observers:
             observer.pass_finished(len(layers), n_bytes, seconds)
 

@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.reproduce import compare_rankings, differences, main
+from pipeline.reproduce import main
+from pipeline.reproduction import compare_networks, compare_rankings, differences, differences_of_layers
 from pipeline.runner import run
 from pipeline.tracking.mlflow import MlflowTracker
 from tests.helpers.settings import Compose
@@ -64,6 +65,48 @@ def test_larger_differences_are_different(changed: np.ndarray) -> None:
 def test_equal_scores_without_variation_are_equal() -> None:
     constant, renamed = np.full(8, 0.5), csv(np.full(8, 0.5)).replace(b"0.5", b"0.50")
     assert compare_rankings(csv(constant), renamed).verdict == "equal within the method's sensitivity"
+
+
+def test_a_network_is_as_different_as_its_layers() -> None:
+    def tables(*associations: float) -> dict[str, bytes]:
+        layers = pd.DataFrame({"layer": ["0", "1"][: len(associations)], "association": associations})
+        return {"layers.csv": layers.to_csv(index=False).encode(), "network.csv": b""}
+
+    near, far = csv(SCORES + 9e-6), csv(SCORES + 1e-3)
+    old, own = {"0": csv(SCORES), "1": csv(SCORES / 2)}, tables(0.5, 0.7)
+    assert compare_networks(old, old, own, own).verdict == "identical to the byte"
+    assert compare_networks(old, old, own, own).sentences == []
+    unknown = tables(0.5, float("nan"))
+    assert compare_networks(old, old, unknown, dict(unknown)).verdict == "identical to the byte"
+    for new, associations, verdict, sentences in (
+        (
+            {**old, "1": csv(SCORES / 2 + 9e-6)}, (0.5, 0.70001), "equal within the method's sensitivity",
+            ["1 of the rankings of 2 layers are identical to the byte.",
+             "1 is equal within the method's sensitivity. Scores differ by at most 9e-06, 100% of them by less than "
+             "1e-5; Spearman correlation 1.00000.",
+             "The associations of whole layers differ by at most 1e-05."],
+        ),
+        ({**old, "0": near}, (0.5, 0.7), "equal within the method's sensitivity", None),
+        ({**old, "0": far}, (0.5, 0.7), "different", None),
+        (old, (0.5, 0.701), "different", None),
+        (old, (0.5, float("nan")), "different", None),
+        (
+            {"0": old["0"]}, (0.5,), "different",
+            ["1 of the rankings of 1 layers are identical to the byte.",
+             "The layers that were ranked are not the same."],
+        ),
+    ):  # fmt: skip
+        found = compare_networks(old, new, own, tables(*associations))
+        assert found.verdict == verdict
+        assert sentences is None or found.sentences == sentences
+    other = {**own, "network.csv": b"another"}
+    assert compare_networks(old, old, own, other).verdict == "equal within the method's sensitivity"
+
+
+def test_differences_of_several_layers_are_listed_once() -> None:
+    old, new = ({layer: {"reads": {"weights": value}} for layer in "ab"} for value in (1, 2))
+    assert differences_of_layers(old, new) == ["reads.weights: 1 -> 2"]
+    assert differences_of_layers(old, old) == []
 
 
 def test_differences_have_the_dotted_name_of_each_value() -> None:

@@ -90,11 +90,11 @@ def test_the_run_folder_has_the_results_and_the_settings(compose: Compose, tmp_p
     cards = [name for name in files if name.startswith("figures/channels/rank_0")]
     assert len(cards) == 12
     assert [name for name in files if name not in cards] == [
-        "effects.csv", "figures/activation_maps.png", "figures/activation_overlays.png",
+        "artifacts.json", "effects.csv", "figures/activation_maps.png", "figures/activation_overlays.png",
         "figures/association_effect.png", "figures/cam.png", "figures/channel_weighted.png", "figures/faithfulness.png",
         "figures/overlays/00000_predicted.png", "figures/overlays/00000_target.png",
         "figures/ranking_curve.png", "figures/reliability.png", "figures/smoothness.png", "figures/transforms.png",
-        "ranking.csv", "ranking.parquet", "settings.json",
+        "ranking.csv", "ranking.parquet", "settings.json", "trust.json",
     ]  # fmt: skip
     table = pd.read_csv(tmp_path / "run" / "ranking.csv", dtype={"class_name": str})
     pd.testing.assert_frame_equal(table, recorder.ended.ranking.table)

@@ -257,3 +257,11 @@ def test_settings_cannot_be_changed(compose: Compose) -> None:
 def test_a_layer_is_one_layer_or_selects_several(override: str, layer: str, is_several: bool) -> None:
     settings = compose_settings([override])
     assert (settings.layer, settings.selects_several) == (layer, is_several)
+
+
+def test_rankers_that_compare_all_pairs_of_images_are_refused_for_many() -> None:
+    assert faults("score=distance_correlation", "n_images=10001") == [
+        "n_images must be at most 10000 with score=distance_correlation, which compares all pairs of images; got "
+        "10001. Lower it, or choose another ranker, for example score=multiple_correlation."
+    ]
+    assert compose_settings(["score=distance_correlation", "n_images=10000"]).n_images == 10000

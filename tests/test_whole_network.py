@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.stats import false_discovery_control
 
+from pipeline import whole_network
 from pipeline.artifacts import Activations, NetworkRanking, Ranking
 from pipeline.artifacts.base import DESCRIPTION
 from pipeline.errors import InputError, SettingsError
@@ -137,12 +138,18 @@ def test_a_small_disk_budget_takes_more_passes_and_gives_up_maps_and_has_the_sam
         assert files(own) == files(Path(network[0].settings.paths.outputs) / "store" / str(execution.keys["activate"]))
 
 
-def test_a_layer_that_does_not_fit_into_the_disk_budget_is_listed(tmp_path: Path, compose_in: Compose) -> None:
-    budget = 4 * 32 * 40 * 64 / 2**30
-    result, _ = ranked(compose_in(tmp_path, *FEW, f"network.disk_gib={budget}"), tmp_path / "run")
+def test_a_layer_that_does_not_fit_into_the_disk_budget_is_listed(
+    tmp_path: Path, compose_in: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_network, "discard", lambda store, key: None)
+    budget = 2 * 32 * 40 * 64 / 2**30
+    settings = compose_in(tmp_path, *FEW, f"network.disk_gib={budget}", "activate.dtype=float16")
+    result, _ = ranked(settings, tmp_path / "run")
+    stored = [Activations.load(folder).maps for folder in tmp_path.glob("store/activate/*")]
+    assert {maps.dtype for maps in stored} == {np.dtype("float16")}
     assert list(result.folders) == ["conv1", "conv2"]
     assert dict(result.ranking.not_ranked.to_numpy().tolist()) == {
-        "conv3": f"its maps take 0.6 MiB, more than network.disk_gib={budget:g}. Raise network.disk_gib."
+        "conv3": f"its maps take 0.3 MiB, more than network.disk_gib={budget:g}. Raise network.disk_gib."
     }
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts.workspace import Workspace
+
 DESCRIPTION = "artifact.json"  # file in which the store describes an artifact, see `pipeline.store.description`
+MOST_IN_MEMORY = 2**26  # bytes of an array that is read into the memory when it is loaded
 
 
 class Artifact(ABC):
@@ -43,12 +46,27 @@ class Artifact(ABC):
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array to a ``.npy`` file.
 
-    NumPy writes to a buffer first. If it wrote to the file and the disk were full, its error would not contain the
-    reason (errno).
+    An array that is mapped from this file, because it may be larger than the memory, is only flushed to the disk.
+
+    NumPy writes to an object that is no file, piece by piece. If it wrote to the file itself and the disk were full,
+    its error would not contain the reason (errno).
     """
-    buffer = BytesIO()
-    np.save(buffer, np.ascontiguousarray(array))
-    path.write_bytes(buffer.getbuffer())
+    if isinstance(array, np.memmap):
+        if Path(str(array.filename)) != path.absolute():
+            copied = Workspace(path.parent).empty(path.name, array.shape, array.dtype)
+            for target, source in zip(copied, array, strict=True):
+                target[...] = source
+        else:
+            array.flush()
+        return
+    with path.open("wb") as file:
+        np.save(SimpleNamespace(write=file.write), np.ascontiguousarray(array))
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Return the array in a ``.npy`` file: mapped read-only if it is large, otherwise in memory."""
+    array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > MOST_IN_MEMORY else None)
+    return array
 
 
 def own_files(folder: Path) -> list[str]:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
 from pipeline.arrays import BoolArray, FloatArray, Int64Array
-from pipeline.artifacts.base import Artifact, own_files, save_array
+from pipeline.artifacts.base import Artifact, load_array, own_files, save_array
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class AceFit:
     iterations: Int64Array | None = None
     degrees_of_freedom: FloatArray | None = None
 
+    PHI: ClassVar = "phi.npy"
+    THETA: ClassVar = "theta.npy"
+
     def save(self, folder: Path) -> None:
         """Write a ``.npy`` file for each attribute that is not None."""
         for field in fields(self):
@@ -47,10 +50,10 @@ class AceFit:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; large arrays are mapped read-only."""
         own = own_files(folder)
         names = [field.name for field in fields(cls) if f"{field.name}.npy" in own]
-        return cls(**{name: np.load(folder / f"{name}.npy") for name in names})
+        return cls(**{name: load_array(folder / f"{name}.npy") for name in names})
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class ChannelScores(Artifact):
                 name: pd.read_parquet(folder / f"evidence_{name}.parquet").set_index("channel") for name in names
             },
             curves={name: np.load(folder / f"curve_{name}.npy") for name in names},
-            fit=AceFit.load(folder) if "phi.npy" in own else None,
+            fit=AceFit.load(folder) if AceFit.PHI in own else None,
             smoothness=from_json(cls.SMOOTHNESS),
             completeness_error=None if completeness is None else completeness["error"],
         )

@@ -47,7 +47,8 @@ def gallery(ranked: RankedLayer, found: Maximized | None) -> dict[str, Any]:
     """Return the data of the report in JSON types: the channels by rank, their images, maps and transforms."""
     channels = [int(channel) for channel in ranked.ranking.table.channel]
     images = sorted({ranked.most_activating[channel] for channel in channels})
-    maps = [np.asarray(ranked.activations.maps[channel, ranked.most_activating[channel]]) for channel in channels]
+    stored = ranked.activations.maps
+    maps = [np.asarray(stored[channel, ranked.most_activating[channel]], dtype=np.float32) for channel in channels]
     return {
         "images": [
             {"name": name, "src": thumbnail(picture)}

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import NetworkRanking, Trust
 from pipeline.figures.labels import fitted, set_title, wrapped
-from pipeline.figures.style import BLUE, GREEN, GREY, ORANGE, new_figure
+from pipeline.figures.style import BLUE, GREEN, GREY, ORANGE, FigureMaker, new_figure
 from pipeline.network_answer import LABELS
 
 NAME = 2.6  # inches, for the name of a layer
@@ -32,7 +32,7 @@ def row_height(n_layers: int) -> float:
     return float(np.clip(10 / n_layers, 0.21, 0.62))
 
 
-def draw_channels(ranking: NetworkRanking) -> Figure:
+def draw_channels(ranking: NetworkRanking, make: FigureMaker = new_figure) -> Figure:
     """Draw every channel of the network as a mark at the score that the network is ranked by, one row per layer.
 
     Channels that stand out are filled triangles in the upper half of the row, the others open circles in the lower
@@ -42,10 +42,12 @@ def draw_channels(ranking: NetworkRanking) -> Figure:
     ----------
     ranking : NetworkRanking
         The channels and the layers.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     channels, layers, by = ranking.channels, ranking.layers, ranking.summary.by
     height = row_height(len(layers))
-    figure = new_figure(8.6, 1.25 + height * len(layers))
+    figure = make(8.6, 1.25 + height * len(layers))
     axes = figure.add_subplot()
     _rows(axes, layers)
     size = float(np.clip(40 * height * 72 / max(20.0, float(layers.n_channels.max())), 6, 26))
@@ -82,17 +84,19 @@ def _marks(axes: Axes, scores: FloatArray, places: FloatArray, size: float, *, s
         axes.scatter(scores, places, s=size, facecolors="none", edgecolors=GREY, linewidths=0.5, zorder=2)
 
 
-def draw_layer_distributions(ranking: NetworkRanking) -> Figure:
+def draw_layer_distributions(ranking: NetworkRanking, make: FigureMaker = new_figure) -> Figure:
     """Draw the distribution of the scores of each layer, its reliability and the share of channels that stand out.
 
     Parameters
     ----------
     ranking : NetworkRanking
         The channels and the layers. The scores are those that the network is ranked by.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     channels, layers, by = ranking.channels, ranking.layers, ranking.summary.by
     height = row_height(len(layers))
-    figure = new_figure(9.6, 1.45 + height * len(layers), gap=0.04)
+    figure = make(9.6, 1.45 + height * len(layers), gap=0.04)
     panels: Sequence[Axes] = figure.subplots(1, 3, sharey=True, width_ratios=[2.2, 1, 1])
     scores, reliability, share = panels
     _rows(scores, layers)
@@ -141,16 +145,18 @@ def _bars(axes: Axes, values: pd.Series, label: str, colour: str) -> None:
         axes.text(0.02, place, "not computed", va="center", fontsize=6.5, color=GREY)
 
 
-def draw_association(ranking: NetworkRanking) -> Figure:
+def draw_association(ranking: NetworkRanking, make: FigureMaker = new_figure) -> Figure:
     """Draw the association of each whole layer with the class score along the depth, with its 95 % interval.
 
     Parameters
     ----------
     ranking : NetworkRanking
         The layers. Layers of different kinds have different marks.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     layers = ranking.layers
-    figure = new_figure(8.0, 3.9)
+    figure = make(8.0, 3.9)
     axes = figure.add_subplot()
     known = layers[layers.association.notna()]
     axes.vlines(known.depth, known.association_low, known.association_high, color=BLUE, alpha=0.35, linewidth=1.2)

@@ -16,7 +16,7 @@ from pipeline.artifacts import NetworkRanking
 from pipeline.figures.gallery import decoded, draw_card
 from pipeline.figures.labels import fitted, set_footer, set_title, signed
 from pipeline.figures.network import question
-from pipeline.figures.style import MAP_COLOURS, hide_ticks, new_figure
+from pipeline.figures.style import MAP_COLOURS, FigureMaker, hide_ticks, new_figure
 from pipeline.network_answer import LABELS
 
 CARD = 2.45  # inches, width of the three pictures of a channel
@@ -117,7 +117,9 @@ def stored_map(sheet: Mapping[str, Any], place: int) -> FloatArray:
     return levels
 
 
-def draw_best_channels(channels: Sequence[PicturedChannel], ranking: NetworkRanking) -> Figure:
+def draw_best_channels(
+    channels: Sequence[PicturedChannel], ranking: NetworkRanking, make: FigureMaker = new_figure
+) -> Figure:
     """Draw the best channels of the network, the best first.
 
     Parameters
@@ -126,10 +128,12 @@ def draw_best_channels(channels: Sequence[PicturedChannel], ranking: NetworkRank
         At least one channel.
     ranking : NetworkRanking
         The ranking that they belong to.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     n_columns = min(N_COLUMNS, len(channels))
     n_rows = -(-len(channels) // n_columns)
-    figure = new_figure(n_columns * (CARD + 0.15) + 0.1, n_rows * (CARD / 3 + 0.42) + 0.75, gap=0.03)
+    figure = make(n_columns * (CARD + 0.15) + 0.1, n_rows * (CARD / 3 + 0.42) + 0.75, gap=0.03)
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes, each in zip(panels, channels, strict=False):
         axes.imshow(np.asarray(each.card), interpolation="nearest")

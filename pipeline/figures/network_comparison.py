@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from pipeline.figures.labels import fitted, in_legend, set_title
-from pipeline.figures.style import SERIES, new_figure
+from pipeline.figures.style import SERIES, FigureMaker, new_figure
 from pipeline.network_comparison import NetworkComparison
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -19,17 +19,19 @@ PANELS = (
 )
 
 
-def draw_network_comparison(found: NetworkComparison) -> Figure:
+def draw_network_comparison(found: NetworkComparison, make: FigureMaker = new_figure) -> Figure:
     """Draw association, share of channels that stand out and agreement of the channels' ranks along the depth.
 
     Parameters
     ----------
     found : NetworkComparison
         The comparison. Panels without values are left out.
+    make : callable, default=new_figure
+        Makes the empty figure.
     """
     panels = [(name, label) for name, label in PANELS if found.layers[name].notna().any()]
     panels = panels or [PANELS[0]]
-    figure = new_figure(8.0, 0.9 + 2.1 * len(panels) + 0.2 * -(-len(found.labels) // 2))
+    figure = make(8.0, 0.9 + 2.1 * len(panels) + 0.2 * -(-len(found.labels) // 2))
     rows = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, label) in zip(rows, panels, strict=True):
         for place, network in enumerate(found.labels):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -20,13 +21,11 @@ from pipeline.figures.report_page import embedded, template
 from pipeline.network_answer import LABELS
 
 CARD_QUALITY = 70  # of the pictures of the best channels, as WebP
-# Key of the column, heading, description, and format of the cells of the table of layers.
+# Key of the column, heading, description, and format of the cells of the table of layers. Narrow screens show only the
+# first ones without scrolling.
 COLUMNS = (
     ("position", "no.", "Place in the order of execution, starting at 0.", "{:.0f}"),
     ("layer", "layer", "Name of the layer; the link opens its report.", "{}"),
-    ("kind", "kind", "Class of the module.", "{}"),
-    ("n_channels", "channels", "Number of channels.", "{:.0f}"),
-    ("size", "map size", "Height and width of the activation maps in pixels.", "{}"),
     ("association", "association",
      "Cross-fitted correlation of the whole layer with the score, near 0 without any association.", "{:.3f}"),
     ("n_significant", "stand out", "Number of channels with q < .05, where q is over all channels of the network.",
@@ -36,8 +35,11 @@ COLUMNS = (
      "Split-half reliability of the order of the channels in the layer; at least .7 is reliable.", "{:.2f}"),
     ("best_score", "best", "Score of the best channel, of the kind that the network is ranked by.", "{:.3f}"),
     ("median", "median", "Median of these scores over the channels that vary.", "{:.3f}"),
-    ("variance", "variance", "Share of the maps' variance that the principal components hold.", "{:.0%}"),
     ("best_channels", "best channels", "Indices of the channels with the largest scores, the best first.", "{}"),
+    ("n_channels", "channels", "Number of channels.", "{:.0f}"),
+    ("size", "map size", "Height and width of the activation maps in pixels.", "{}"),
+    ("variance", "variance", "Share of the maps' variance that the principal components hold.", "{:.0%}"),
+    ("kind", "kind", "Class of the module.", "{}"),
 )  # fmt: skip
 TEXTS = ("layer", "kind", "size", "best_channels")
 
@@ -121,6 +123,26 @@ def render_network(content: NetworkContent) -> str:
 def report_address(folder: str) -> str:
     """Return the relative address of the report of a layer from the page of the network, by the name of its folder."""
     return f"layers/{quote(folder)}/report.html"
+
+
+def with_reports(page: str, reports: Mapping[str, str]) -> str:
+    """Return the page of a network with the reports of its layers in it, for places where it is without its folder.
+
+    The page opens them in a frame. They are compressed, which makes those of ResNet-18 half as large.
+
+    Parameters
+    ----------
+    page : str
+        Result of `render_network`.
+    reports : mapping of str to str
+        The page of each layer, by its address in `NetworkContent.reports`.
+    """
+    data = {
+        address: base64.b64encode(zlib.compress(report.encode(), 9)).decode() for address, report in reports.items()
+    }
+    text = json.dumps(data).replace("<", "\\u003c")
+    start, end = page.rsplit("</footer>", 1)
+    return f'{start}</footer>\n<script type="application/json" id="reports">{text}</script>{end}'
 
 
 def _columns(layers: pd.DataFrame) -> list[tuple[str, str, str, str]]:

@@ -141,7 +141,7 @@ class RankedLayer:
             if self.has_own_images:
                 order = np.argsort(-self.means[channel], kind="stable")
                 indices = [int(index) for index in order[: self.visualize.n_images]]
-            maps = np.asarray(self.activations.maps[channel])[indices]
+            maps = np.asarray(self.activations.maps[channel][indices], dtype=np.float32)
             low, high = float(maps.min()), float(maps.max())
             found.append(ChannelMaps(title, maps, self.pictures(indices), self.names(indices), low, high))
         match self.visualize.scale:

@@ -67,6 +67,8 @@ class ReportContent:
         pictures; empty for the report of a single layer.
     target : str
         What the channels are ranked for, in words; by default, the class or the output in the table.
+    has_folder : bool
+        Whether the folder of the page contains the figures at full size.
     """
 
     table: pd.DataFrame
@@ -80,6 +82,7 @@ class ReportContent:
     trust: Trust = field(default_factory=Trust)
     network: str = ""
     target: str = ""
+    has_folder: bool = True
 
 
 def render_report(content: ReportContent) -> str:
@@ -109,6 +112,7 @@ def render_report(content: ReportContent) -> str:
         columns=shown_columns(table),
         rows=_rows(table, sheet, is_compact=bool(content.network)),
         network=content.network,
+        has_folder=content.has_folder,
         gallery=data,
         map_rows=-(-sheet["cells"] // sheet["columns"]),
         # The picture with all maps is already in the style sheet.

@@ -112,7 +112,7 @@ def _fills_of_channels(activations: Activations) -> Fills:
         return {
             "zero": torch.zeros((1, n_channels, 1, 1)),
             "mean": means[None, :, None, None],
-            "resample": torch.from_numpy(activations.maps[:, partners]).transpose(0, 1),
+            "resample": torch.from_numpy(activations.maps[:, partners].astype(np.float32, copy=False)).transpose(0, 1),
         }
 
     return fills

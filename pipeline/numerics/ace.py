@@ -17,7 +17,7 @@ Breiman and Friedman (1985), "Estimating optimal transformations for multiple re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol, assert_never
 
@@ -28,10 +28,12 @@ from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.errors import InputError, listed
 from pipeline.numerics.checks import checked_predictors, checked_response
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
+from pipeline.numerics.predictors import Predictors, Transforms
 from pipeline.numerics.spline_ace import (
     permuted_spline_correlations,
     spline_transforms,
 )
+from pipeline.numerics.spline_layer import N_FUNCTIONS
 from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_correlations, select_smoothness
 from pipeline.numerics.spline_solver import DEFAULT_SMOOTHNESS, Smoothness
 from pipeline.numerics.spline_subsets import subset_spline_correlations
@@ -40,6 +42,10 @@ from pipeline.progress import Progress
 Smoother = Literal["spline", "supersmoother"]
 Statistic = Literal["maximal", "first", "penalised"]
 ByStatistic = Mapping[str, Float64Array]
+GivenPredictors = FloatArray | Predictors
+
+# Values in memory for the permutations or subsets that are scored together with splines.
+MOST_VALUES = 2**26
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,8 @@ class AceResult:
 
     statistics: ByStatistic
     r_squared: Float64Array
-    phi: Float64Array
-    theta: Float64Array
+    phi: FloatArray
+    theta: FloatArray
     iterations: Int64Array | None = None
     degrees_of_freedom: Float64Array | None = None
 
@@ -84,8 +90,8 @@ class AceResult:
 class AceEstimator(Protocol):
     """ACE with one of the smoothers, its parameters given.
 
-    In all methods, `predictors` is an array of shape (n_channels, n_images, n_components) and `response` one of shape
-    (n_images,), as in `optimal_transforms`.
+    In all methods, `predictors` are `Predictors`, or an array of shape (n_channels, n_images, n_components), and
+    `response` is an array of shape (n_images,), as in `optimal_transforms`.
     """
 
     @property
@@ -93,12 +99,22 @@ class AceEstimator(Protocol):
         """The statistics that it computes."""
         ...
 
-    def fit(self, predictors: FloatArray, response: FloatArray, progress: Progress | None = None) -> AceResult:
-        """Return the transforms and the statistics of each channel."""
+    def fit(
+        self,
+        predictors: GivenPredictors,
+        response: FloatArray,
+        progress: Progress | None = None,
+        transforms: Transforms | None = None,
+    ) -> AceResult:
+        """Return the transforms, which are written to `transforms` if it is given, and the statistics."""
         ...
 
     def permuted(
-        self, predictors: FloatArray, response: FloatArray, permutations: Int64Array, progress: Progress | None = None
+        self,
+        predictors: GivenPredictors,
+        response: FloatArray,
+        permutations: Int64Array,
+        progress: Progress | None = None,
     ) -> ByStatistic:
         """Return the statistics, (n_channels, n_permutations), for permuted responses.
 
@@ -108,7 +124,7 @@ class AceEstimator(Protocol):
 
     def on_subsets(
         self,
-        predictors: FloatArray,
+        predictors: GivenPredictors,
         response: FloatArray,
         subsets: Sequence[Int64Array],
         progress: Progress | None = None,
@@ -116,8 +132,11 @@ class AceEstimator(Protocol):
         """Return the statistics, (n_channels, n_subsets), by subsets of the images, given by their indices."""
         ...
 
-    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
-        """Return the statistics on the images `held` of transforms fitted to the others, (n_channels,) in [-1, 1]."""
+    def held_out(self, predictors: GivenPredictors, response: FloatArray, folds: Sequence[Int64Array]) -> ByStatistic:
+        """Return the statistics on the images of each fold, of transforms fitted to the others.
+
+        They have the shape (n_channels, n_folds) and are in [-1, 1].
+        """
         ...
 
 
@@ -137,19 +156,30 @@ class SupersmootherAce:
     n_threads: int | None = None
     statistics: tuple[str, ...] = field(default=("maximal", "first"), init=False)
 
-    def fit(self, predictors: FloatArray, response: FloatArray, progress: Progress | None = None) -> AceResult:
-        """Return the transforms and the statistics of each channel."""
+    def fit(
+        self,
+        predictors: GivenPredictors,
+        response: FloatArray,
+        progress: Progress | None = None,
+        transforms: Transforms | None = None,
+    ) -> AceResult:
+        """Return the transforms, which are written to `transforms` if it is given, and the statistics."""
         # Imported here: the compiled solver takes a second to import, and splines do without it.
         from pipeline.numerics.supersmoother_ace import supersmoother_transforms
 
         found = supersmoother_transforms(
-            predictors, response, parameters=self.parameters, n_threads=self.n_threads, progress=progress
-        )
+            predictors, response,
+            parameters=self.parameters, n_threads=self.n_threads, progress=progress, transforms=transforms,
+        )  # fmt: skip
         statistics = {"maximal": found.maximal, "first": found.first}
         return AceResult(statistics, found.r_squared, found.phi, found.theta, iterations=found.iterations)
 
     def permuted(
-        self, predictors: FloatArray, response: FloatArray, permutations: Int64Array, progress: Progress | None = None
+        self,
+        predictors: GivenPredictors,
+        response: FloatArray,
+        permutations: Int64Array,
+        progress: Progress | None = None,
     ) -> ByStatistic:
         """Return the statistics, (n_channels, n_permutations), for permuted responses."""
         from pipeline.numerics.supersmoother_ace import permuted_supersmoother_correlations
@@ -161,7 +191,7 @@ class SupersmootherAce:
 
     def on_subsets(
         self,
-        predictors: FloatArray,
+        predictors: GivenPredictors,
         response: FloatArray,
         subsets: Sequence[Int64Array],
         progress: Progress | None = None,
@@ -169,23 +199,29 @@ class SupersmootherAce:
         """Return the statistics, (n_channels, n_subsets), by subsets of the images."""
         from pipeline.numerics.supersmoother_ace import supersmoother_correlations
 
-        found = []
+        found, predictors = [], Predictors.of(predictors)
         for number, chosen in enumerate(subsets, start=1):
+            of_subset = predictors.of_images(chosen)
             found.append(
                 supersmoother_correlations(
-                    predictors[:, chosen], response[chosen], parameters=self.parameters, n_threads=self.n_threads
+                    of_subset, response[chosen], parameters=self.parameters, n_threads=self.n_threads
                 )
             )
             if progress is not None:
                 progress(number, len(subsets))
         return {name: np.stack([each[name] for each in found], axis=1) for name in self.statistics}
 
-    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+    def held_out(self, predictors: GivenPredictors, response: FloatArray, folds: Sequence[Int64Array]) -> ByStatistic:
         """Return the statistics on held-out images, where the transforms are interpolated linearly."""
-        fitted = np.setdiff1d(np.arange(len(response)), held)
-        found = self.fit(predictors[:, fitted], response[fitted])
+        found = [self._held_out(predictors, response, fold) for fold in folds]
+        return {name: np.stack([each[name] for each in found], axis=1) for name in self.statistics}
+
+    def _held_out(self, predictors: GivenPredictors, response: FloatArray, held: Int64Array) -> ByStatistic:
+        fitted, predictors = np.setdiff1d(np.arange(len(response)), held), Predictors.of(predictors)
+        found = self.fit(predictors.of_images(fitted), response[fitted])
         maximal, first = np.zeros(len(predictors)), np.zeros(len(predictors))
-        for channel, values in enumerate(predictors):
+        for channel in range(len(predictors)):
+            (values,) = predictors.read(channel, channel + 1)
             phi = [
                 _interpolated(values[held, j], values[fitted, j], found.phi[channel, :, j])
                 for j in range(values.shape[1])
@@ -213,57 +249,63 @@ class SplineAce:
     n_threads: int | None = None
     statistics: tuple[str, ...] = field(default=("maximal", "first", "penalised"), init=False)
 
-    def fit(self, predictors: FloatArray, response: FloatArray, progress: Progress | None = None) -> AceResult:
-        """Return the transforms and the statistics of each channel."""
-        found = spline_transforms(predictors, response, self.smoothness, n_threads=self.n_threads, progress=progress)
+    def fit(
+        self,
+        predictors: GivenPredictors,
+        response: FloatArray,
+        progress: Progress | None = None,
+        transforms: Transforms | None = None,
+    ) -> AceResult:
+        """Return the transforms, which are written to `transforms` if it is given, and the statistics."""
+        found = spline_transforms(
+            predictors, response, self.smoothness,
+            n_threads=self.n_threads, progress=progress, transforms=transforms,
+        )  # fmt: skip
         statistics = {name: getattr(found, name) for name in self.statistics}
-        residual = found.theta - found.phi.sum(axis=2)
-        r_squared = 1 - np.mean(residual * residual, axis=1)
         return AceResult(
-            statistics,
-            np.where(found.maximal > 0, r_squared, 0.0),
-            found.phi,
-            found.theta,
-            degrees_of_freedom=found.degrees_of_freedom,
+            statistics, found.r_squared, found.phi, found.theta, degrees_of_freedom=found.degrees_of_freedom
         )
 
     def permuted(
-        self, predictors: FloatArray, response: FloatArray, permutations: Int64Array, progress: Progress | None = None
+        self,
+        predictors: GivenPredictors,
+        response: FloatArray,
+        permutations: Int64Array,
+        progress: Progress | None = None,
     ) -> ByStatistic:
         """Return the statistics, (n_channels, n_permutations), for permuted responses."""
-        found = permuted_spline_correlations(
-            predictors, response, permutations, self.smoothness, n_threads=self.n_threads, progress=progress
-        )
-        return {name: getattr(found, name) for name in self.statistics}
+        scores = {name: np.zeros((len(predictors), len(permutations))) for name in self.statistics}
+        for block in _blocks(np.arange(len(permutations)), N_FUNCTIONS * len(response)):
+            found = permuted_spline_correlations(
+                predictors, response, permutations[block[0] : block[-1] + 1], self.smoothness, n_threads=self.n_threads,
+                progress=_part(progress, block[0], len(block), len(permutations)),
+            )  # fmt: skip
+            for name, values in scores.items():
+                values[:, block] = getattr(found, name)
+        return scores
 
     def on_subsets(
         self,
-        predictors: FloatArray,
+        predictors: GivenPredictors,
         response: FloatArray,
         subsets: Sequence[Int64Array],
         progress: Progress | None = None,
     ) -> ByStatistic:
         """Return the statistics, (n_channels, n_subsets), by subsets of the images."""
         scores = {name: np.zeros((len(predictors), len(subsets))) for name in self.statistics}
-        sizes = np.array([len(each) for each in subsets])
-        done, n_channels = 0, len(predictors)
-
-        def report(channels_done: int, _: int) -> None:
-            if progress is not None:
-                progress(done * n_channels + channels_done * len(which), n_channels * len(subsets))
-
+        sizes, n_done = np.array([len(each) for each in subsets]), 0
         for size in np.unique(sizes):  # one, unless there are copies among the images
-            which = np.flatnonzero(sizes == size).tolist()
-            found = subset_spline_correlations(
-                predictors, response, np.array([subsets[each] for each in which]), self.smoothness,
-                n_threads=self.n_threads, progress=report,
-            )  # fmt: skip
-            done += len(which)
-            for name, values in scores.items():
-                values[:, which] = getattr(found, name)
+            for which in _blocks(np.flatnonzero(sizes == size), 3 * N_FUNCTIONS * len(response)):
+                found = subset_spline_correlations(
+                    predictors, response, np.array([subsets[each] for each in which]), self.smoothness,
+                    n_threads=self.n_threads, progress=_part(progress, n_done, len(which), len(subsets)),
+                )  # fmt: skip
+                n_done += len(which)
+                for name, values in scores.items():
+                    values[:, which] = getattr(found, name)
         return scores
 
-    def held_out(self, predictors: FloatArray, response: FloatArray, held: Int64Array) -> ByStatistic:
+    def held_out(self, predictors: GivenPredictors, response: FloatArray, folds: Sequence[Int64Array]) -> ByStatistic:
         """Return the statistics on held-out images.
 
         ``penalised`` equals ``maximal``: the penalties shrink transforms, not their correlation on other images.
@@ -271,11 +313,26 @@ class SplineAce:
         setting = [(predictors.shape[2], self.smoothness)]
         maximal, first = (
             held_out_correlations(
-                predictors, response, [held], setting, first_alone=first_alone, n_threads=self.n_threads
-            )[0, 0]
+                predictors, response, folds, setting, first_alone=first_alone, n_threads=self.n_threads
+            )[0].T
             for first_alone in (False, True)
         )
         return {"maximal": maximal, "first": first, "penalised": maximal.copy()}
+
+
+def _blocks(numbers: Int64Array, n_values: int) -> Iterator[Int64Array]:
+    """Yield the numbers in blocks of an even size, given how many values are in memory for each of them."""
+    size = max(2, MOST_VALUES // n_values // 2 * 2)
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
+
+
+def _part(progress: Progress | None, n_before: int, n_in_block: int, n_all: int) -> Progress | None:
+    """Return the progress of one of several blocks."""
+    if progress is None:
+        return None
+    whole = progress
+    return lambda done, total: whole(int(n_before) * total + done * n_in_block, total * n_all)
 
 
 def ace_estimator(

@@ -82,16 +82,16 @@ def scratch(n_images: int, n_components: int, *, side_by_side: bool) -> Float64A
 
 @compiled
 def solve_channels(
-    predictors, first_channel, last_channel, channel, responses, parameters, scratch,
+    predictors, channel, responses, parameters, scratch,
     maximal, first, r_squared, iterations, phi_out, theta_out,
 ):  # fmt: skip
-    """Solve channels `first_channel` to `last_channel` - 1 for all responses.
+    """Solve channels for all responses.
 
     The transforms are stored unless `phi_out` and `theta_out` are empty.
     """
-    _, n, p = predictors.shape
+    n_channels, n, p = predictors.shape
     rows = elements(scratch)
-    for c in range(first_channel, last_channel):
+    for c in range(n_channels):
         tolerance = prepare_channel(predictors[c], parameters.sides, parameters.delrsq, channel)
         solve_responses(
             channel, tolerance, responses, parameters, scratch, maximal[c], first[c], r_squared[c], iterations[c]

@@ -14,13 +14,14 @@ from pipeline.errors import InputError
 from pipeline.numerics.ace import AceResult
 from pipeline.numerics.checks import checked_predictors, checked_response
 from pipeline.numerics.parameters import AceParameters
+from pipeline.numerics.predictors import Predictors
 from pipeline.progress import Progress
 
 PACKAGE_PARAMETERS = AceParameters(bass=0.0)  # `bass` and `spans` are fixed in the package
 
 
 def optimal_transforms(
-    predictors: FloatArray,
+    predictors: FloatArray | Predictors,
     response: FloatArray,
     *,
     parameters: AceParameters = PACKAGE_PARAMETERS,
@@ -55,16 +56,16 @@ def optimal_transforms(
             f"bass must be {fixed.bass:g} and spans {fixed.spans} for the `ace` package; "
             f"got {parameters.bass:g} and {parameters.spans}."
         )
-    predictors = checked_predictors(predictors)
-    response = checked_response(response, predictors.shape[1])
+    values = checked_predictors(predictors)
+    response = checked_response(response, values.shape[1])
     fits = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_fit)(channel, response, parameters) for channel in predictors
+        delayed(_fit)(channel, response, parameters) for channel in values
     )
     rows = []
     for n_done, fit in enumerate(fits, start=1):
         rows.append(fit)
         if progress is not None:
-            progress(n_done, len(predictors))
+            progress(n_done, len(values))
     maximal, first, r_squared, iterations, phi, theta = map(np.array, zip(*rows, strict=True))
     return AceResult({"maximal": maximal, "first": first}, r_squared, phi, theta, iterations=iterations)
 

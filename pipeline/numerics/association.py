@@ -12,6 +12,9 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.feature_selection import mutual_info_regression
 
 from pipeline.arrays import Float64Array, FloatArray
+from pipeline.numerics.predictors import Predictors
+
+VALUES_AT_ONCE = 2**24  # of the projections of the channels whose multiple correlations are computed together
 
 
 def pearson(means: FloatArray, class_score: FloatArray) -> Float64Array:
@@ -19,21 +22,28 @@ def pearson(means: FloatArray, class_score: FloatArray) -> Float64Array:
     return multiple_correlation(means[:, :, None], class_score)
 
 
-def multiple_correlation(projections: FloatArray, class_score: FloatArray) -> Float64Array:
+def multiple_correlation(projections: FloatArray | Predictors, class_score: FloatArray) -> Float64Array:
     """Return the multiple correlation R of each channel's components with the class score, in [0, 1].
 
     R is the correlation of the class score with its linear regression on the components: the cosine of the angle
     between the centred class scores and their projection onto the span of the centred components.
     """
-    centred = projections - projections.mean(axis=1, keepdims=True)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    rounding = np.finfo(float).eps * max(centred.shape[1:])
-    is_direction = singular > rounding * np.abs(projections).max(axis=(1, 2))[:, None] * np.sqrt(centred.shape[1])
+    predictors = projections if isinstance(projections, Predictors) else Predictors(projections)
+    n_channels, n_images, n_components = predictors.shape
     score = class_score - class_score[0]  # exactly 0 where all class scores are equal
     score = score - score.mean()
     score = score / max(np.sqrt(score @ score), np.finfo(float).tiny)
-    explained: Float64Array = np.square(np.einsum("cnk,n->ck", left, score) * is_direction).sum(axis=1)
-    return np.sqrt(np.minimum(explained, 1.0))
+    found = np.empty(n_channels)
+    step = max(1, VALUES_AT_ONCE // (n_images * n_components))
+    for start in range(0, n_channels, step):
+        values = predictors.read(start, min(start + step, n_channels))
+        centred = values - values.mean(axis=1, keepdims=True)
+        left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+        rounding = np.finfo(float).eps * max(centred.shape[1:])
+        is_direction = singular > rounding * np.abs(values).max(axis=(1, 2))[:, None] * np.sqrt(n_images)
+        explained = np.square(np.einsum("cnk,n->ck", left, score) * is_direction).sum(axis=1)
+        found[start : start + step] = np.sqrt(np.minimum(explained, 1.0))
+    return found
 
 
 def distance_correlation(projections: FloatArray, class_score: FloatArray) -> Float64Array:

@@ -7,21 +7,14 @@ from numpy.typing import ArrayLike
 
 from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
+from pipeline.numerics.predictors import Predictors
 
-MIN_IMAGES = 5  # with fewer, neither smoother can be fitted
 
-
-def checked_predictors(predictors: ArrayLike) -> Float64Array:
+def checked_predictors(predictors: ArrayLike | Predictors) -> Float64Array:
     """Return the predictors as float64, or raise `InputError` as documented in `ace.optimal_transforms`."""
     # Writable as well: numba would compile the solver a second time for read-only arrays.
-    values = np.require(predictors, dtype=np.float64, requirements=["C", "W"])
-    if values.ndim != 3 or values.shape[2] < 1:
-        raise InputError(f"predictors must have the shape (n_channels, n_images, n_components); got {values.shape}.")
-    if values.shape[1] < MIN_IMAGES:
-        raise InputError(f"n_images must be at least {MIN_IMAGES}; got {values.shape[1]}.")
-    if not np.isfinite(values).all():
-        raise InputError("predictors must be finite; got NaN or infinity. Check the activations.")
-    return values
+    checked = Predictors.of(predictors)
+    return np.require(checked.read(0, len(checked)), requirements=["C", "W"])
 
 
 def checked_response(response: ArrayLike, n_images: int) -> Float64Array:

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.arrays import Float64Array
 from pipeline.numerics.ace import Smoother, SplineAce, ace_estimator
-from pipeline.numerics.checks import MIN_IMAGES
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
+from pipeline.numerics.predictors import MIN_IMAGES
 from pipeline.numerics.spline_ace import spline_regression
 from pipeline.numerics.spline_solver import Smoothness
 

@@ -15,8 +15,8 @@ from scipy.stats import false_discovery_control, norm, rankdata
 
 from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.numerics.ace import AceEstimator, ByStatistic, correlation
-from pipeline.numerics.checks import MIN_IMAGES
 from pipeline.numerics.groups import Groups
+from pipeline.numerics.predictors import MIN_IMAGES, Predictors
 from pipeline.progress import Progress
 
 Scorer = Callable[[Sequence[Int64Array], Progress], ByStatistic]
@@ -91,7 +91,7 @@ class Halves:
 
 def permutation_null(
     estimator: AceEstimator,
-    predictors: FloatArray,
+    predictors: FloatArray | Predictors,
     response: FloatArray,
     observed: ByStatistic,
     n_permutations: int,
@@ -106,7 +106,7 @@ def permutation_null(
     ----------
     estimator : AceEstimator
         What computes the statistics, with the same parameters as for the observed ones.
-    predictors : ndarray of shape (n_channels, n_images, n_components)
+    predictors : Predictors, or ndarray of shape (n_channels, n_images, n_components)
         Projections of the channels that are not dead.
     response : ndarray of shape (n_images,)
         Class scores.
@@ -167,7 +167,7 @@ def _null(observed: FloatArray, null: FloatArray) -> Null:
 
 def cross_fitted(
     estimator: AceEstimator,
-    predictors: FloatArray,
+    predictors: FloatArray | Predictors,
     response: FloatArray,
     n_folds: int,
     *,
@@ -206,10 +206,11 @@ def cross_fitted(
     groups = groups or Groups.without_copies(len(response))
     total = {name: np.zeros(len(predictors)) for name in estimator.statistics}
     for _ in range(n_repeats):
-        for fold in np.array_split(rng.permutation(len(groups)), n_folds):
-            found = estimator.held_out(predictors, response, groups.images(fold))
-            for name, values in found.items():
-                total[name] += values
+        folds = [groups.images(fold) for fold in np.array_split(rng.permutation(len(groups)), n_folds)]
+        for name, values in estimator.held_out(predictors, response, folds).items():
+            for of_fold in values.T:
+                total[name] += of_fold
+        for _ in folds:
             tick()
     return {name: values / (n_folds * n_repeats) for name, values in total.items()}
 

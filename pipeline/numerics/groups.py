@@ -39,7 +39,9 @@ class Groups:
             One label for each image.
         """
         _, first, group = np.unique(np.asarray(labels), return_index=True, return_inverse=True)
-        return cls(tuple(np.flatnonzero(group == each).astype(np.int64) for each in np.argsort(first)))
+        by_group = np.argsort(group, kind="stable").astype(np.int64)
+        members = np.split(by_group, np.cumsum(np.bincount(group))[:-1])
+        return cls(tuple(members[each] for each in np.argsort(first)))
 
     @classmethod
     def without_copies(cls, n_images: int) -> Groups:

@@ -1,8 +1,11 @@
 """Standardise every channel of a layer and project it onto its leading principal components.
 
 For the standardised matrix Z (images x pixels) of a channel, the leading eigenvectors of the smaller of Z Z' and Z' Z
-are computed instead of a full singular value decomposition of Z. Channels are processed in parallel, each on one BLAS
-thread and in blocks of fixed size, so that the result of a channel has the same bits whatever else is computed.
+are computed instead of a full singular value decomposition of Z. Where both are too large (`is_approximate`), those of
+Z' Z are approximated, with an error that is part of the result. Z is computed in blocks (`standardised`).
+
+Channels are processed in parallel, each on one BLAS thread and in blocks of fixed size, so that the result of a channel
+has the same bits whatever else is computed.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg
@@ -18,9 +22,9 @@ from threadpoolctl import ThreadpoolController
 
 from pipeline.arrays import BoolArray, Float64Array, FloatArray
 from pipeline.errors import InputError
-from pipeline.numerics.compiled import compiled
+from pipeline.numerics.krylov import MORE, MOST_BLOCKS, leading_eigenpairs
+from pipeline.numerics.standardised import Standardised, block_shape, is_wide
 
-BLOCK = 2048  # number of pixels that are standardised and multiplied at a time
 BATCH_BYTES = 4 << 20  # size of the standardised maps that a thread works on at a time: about that of its cache
 MEMORY_MIB = 1024
 # Z Z' has the square of the condition number of Z. If the smallest eigenvalue that is needed is below this share of the
@@ -28,6 +32,36 @@ MEMORY_MIB = 1024
 SMALLEST_EIGENVALUE = 1e-8
 # Up to this size, decomposing a whole stack of matrices is faster than computing the leading eigenvectors one by one.
 SMALL_MATRIX = 100
+# Rows of the largest product that is decomposed: it takes 128 MiB, four times that while it is decomposed, and 20 s.
+LARGEST_PRODUCT = 4096
+MOST_APPROXIMATE = 100  # components
+
+
+class Reduced(NamedTuple):
+    """The principal components of the channels of a layer.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_channels, n_images, n_components)
+        Projections, float64; 0 for a dead channel.
+    explained_variance_ratio : ndarray of shape (n_channels, n_components)
+        Share of the variance that each component explains, in [0, 1]; 0 for a dead channel.
+    dead : ndarray of shape (n_channels,)
+        Whether a channel is dead: none of its pixels varies over the images.
+    residual : ndarray of shape (n_channels,) or None
+        If the components are approximated, the residual of each channel, see `krylov.Eigenpairs`; None if they are
+        exact.
+    """
+
+    values: Float64Array
+    explained_variance_ratio: Float64Array
+    dead: BoolArray
+    residual: Float64Array | None = None
+
+
+def is_approximate(n_images: int, n_pixels: int) -> bool:
+    """Return whether the components of such maps are approximated, because exact ones would be too expensive."""
+    return min(n_images, n_pixels) > LARGEST_PRODUCT
 
 
 def check_n_components(n_components: int | float, n_images: int, height: int, width: int) -> None:
@@ -38,10 +72,23 @@ def check_n_components(n_components: int | float, n_images: int, height: int, wi
             raise InputError(
                 f"n_components must be in [1, {most}], or a share of the variance in (0, 1); got {n_components}."
             )
+        if is_approximate(n_images, height * width):
+            raise InputError(
+                f"n_components must be a number with more than {LARGEST_PRODUCT} images and maps of more than "
+                f"{LARGEST_PRODUCT} pixels, whose components are approximated; got {n_components} "
+                f"({n_images} images, maps of {height} x {width} pixels). Set it, for example n_components=10, or "
+                "choose a layer with smaller maps."
+            )
     elif not 1 <= n_components <= most:
         raise InputError(
             f"n_components must be in [1, {most}]; got {n_components} "
             f"({n_images} images, maps of {height} x {width} pixels). Lower it, or choose a layer with larger maps."
+        )
+    elif is_approximate(n_images, height * width) and n_components > MOST_APPROXIMATE:
+        raise InputError(
+            f"n_components must be at most {MOST_APPROXIMATE} with more than {LARGEST_PRODUCT} images and maps of more "
+            f"than {LARGEST_PRODUCT} pixels, whose components are approximated; got {n_components} "
+            f"({n_images} images, maps of {height} x {width} pixels). Lower it, or choose a layer with smaller maps."
         )
 
 
@@ -52,12 +99,16 @@ def reduce_channels(
     *,
     memory_mib: int = MEMORY_MIB,
     n_threads: int | None = None,
-) -> tuple[Float64Array, Float64Array, BoolArray]:
+    empty: Callable[[tuple[int, ...]], Float64Array] = np.empty,
+) -> Reduced:
     """Return the projections of every channel's activation maps onto its leading principal components.
 
     Each pixel is standardised over the images to mean 0 and standard deviation 1 (ddof 0); a pixel that does not vary
     becomes 0. The projections equal those of scikit-learn's ``StandardScaler`` and ``PCA(svd_solver="full")`` to 1e-6,
     including the signs, except that a component beyond the channel's rank is 0 instead of rounding noise.
+
+    With more than `LARGEST_PRODUCT` images and maps of more pixels than that, components are approximated; see
+    `Reduced.residual`.
 
     Parameters
     ----------
@@ -74,15 +125,13 @@ def reduce_channels(
         at a time.
     n_threads : int or None
         Number of threads; None for one on each core. Neither this nor `memory_mib` changes the result.
+    empty : callable
+        Returns an array of the given shape for the projections, which may be memory-mapped.
 
     Returns
     -------
-    projections : ndarray of shape (n_channels, n_images, n_components)
-        Projections, float64; 0 for a dead channel.
-    explained_variance_ratio : ndarray of shape (n_channels, n_components)
-        Share of the variance that each component explains, in [0, 1]; 0 for a dead channel.
-    dead : ndarray of shape (n_channels,)
-        Whether a channel is dead: none of its pixels varies over the images.
+    Reduced
+        Projections, shares of variance and dead channels.
 
     Raises
     ------
@@ -91,51 +140,76 @@ def reduce_channels(
     """
     n_channels, n_images, height, width = maps.shape
     check_n_components(n_components, n_images, height, width)
-    channels = maps.reshape(n_channels, n_images, height * width)
-    n_threads, batch, keep = _plan(n_images, height * width, memory_mib, n_threads or os.cpu_count() or 1)
-    found = _Found(n_channels, n_images, n_components)
+    n_pixels = height * width
+    channels = maps.reshape(n_channels, n_images, n_pixels)
+    reduced = _approximated if is_approximate(n_images, n_pixels) else _reduce
+    n_threads, batch, keep = _plan(n_images, n_pixels, n_components, memory_mib, n_threads or os.cpu_count() or 1)
+    found = _Found(n_channels, n_images, n_components, empty)
 
     def reduce_batch(start: int) -> int:
-        for channel, reduced in enumerate(_reduce(channels[start : start + batch], start, n_components, keep), start):
-            found.put(channel, *reduced)
+        for channel, each in enumerate(reduced(channels[start : start + batch], start, n_components, keep), start):
+            found.put(channel, each)
         return int(min(start + batch, n_channels))
 
     with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
         for n_done in threads.map(reduce_batch, range(0, n_channels, batch)):
             progress(n_done, n_channels)
-    return found.arrays()
+    return found.result()
+
+
+class _Channel(NamedTuple):
+    """Projections and shares of the variance, both empty for a dead channel; the residual is NaN if they are exact."""
+
+    scores: Float64Array
+    ratios: Float64Array
+    residual: float = float("nan")
 
 
 class _Found:
     """Collects the results of the channels, which arrive in any order."""
 
-    def __init__(self, n_channels: int, n_images: int, n_components: int | float) -> None:
-        self._is_count = isinstance(n_components, int)
-        self._projections = np.zeros((n_channels, n_images, int(n_components)))
+    def __init__(
+        self,
+        n_channels: int,
+        n_images: int,
+        n_components: int | float,
+        empty: Callable[[tuple[int, ...]], Float64Array],
+    ) -> None:
+        self._shape, self._empty = (n_channels, n_images), empty
+        self._projections = empty((n_channels, n_images, n_components)) if isinstance(n_components, int) else None
         self._scores = [np.empty((n_images, 0))] * n_channels
         self._ratios = [np.empty(0)] * n_channels
+        self._residual = np.full(n_channels, np.nan)
 
-    def put(self, channel: int, scores: Float64Array, ratios: Float64Array) -> None:
-        """Store a channel's projections and shares of variance."""
-        self._ratios[channel] = ratios
-        if self._is_count:  # written now, while the thread has the projections in its cache
-            self._projections[channel, :, : len(ratios)] = scores
-        else:
-            self._scores[channel] = scores
+    def put(self, channel: int, found: _Channel) -> None:
+        """Store the result of a channel."""
+        self._ratios[channel], self._residual[channel] = found.ratios, found.residual
+        if self._projections is None:
+            self._scores[channel] = found.scores
+        else:  # written now, while the thread has the projections in its cache
+            _fill(self._projections[channel], found.scores)
 
-    def arrays(self) -> tuple[Float64Array, Float64Array, BoolArray]:
-        """Return projections, shares of variance and dead channels, padded to the largest number of components."""
+    def result(self) -> Reduced:
+        """Return all results, padded to the largest number of components."""
         n_kept = np.array([len(ratios) for ratios in self._ratios])
-        n_channels, n_images, most = self._projections.shape
-        if not self._is_count:
-            most = max(1, int(n_kept.max()))
-            self._projections = np.zeros((n_channels, n_images, most))
+        projections = self._projections
+        if projections is None:
+            projections = self._empty((*self._shape, max(1, int(n_kept.max()))))
             for channel, scores in enumerate(self._scores):
-                self._projections[channel, :, : n_kept[channel]] = scores
-        shares = np.zeros((n_channels, most))
+                _fill(projections[channel], scores)
+        shares = np.zeros((len(n_kept), projections.shape[2]))
         for channel, ratios in enumerate(self._ratios):
             shares[channel, : n_kept[channel]] = ratios
-        return self._projections, shares, n_kept == 0
+        is_exact = np.isnan(self._residual)
+        return Reduced(
+            projections, shares, n_kept == 0, None if is_exact.all() else np.where(is_exact, 0.0, self._residual)
+        )
+
+
+def _fill(row: Float64Array, scores: Float64Array) -> None:
+    """Write projections into a row that may have more components."""
+    row[:, : scores.shape[1]] = scores
+    row[:, scores.shape[1] :] = 0.0
 
 
 @cache
@@ -144,32 +218,32 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _plan(n_images: int, n_pixels: int, memory_mib: int, n_threads: int) -> tuple[int, int, bool]:
+def _plan(
+    n_images: int, n_pixels: int, n_components: int | float, memory_mib: int, n_threads: int
+) -> tuple[int, int, bool]:
     """Return the number of threads, of channels in a batch, and whether standardised maps are kept in memory."""
-    side, block = min(n_images, n_pixels), n_images * min(n_pixels, BLOCK)
+    side, (block_images, block_pixels) = min(n_images, n_pixels), block_shape(n_images, n_pixels)
     budget = memory_mib << 20
     # In memory are: the standardised channel or a block of it; Z Z' or Z' Z with LAPACK's copies; the axes if Z is
-    # wide.
-    rest = 4 * side * side + (n_pixels * side if n_images <= n_pixels else 0)
-    least, kept = (
-        8 * ((block if n_images <= n_pixels else n_images * n_pixels) + rest),
-        8 * (n_images * n_pixels + rest),
-    )
+    # wide; for an approximation, the vectors and their products with Z' Z, with a copy of one of the two.
+    if is_approximate(n_images, n_pixels):
+        rest = 3 * (int(n_components) + MORE) * MOST_BLOCKS * n_pixels
+    else:
+        rest = 4 * side * side + (n_pixels * side if is_wide(n_images, n_pixels) else 0)
+    least, kept = 8 * (block_images * block_pixels + rest), 8 * (n_images * n_pixels + rest)
     if least > budget:
         raise InputError(
             f"reduce.memory_mib must be at least {-(-least >> 20)}; got {memory_mib} "
             f"({n_images} images, maps of {n_pixels} pixels). "
             "Raise it, take fewer images, or choose a layer with smaller maps."
         )
-    n_threads = min(n_threads, max(1, budget // kept))
+    n_threads = min(n_threads, budget // least)
     return n_threads, max(1, min(budget // n_threads, BATCH_BYTES) // kept), n_threads * kept <= budget
 
 
-def _reduce(
-    channels: FloatArray, first: int, n_components: int | float, keep: bool
-) -> Iterator[tuple[Float64Array, Float64Array]]:
-    """Yield each channel's projections and shares of variance, both empty for a dead channel."""
-    standardised = [_Standardised(channel, first + index, keep) for index, channel in enumerate(channels)]
+def _reduce(channels: FloatArray, first: int, n_components: int | float, keep: bool) -> Iterator[_Channel]:
+    """Yield the exact components of each channel."""
+    standardised = [Standardised(channel, first + index, keep) for index, channel in enumerate(channels)]
     products = np.stack([each.product() for each in standardised])
     side = products.shape[1]
     in_one = isinstance(n_components, float) or side <= SMALL_MATRIX
@@ -178,7 +252,7 @@ def _reduce(
     for index, each in enumerate(standardised):
         variance = float(np.trace(products[index]))
         if variance == 0:
-            yield np.empty((channels.shape[1], 0)), np.empty(0)
+            yield _Channel(np.empty((channels.shape[1], 0)), np.empty(0))
             continue
         if in_one:
             values, vectors = all_values[index], all_vectors[index]
@@ -189,10 +263,22 @@ def _reduce(
         n_kept = _n_kept(values / variance, n_components)
         values, vectors = values[:n_kept], vectors[:, :n_kept]
         if values[-1] < SMALLEST_EIGENVALUE * values[0]:
-            scores, values = each.by_svd(n_kept)
+            scores, values = _by_svd(each, n_kept)
         else:
-            scores = each.project(values, vectors)
-        yield scores, values / variance
+            scores = _project(each, values, vectors)
+        yield _Channel(scores, values / variance)
+
+
+def _approximated(channels: FloatArray, first: int, n_components: int | float, keep: bool) -> Iterator[_Channel]:
+    """Yield approximate components of each channel."""
+    for index, channel in enumerate(channels):
+        each = Standardised(channel, first + index, keep)
+        variance = each.sum_of_squares()
+        if variance == 0:
+            yield _Channel(np.empty((channels.shape[1], 0)), np.empty(0), 0.0)
+            continue
+        found = leading_eigenpairs(each.product_times, channel.shape[1], int(n_components))
+        yield _Channel(_project(each, found.values, found.vectors), found.values / variance, found.residual)
 
 
 def _n_kept(ratios: Float64Array, n_components: int | float) -> int:
@@ -208,89 +294,23 @@ def _signs(axes: Float64Array) -> Float64Array:
     return signs
 
 
-class _Standardised:
-    """The standardised matrix Z of one channel, of shape (n_images, n_pixels).
+def _project(each: Standardised, values: Float64Array, vectors: Float64Array) -> Float64Array:
+    """Return the projections from leading eigenvalues and eigenvectors of Z Z' if Z is wide, otherwise of Z' Z."""
+    if each.is_wide:
+        axes = np.concatenate([vectors.T @ block for block in each.blocks()], axis=1)
+        return vectors * (np.sqrt(values) * _signs(axes.T))
+    return each.times(vectors * _signs(vectors))
 
-    If there are at least as many pixels as images (Z is wide), it is computed in blocks of pixels, which are either
-    kept in memory or computed again whenever they are needed.
-    """
 
-    def __init__(self, channel: FloatArray, number: int, keep: bool) -> None:
-        self._channel, self._number, self._keep = channel, number, keep
-        self._is_wide = channel.shape[0] <= channel.shape[1]
-        self._blocks: list[Float64Array] = []
-
-    def blocks(self) -> Iterator[Float64Array]:
-        """Yield the blocks of Z from left to right."""
-        if self._blocks:
-            yield from self._blocks
-            return
-        n_images, n_pixels = self._channel.shape
-        step = BLOCK if self._is_wide else n_pixels
-        for start in range(0, n_pixels, step):
-            raw = np.require(self._channel[:, start : start + step], requirements=["C", "W"])
-            block = np.empty((n_images, raw.shape[1]))
-            if not standardise(raw, block):
-                raise InputError(
-                    f"activations must be finite; got NaN or infinity (channel {self._number}). Check the weights."
-                )
-            if self._keep or not self._is_wide:
-                self._blocks.append(block)
-            yield block
-
-    def product(self) -> Float64Array:
-        """Return Z Z' or Z' Z, the smaller of the two."""
-        products = (block @ block.T if self._is_wide else block.T @ block for block in self.blocks())
-        total = next(products)
-        for product in products:
-            total += product
-        return total
-
-    def project(self, values: Float64Array, vectors: Float64Array) -> Float64Array:
-        """Return the projections from the leading eigenvalues and eigenvectors of `product`, largest first."""
-        if self._is_wide:
-            axes = np.concatenate([vectors.T @ block for block in self.blocks()], axis=1)
-            return vectors * (np.sqrt(values) * _signs(axes.T))
-        (whole,) = self.blocks()
-        return whole @ (vectors * _signs(vectors))
-
-    def by_svd(self, n_components: int) -> tuple[Float64Array, Float64Array]:
-        """Return projections and eigenvalues from the singular value decomposition of Z, for a nearly singular Z."""
-        whole = np.concatenate(list(self.blocks()), axis=1)
-        left, singular, right = np.linalg.svd(whole, full_matrices=False)
-        rounding = max(whole.shape) * np.finfo(np.float64).eps
-        # Beyond the rank a component is rounding noise. ACE does not depend on scale and would fit it, so it is set to
-        # 0.
+def _by_svd(each: Standardised, n_components: int) -> tuple[Float64Array, Float64Array]:
+    """Return projections and eigenvalues from the singular value decomposition of Z, for a nearly singular Z."""
+    rounding = max(each.shape) * np.finfo(np.float64).eps
+    # Beyond the rank a component is rounding noise. ACE does not depend on scale and would fit it, so it is set to 0.
+    if not each.is_divided:
+        left, singular, right = np.linalg.svd(each.whole(), full_matrices=False)
         singular = np.where(singular > rounding * singular[0], singular, 0.0)[:n_components]
         return left[:, :n_components] * (singular * _signs(right[:n_components].T)), singular**2
-
-
-@compiled
-def standardise(raw, out):
-    """Fill `out` with the standardised columns of `raw` (n_images, n_pixels): mean 0, standard deviation 1 (ddof 0).
-
-    A column that does not vary by more than rounding (scikit-learn's bound) becomes 0. Return whether all values are
-    finite.
-    """
-    n, d = raw.shape
-    mean, factor = np.zeros(d), np.zeros(d)
-    for i in range(n):
-        for j in range(d):
-            mean[j] += raw[i, j]
-    for j in range(d):
-        mean[j] /= n
-    for i in range(n):
-        for j in range(d):
-            out[i, j] = raw[i, j] - mean[j]
-            factor[j] += out[i, j] * out[i, j]
-    is_finite = True
-    eps = 2.0**-52
-    for j in range(d):
-        variance = factor[j] / n
-        is_finite &= np.isfinite(variance)
-        is_constant = variance <= n * eps * variance + (n * mean[j] * eps) ** 2
-        factor[j] = 0.0 if is_constant else 1.0 / np.sqrt(variance)
-    for i in range(n):
-        for j in range(d):
-            out[i, j] *= factor[j]
-    return is_finite
+    _, singular, right = np.linalg.svd(each.triangular(), full_matrices=False)
+    singular = np.where(singular > rounding * singular[0], singular, 0.0)[:n_components]
+    axes = right[:n_components].T * (singular > 0)
+    return each.times(axes * _signs(axes)), singular**2

@@ -21,6 +21,7 @@ from pipeline.numerics.groups import Groups
 
 N_FOLDS = 5
 N_REPEATS = 2
+MOST_IMAGES = 4096  # memory grows with the square of their number, time with the third power
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 # Penalties that cross-validation chooses from, as multiples of the mean squared length of an image's predictors.
 PENALTIES = np.logspace(-5, 3, 17)
@@ -45,6 +46,9 @@ def linear_probe(
     in `pipeline.numerics.evidence.cross_fitted`, over two random partitions. No image contributes to its own
     prediction, apart from the principal components, which do not depend on the class scores.
 
+    If more than `MOST_IMAGES` images differ, so many are drawn at random, without their copies, and the interval is the
+    one for that number of images.
+
     Parameters
     ----------
     projections : ndarray of shape (n_channels, n_images, n_components)
@@ -63,10 +67,14 @@ def linear_probe(
         None if there are too few images, or no channel varies.
     """
     groups = groups or Groups.without_copies(len(class_score))
-    kernel = _kernel(projections)
+    rng = np.random.default_rng([seed, 4])
+    chosen: Int64Array | slice = slice(None)
+    if len(groups) > MOST_IMAGES:
+        drawn = np.sort(groups.firsts[rng.permutation(len(groups))[:MOST_IMAGES]])
+        class_score, chosen, groups = class_score[drawn], drawn, Groups.without_copies(MOST_IMAGES)
+    kernel = _kernel(projections, chosen)
     if len(groups) < N_FOLDS * MIN_FOLD or not kernel.any():
         return None
-    rng = np.random.default_rng([seed, 4])
     found = []
     with threadpool_limits(1, user_api="blas"):  # the last digits depend on the number of threads
         for _ in range(N_REPEATS):
@@ -77,12 +85,13 @@ def linear_probe(
     return _interval(float(np.mean(found)), len(groups))
 
 
-def _kernel(projections: FloatArray) -> Float64Array:
-    """Return the inner products of the images' predictors, (n_images, n_images), with a mean diagonal of 1."""
-    n_images = projections.shape[1]
+def _kernel(projections: FloatArray, chosen: Int64Array | slice) -> Float64Array:
+    """Return the inner products of the predictors of some images, (n_images, n_images), with a mean diagonal of 1."""
+    n_images = len(projections[0, chosen])
     kernel = np.zeros((n_images, n_images))
     with threadpool_limits(1, user_api="blas"):
-        for values in projections:
+        for channel in projections:
+            values = channel[chosen]
             size = float((values**2).sum())
             if size > 0:
                 kernel += values @ values.T * (n_images / size)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
+from pipeline.numerics.predictors import Predictors, Transforms
 from pipeline.numerics.spline_basis import SplineBasis
 from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import NUGGET, Pairs, Smoothness, leading_pairs, penalised
@@ -49,6 +50,8 @@ class SplineAceResult(SplineScores):
 
     Attributes
     ----------
+    r_squared : ndarray of shape (n_channels,)
+        1 - mean((theta - sum of phi)^2); 0 where no predictor varies.
     phi : ndarray of shape (n_channels, n_images, n_components)
         The predictors' transforms at the images, mean 0; their sum is the penalised regression of theta.
     theta : ndarray of shape (n_channels, n_images)
@@ -59,26 +62,28 @@ class SplineAceResult(SplineScores):
         The same for theta, 1 for a straight line.
     """
 
-    phi: Float64Array
-    theta: Float64Array
+    r_squared: Float64Array
+    phi: FloatArray
+    theta: FloatArray
     degrees_of_freedom: Float64Array
     response_degrees_of_freedom: float
 
 
 def spline_transforms(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     smoothness: Smoothness | None = None,
     *,
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
     progress: Progress | None = None,
+    transforms: Transforms | None = None,
 ) -> SplineAceResult:
     """Return the transforms and the correlations they reach, for each channel.
 
     Parameters
     ----------
-    predictors : array_like of shape (n_channels, n_images, n_components)
+    predictors : Predictors, or array_like of shape (n_channels, n_images, n_components)
         Finite. A predictor that never varies gets phi = 0; duplicated ones share theirs.
     response : array_like of shape (n_images,)
         Finite, not constant; at least 5 images.
@@ -90,6 +95,8 @@ def spline_transforms(
         None: one for each core. The result does not depend on it.
     progress : callable or None
         Called with the number of channels done and of all channels.
+    transforms : Transforms or None
+        Arrays to which the transforms are written; None for new ones.
 
     Raises
     ------
@@ -100,8 +107,8 @@ def spline_transforms(
     smoothness = smoothness or Smoothness()
     side = layer.response_side(smoothness)
     n_images = layer.n_images
-    phi, theta = np.zeros(layer.predictors.shape), np.zeros((layer.n_channels, n_images))
-    degrees = np.zeros(layer.n_channels)
+    transforms = transforms or Transforms.in_memory(*layer.predictors.shape)
+    degrees, r_squared = np.zeros(layer.n_channels), np.zeros(layer.n_channels)
     scores = ScoreArrays(layer.n_channels)
     centred = np.asarray(response, dtype=np.float64)
     centred = centred / np.abs(centred).max()  # so that no square overflows or underflows
@@ -120,22 +127,28 @@ def spline_transforms(
         values = pairs.response @ layer.response.values
         has_fit = pairs.penalised > 0
         scale = np.where(has_fit[:, None], np.sqrt(np.mean(values * values, axis=1, keepdims=True)), 1.0)
-        theta[channels] = np.where(has_fit[:, None], values / scale, standardised)
+        theta = np.where(has_fit[:, None], values / scale, standardised)
         coefficients = pairs.predictors * (pairs.penalised[:, None] / scale)
-        phi[channels] = np.einsum("cjk,cjkn->cnj", coefficients.reshape(basis.roughness.shape), basis.values)
+        phi = np.ascontiguousarray(
+            np.einsum("cjk,cjkn->cnj", coefficients.reshape(basis.roughness.shape), basis.values)
+        )
+        residual = theta - phi.sum(axis=2)
+        r_squared[channels] = np.where(pairs.maximal > 0, 1 - np.mean(residual * residual, axis=1), 0.0)
+        transforms.put(first, phi, theta)
 
     layer.each_chunk(work, progress)
     return SplineAceResult(
         *scores.arrays,
-        phi=phi,
-        theta=theta,
+        r_squared=r_squared,
+        phi=transforms.phi,
+        theta=transforms.theta,
         degrees_of_freedom=degrees,
         response_degrees_of_freedom=float(_degrees_of_freedom(side[1].T @ side[1], side[0])),
     )
 
 
 def spline_correlations(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     smoothness: Smoothness | None = None,
     *,
@@ -151,7 +164,7 @@ def spline_correlations(
 
 
 def permuted_spline_correlations(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     permutations: ArrayLike,
     smoothness: Smoothness | None = None,
@@ -182,11 +195,15 @@ def permuted_spline_correlations(
     layer = SplineLayer(predictors, response, n_functions, n_threads)
     smoothness = smoothness or Smoothness()
     indices = np.asarray(permutations, dtype=np.int64)
-    every = np.tile(np.arange(layer.n_images), (len(indices), 1))
-    if indices.ndim != 2 or not np.array_equal(np.sort(indices, axis=1), every):
+    every = np.arange(layer.n_images)
+    if indices.ndim != 2 or not all(np.array_equal(np.sort(row), every) for row in indices):
         raise InputError(f"permutations must be rows of the indices 0 to {layer.n_images - 1}, each once a row.")
     side = layer.response_side(smoothness)
-    permuted = np.moveaxis(layer.response.values[:, indices], 2, 0).reshape(layer.n_images, -1) / layer.n_images
+    # Columns are functions of the response, each for all permutations.
+    permuted = np.empty((layer.n_images, len(layer.response.values) * len(indices)))
+    for number, values in enumerate(layer.response.values):
+        permuted[:, number * len(indices) : (number + 1) * len(indices)] = values[indices].T
+    permuted /= layer.n_images
     scores = ScoreArrays(layer.n_channels, len(indices))
 
     def work(first: int, basis: SplineBasis) -> None:
@@ -195,7 +212,6 @@ def permuted_spline_correlations(
             within = functions @ functions.T / layer.n_images
             cross = functions @ permuted
             solved = np.linalg.solve(penalised(within, penalty[channel]), cross)
-            # Columns are functions of the response, each for all permutations.
             cross, solved = (each.reshape(len(each), -1, len(indices)).transpose(2, 0, 1) for each in (cross, solved))
             pairs = leading_pairs(cross, solved, penalty[channel], *side, first_covariances(within, basis))
             scores.put(first + channel, pairs)

@@ -13,15 +13,19 @@ from threadpoolctl import ThreadpoolController
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
+from pipeline.numerics.checks import checked_response
 from pipeline.numerics.normal_scores import without_heavy_tails
+from pipeline.numerics.predictors import Predictors
 from pipeline.numerics.spline_basis import SplineBasis, spline_basis
 from pipeline.numerics.spline_solver import Smoothness, curvature_penalty, whitener
 from pipeline.progress import Progress
 
-MIN_IMAGES = 5
 N_KNOTS = 7
 N_FUNCTIONS = 4
 CHUNK = 4  # channels worked on together: their functions stay in the cache
+VALUES = 2**19  # of the predictors of these channels, which are fewer if there are many images
+BYTES_OF_VALUE = 500  # that are allocated for each of these values, about
+WORKING_BYTES = 2**30  # that all threads allocate together
 
 
 class SplineLayer:
@@ -29,7 +33,7 @@ class SplineLayer:
 
     Parameters
     ----------
-    predictors : array_like of shape (n_channels, n_images, n_components)
+    predictors : Predictors, or array_like of shape (n_channels, n_images, n_components)
         Finite.
     response : array_like of shape (n_images,)
         Finite, not constant.
@@ -45,15 +49,17 @@ class SplineLayer:
         number is below 1.
     """
 
-    def __init__(self, predictors: ArrayLike, response: ArrayLike, n_functions: int, n_threads: int | None) -> None:
+    def __init__(
+        self, predictors: ArrayLike | Predictors, response: ArrayLike, n_functions: int, n_threads: int | None
+    ) -> None:
         for name, count in (("n_functions", n_functions), ("n_threads", 1 if n_threads is None else n_threads)):
             if count < 1:
                 raise InputError(f"{name} must be at least 1; got {count}.")
-        self.predictors = _checked_predictors(predictors)
+        self.predictors = Predictors.of(predictors)
         self.n_channels, self.n_images, self.n_components = self.predictors.shape
         self.n_functions = n_functions
         self.n_threads = n_threads or os.cpu_count() or 1
-        self.response = self.basis_of(_checked_response(response, self.n_images))
+        self.response = self.basis_of(checked_response(response, self.n_images))
 
     def basis_of(self, values: FloatArray) -> SplineBasis:
         """Return the functions of variables, (..., n_images); heavy tails are drawn in first."""
@@ -62,17 +68,21 @@ class SplineLayer:
     def each_chunk(
         self, work: Callable[[int, SplineBasis], None], progress: Progress | None = None, chunk: int = CHUNK
     ) -> None:
-        """Call ``work(first, basis)`` for every `chunk` channels, in several threads.
+        """Call ``work(first, basis)`` for every `chunk` channels or fewer, in several threads.
 
-        `first` is the number of the first of them, and `basis` the functions of all their components.
+        `first` is the number of the first of them, and `basis` the functions of all their components. With many images
+        there are fewer channels, and fewer threads if these would need more than `WORKING_BYTES`.
         """
+        n_values = self.n_images * self.n_components  # of a channel
+        chunk = max(1, min(chunk, VALUES // n_values))
+        n_threads = max(1, min(self.n_threads, WORKING_BYTES // (chunk * n_values * BYTES_OF_VALUE)))
 
         def run(first: int) -> int:
             last: int = min(first + chunk, self.n_channels)
-            work(first, self.basis_of(np.swapaxes(self.predictors[first:last], 1, 2)))
+            work(first, self.basis_of(np.swapaxes(self.predictors.read(first, last), 1, 2)))
             return last
 
-        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.n_threads) as threads:
+        with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
             for n_done in threads.map(run, range(0, self.n_channels, chunk)):
                 if progress is not None:
                     progress(n_done, self.n_channels)
@@ -101,25 +111,3 @@ def all_functions(basis: SplineBasis) -> Float64Array:
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def _checked_predictors(predictors: ArrayLike) -> Float64Array:
-    values = np.asarray(predictors, dtype=np.float64)
-    if values.ndim != 3 or values.shape[2] < 1:
-        raise InputError(f"predictors must have the shape (n_channels, n_images, n_components); got {values.shape}.")
-    if values.shape[1] < MIN_IMAGES:
-        raise InputError(f"n_images must be at least {MIN_IMAGES}; got {values.shape[1]}.")
-    if not np.isfinite(values).all():
-        raise InputError("predictors must be finite; got NaN or infinity. Check the activations.")
-    return values
-
-
-def _checked_response(response: ArrayLike, n_images: int) -> Float64Array:
-    values = np.asarray(response, dtype=np.float64)
-    if values.shape != (n_images,):
-        raise InputError(f"response must hold one value for each of the {n_images} images; got shape {values.shape}.")
-    if not np.isfinite(values).all():
-        raise InputError("response must be finite; got NaN or infinity. Check the class scores.")
-    if (values == values[0]).all():
-        raise InputError(f"response must differ between images; got {values[0]:g} for every one.")
-    return values

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.groups import Groups
+from pipeline.numerics.predictors import MIN_IMAGES, Predictors
 from pipeline.numerics.spline_basis import SplineBasis
-from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
+from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import Smoothness, correlation, leading_pairs, moments, penalised
 
 Setting = tuple[int, Smoothness]  # components that enter, and the smoothness
@@ -30,6 +31,8 @@ TYPICAL = Smoothness(0.3, 0.2, 0.12)  # about the best on most layers at 300 ima
 COMPONENTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 MIN_IMAGES_TO_CHOOSE = 2 * MIN_IMAGES
 MOST_CHANNELS = 128  # that take part in the choice, evenly spaced over the layer
+MOST_VALUES = 2**25  # of their predictors: with many images, fewer channels take part, but at least the number below
+FEWEST_CHANNELS = 32
 CHUNK = 16  # channels worked on together
 LARGEST = 1 - 1e-6  # held-out correlations are limited to this before Fisher's transformation
 # Penalties are averaged on a logarithmic scale, on which 0 and 1 have no place.
@@ -82,7 +85,7 @@ class SmoothnessChoice:
 
 
 def select_smoothness(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     *,
     seed: int,
@@ -141,9 +144,10 @@ def select_smoothness(
     computed. A choice fitted to a layer without any association would make p-values slightly too small (measured: .068
     of them at most .05); that is why there is none then.
     """
-    values = np.asarray(predictors, dtype=np.float64)
-    if values.ndim == 3 and len(values) > MOST_CHANNELS:
-        values = values[np.linspace(0, len(values) - 1, MOST_CHANNELS).astype(np.int64)]
+    values = Predictors.of(predictors)
+    n_channels = max(FEWEST_CHANNELS, min(MOST_CHANNELS, MOST_VALUES // (values.shape[1] * values.shape[2])))
+    if len(values) > n_channels:
+        values = values.of_channels(np.linspace(0, len(values) - 1, n_channels).astype(np.int64))
     n_images = np.size(response)
     groups = groups or Groups.without_copies(n_images)
     if len(groups) < MIN_IMAGES_TO_CHOOSE:
@@ -164,7 +168,7 @@ def select_smoothness(
         errors = np.vstack([z - best, best]).std(axis=1, ddof=1) / np.sqrt(len(folds))
         return mean, errors[:-1], float(errors[-1])
 
-    n_most = values.shape[2] if values.ndim == 3 else 0
+    n_most = values.shape[2]
     axes = tuple(tuple(float(value) for value in axis) for axis in grid)
     settings = [Smoothness(x, y, shrinkage) for shrinkage, x, y in product(axes[2], axes[0], axes[1])]
     shape = len(axes[2]), len(axes[0]), len(axes[1])
@@ -212,7 +216,7 @@ def _smoothness_at(place: Float64Array) -> Smoothness:
 
 
 def held_out_correlations(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     folds: Sequence[Int64Array],
     settings: Sequence[Setting],

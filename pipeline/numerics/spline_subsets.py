@@ -7,17 +7,19 @@ from numpy.typing import ArrayLike
 
 from pipeline.arrays import Float64Array, Int64Array
 from pipeline.errors import InputError
+from pipeline.numerics.predictors import MIN_IMAGES, Predictors
 from pipeline.numerics.spline_ace import ScoreArrays, SplineScores, first_covariances
 from pipeline.numerics.spline_basis import SplineBasis
-from pipeline.numerics.spline_layer import MIN_IMAGES, N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
+from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
 from pipeline.numerics.spline_solver import Smoothness, leading_pairs, penalised
 from pipeline.progress import Progress
 
 SUBSETS_AT_ONCE = 16  # of one channel: their images stay in the cache
+VALUES_AT_ONCE = 2**22  # of the functions at these images
 
 
 def subset_spline_correlations(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     subsets: ArrayLike,
     smoothness: Smoothness | None = None,
@@ -33,7 +35,7 @@ def subset_spline_correlations(
     predictors, response, smoothness, n_functions, n_threads, progress
         As in `permuted_spline_correlations`.
     subsets : array_like of shape (n_subsets, n_chosen)
-        Int64Array of at least 5 images each. A subset in which the response does not vary scores
+        Indices of at least 5 images each. A subset in which the response does not vary scores
         0. It is faster where every second row holds the images that the row before does not: the covariances of one
         half of the images are those of all less those of the other half.
 
@@ -56,8 +58,10 @@ def subset_spline_correlations(
     np.add.at(weights, (chosen, np.arange(len(chosen))[:, None]), 1 / n_chosen)
     # Columns are functions of the response, each for all subsets, weighted and centred over its subset.
     centred = layer.response.values[:, :, None] - (layer.response.values @ weights)[:, None, :]
-    responses = np.moveaxis(centred * weights, 0, 1).reshape(layer.n_images, -1)
-    covariances = np.einsum("kns,lns->skl", centred * weights, centred)
+    weighted = centred * weights
+    responses = np.moveaxis(weighted, 0, 1).reshape(layer.n_images, -1)
+    covariances = np.einsum("kns,lns->skl", weighted, centred)
+    del centred, weighted
     side = layer.response_side(smoothness, covariances)
     scores = ScoreArrays(layer.n_channels, len(chosen))
 
@@ -87,8 +91,9 @@ def _covariances(functions: Float64Array, chosen: Int64Array, weights: Float64Ar
     images, n_functions = np.ascontiguousarray(functions.T), len(functions)
     products = np.empty((len(chosen), n_functions, n_functions))
     computed, rows = (products[::2], chosen[::2]) if is_paired else (products, chosen)
-    for start in range(0, len(rows), SUBSETS_AT_ONCE):
-        block = slice(start, start + SUBSETS_AT_ONCE)
+    at_once = max(1, min(SUBSETS_AT_ONCE, VALUES_AT_ONCE // (n_functions * chosen.shape[1])))
+    for start in range(0, len(rows), at_once):
+        block = slice(start, start + at_once)
         gathered = images[rows[block]]
         np.matmul(np.swapaxes(gathered, 1, 2), gathered, out=computed[block])
     if is_paired:

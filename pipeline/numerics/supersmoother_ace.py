@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline.arrays import Float64Array, Int64Array
+from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.errors import InputError
 from pipeline.numerics.ace_iterations import (
     Parameters,
@@ -32,12 +32,14 @@ from pipeline.numerics.ace_iterations import (
     solve_channels,
     solve_responses,
 )
-from pipeline.numerics.checks import checked_permutations, checked_predictors, checked_response
+from pipeline.numerics.checks import checked_permutations, checked_response
 from pipeline.numerics.parameters import DEFAULT_PARAMETERS, AceParameters
+from pipeline.numerics.predictors import Predictors, Transforms
 from pipeline.numerics.supersmoother import N_TABLE_ROWS, power_of_two_scaled, prepare, window_sizes
 from pipeline.progress import Progress
 
 CHUNK_SOLVES = 64  # number of solves between two reports of progress, at most
+CHUNK_VALUES = 2**22  # of the predictors that a thread holds in memory, unless a channel has more
 
 
 @dataclass(frozen=True)
@@ -64,23 +66,24 @@ class SupersmootherResult:
     first: Float64Array
     r_squared: Float64Array
     iterations: Int64Array
-    phi: Float64Array
-    theta: Float64Array
+    phi: FloatArray
+    theta: FloatArray
 
 
 def supersmoother_transforms(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     *,
     parameters: AceParameters = DEFAULT_PARAMETERS,
     n_threads: int | None = None,
     progress: Progress | None = None,
+    transforms: Transforms | None = None,
 ) -> SupersmootherResult:
     """Return the transforms of each channel and the correlations that they reach.
 
     Parameters
     ----------
-    predictors : array_like of shape (n_channels, n_images, n_components)
+    predictors : Predictors, or array_like of shape (n_channels, n_images, n_components)
         Finite values. A predictor that does not vary gets phi = 0.
     response : array_like of shape (n_images,)
         Finite values that are not all equal; at least 5 images.
@@ -90,6 +93,8 @@ def supersmoother_transforms(
         Number of threads; None for one on each core. The result does not depend on it.
     progress : callable or None
         Called with the number of channels that are done and the number of all channels.
+    transforms : Transforms or None
+        Arrays to which the transforms are written; None for new ones.
 
     Returns
     -------
@@ -107,14 +112,16 @@ def supersmoother_transforms(
     number of conjugate-gradient steps of the linear fit that ``mace.f`` starts from, and thereby the result slightly.
     """
     solver = _Solver(predictors, parameters, n_threads)
-    found = solver.solve(checked_response(response, solver.n_images)[None], transforms=True, progress=progress)
+    transforms = transforms or Transforms.in_memory(*solver.predictors.shape)
+    found = solver.solve(checked_response(response, solver.n_images)[None], transforms, progress=progress)
     return SupersmootherResult(
-        found.maximal[:, 0], found.first[:, 0], found.r_squared[:, 0], found.iterations[:, 0], found.phi, found.theta
-    )
+        found.maximal[:, 0], found.first[:, 0], found.r_squared[:, 0], found.iterations[:, 0],
+        transforms.phi, transforms.theta,
+    )  # fmt: skip
 
 
 def supersmoother_correlations(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     *,
     parameters: AceParameters = DEFAULT_PARAMETERS,
@@ -122,12 +129,12 @@ def supersmoother_correlations(
 ) -> dict[str, Float64Array]:
     """Return the statistics ``maximal`` and ``first``, (n_channels,) each; see `supersmoother_transforms`."""
     solver = _Solver(predictors, parameters, n_threads)
-    found = solver.solve(checked_response(response, solver.n_images)[None], transforms=False)
+    found = solver.solve(checked_response(response, solver.n_images)[None])
     return {"maximal": found.maximal[:, 0], "first": found.first[:, 0]}
 
 
 def permuted_supersmoother_correlations(
-    predictors: ArrayLike,
+    predictors: ArrayLike | Predictors,
     response: ArrayLike,
     permutations: ArrayLike,
     *,
@@ -159,27 +166,25 @@ def permuted_supersmoother_correlations(
     solver = _Solver(predictors, parameters, n_threads)
     response = checked_response(response, solver.n_images)
     indices = checked_permutations(permutations, solver.n_images)
-    found = solver.solve(response[indices], transforms=False, progress=progress)
+    found = solver.solve(response[indices], progress=progress)
     return found.maximal, found.first
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Results for each channel and response; `phi` and `theta` hold those of the first response, if requested."""
+    """Results for each channel and response."""
 
     maximal: Float64Array
     first: Float64Array
     r_squared: Float64Array
     iterations: Int64Array
-    phi: Float64Array
-    theta: Float64Array
 
 
 class _Solver:
     """Solves checked predictors for responses that are permutations of one another."""
 
-    def __init__(self, predictors: ArrayLike, parameters: AceParameters, n_threads: int | None) -> None:
-        self.predictors = checked_predictors(predictors)
+    def __init__(self, predictors: ArrayLike | Predictors, parameters: AceParameters, n_threads: int | None) -> None:
+        self.predictors = Predictors.of(predictors)
         self.n_channels, self.n_images, self.n_components = self.predictors.shape
         if n_threads is not None and n_threads < 1:
             raise InputError(f"n_threads must be at least 1; got {n_threads}.")
@@ -193,8 +198,13 @@ class _Solver:
         )
         self.n_threads = n_threads or os.cpu_count() or 1
 
-    def solve(self, responses: Float64Array, *, transforms: bool, progress: Progress | None = None) -> _Found:
-        """Return the results for `responses` of shape (n_responses, n_images), whose rows hold the same values."""
+    def solve(
+        self, responses: Float64Array, transforms: Transforms | None = None, *, progress: Progress | None = None
+    ) -> _Found:
+        """Return the results for `responses` of shape (n_responses, n_images), whose rows hold the same values.
+
+        The transforms for the first response are written to `transforms`.
+        """
         thetas = power_of_two_scaled(responses)[0]
         orders = np.argsort(thetas, axis=1, kind="stable")
         rising = thetas[0, orders[0]]
@@ -204,14 +214,11 @@ class _Solver:
         response_flags = prepare(rising, self.parameters.sides, response_table)
 
         shape = (self.n_channels, len(responses))
-        n_kept = self.n_channels if transforms else 0
         found = _Found(
             maximal=np.zeros(shape),
             first=np.zeros(shape),
             r_squared=np.zeros(shape),
             iterations=np.zeros(shape, dtype=np.int64),
-            phi=np.zeros((n_kept, self.n_images, self.n_components)),
-            theta=np.zeros((n_kept, self.n_images)),
         )
 
         given = Responses(thetas, orders, response_table, response_flags)
@@ -220,21 +227,32 @@ class _Solver:
             last = min(first + chunk, self.n_channels)
             channel = empty_channel(self.n_images, self.n_components)
             rows = scratch(self.n_images, self.n_components, side_by_side=len(responses) > 1)
+            # Writable as well: numba would compile the solver a second time for read-only arrays.
+            predictors = np.require(self.predictors.read(first, last), requirements=["C", "W"])
             if len(responses) == 1:
+                n_kept = 0 if transforms is None else len(predictors)
+                phi = np.empty((n_kept, self.n_images, self.n_components))
+                theta = np.empty((n_kept, self.n_images))
                 solve_channels(
-                    self.predictors, first, last, channel, given, self.parameters, rows,
-                    found.maximal, found.first, found.r_squared, found.iterations, found.phi, found.theta,
+                    predictors, channel, given, self.parameters, rows,
+                    found.maximal[first:last], found.first[first:last], found.r_squared[first:last],
+                    found.iterations[first:last], phi, theta,
                 )  # fmt: skip
+                if transforms is not None:
+                    transforms.put(first, phi, theta)
                 return int(last)
             for c in range(first, last):
-                tolerance = prepare_channel(self.predictors[c], self.parameters.sides, self.parameters.delrsq, channel)
+                tolerance = prepare_channel(
+                    predictors[c - first], self.parameters.sides, self.parameters.delrsq, channel
+                )
                 solve_responses(
                     channel, tolerance, given, self.parameters, rows,
                     found.maximal[c], found.first[c], found.r_squared[c], found.iterations[c],
                 )  # fmt: skip
             return int(last)
 
-        chunk = max(1, min(CHUNK_SOLVES // len(responses), self.n_channels // (4 * self.n_threads)))
+        fitting = CHUNK_VALUES // (self.n_images * self.n_components)
+        chunk = max(1, min(CHUNK_SOLVES // len(responses), self.n_channels // (4 * self.n_threads), fitting))
         with ThreadPoolExecutor(self.n_threads) as threads:
             for n_done in threads.map(work, range(0, self.n_channels, chunk)):
                 if progress is not None:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.arrays import FloatArray
-from pipeline.artifacts import AceFit, ChannelScores
+from pipeline.arrays import FloatArray, Int64Array
+from pipeline.artifacts import AceFit, ChannelScores, Workspace
 from pipeline.errors import InputError
 from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, SplineAce, SupersmootherAce
 from pipeline.numerics.evidence import Halves, corrected, cross_fitted, halves, permutation_null
 from pipeline.numerics.parameters import AceParameters
+from pipeline.numerics.predictors import Predictors, Transforms
 from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, SmoothnessChoice, select_smoothness
 from pipeline.numerics.spline_solver import Smoothness
 from pipeline.progress import Progress, ticker
@@ -41,12 +42,13 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     """
     projections, class_score = inputs.projections, inputs.activations.class_score
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
-    values = projections.values[varying]
+    values = Predictors(projections.values, varying if projections.dead.any() else None)
     choice = _choice(inputs, values, class_score)
     if choice is not None:
-        values = values[:, :, : choice.n_components]
+        values = values.leading(choice.n_components)
     estimator = _estimator(inputs.settings, choice)
-    found = _fit(inputs.settings, estimator, values, class_score, inputs.progress)
+    transforms = _empty_transforms(inputs.workspace, n_channels, values, varying)
+    found = _fit(inputs.settings, estimator, values, class_score, transforms, inputs.progress)
     evidence, curves = _evidence(inputs, estimator, values, class_score, found)
 
     def of_all_channels(result: NDArray[Any]) -> NDArray[Any]:
@@ -62,8 +64,8 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
         curves=curves,
         fit=AceFit(
             r_squared=of_all_channels(found.r_squared),
-            phi=of_all_channels(found.phi),
-            theta=of_all_channels(found.theta),
+            phi=transforms.phi,
+            theta=transforms.theta,
             iterations=None if found.iterations is None else of_all_channels(found.iterations),
             degrees_of_freedom=(
                 None if found.degrees_of_freedom is None else of_all_channels(found.degrees_of_freedom)
@@ -78,7 +80,17 @@ def ace_parameters(score: AceSettings) -> AceParameters:
     return AceParameters(**{field.name: getattr(score, field.name) for field in fields(AceParameters)})
 
 
-def _choice(inputs: RankerInputs[AceSettings], values: FloatArray, class_score: FloatArray) -> SmoothnessChoice | None:
+def _empty_transforms(workspace: Workspace, n_channels: int, values: Predictors, varying: Int64Array) -> Transforms:
+    """Return arrays for the transforms of the varying channels, in which those of the other channels are 0."""
+    _, n_images, n_components = values.shape
+    phi = workspace.empty(AceFit.PHI, (n_channels, n_images, n_components), np.float64)
+    theta = workspace.empty(AceFit.THETA, (n_channels, n_images), np.float64)
+    for channel in np.setdiff1d(np.arange(n_channels), varying):
+        phi[channel], theta[channel] = 0.0, 0.0
+    return Transforms(phi, theta, varying)
+
+
+def _choice(inputs: RankerInputs[AceSettings], values: Predictors, class_score: FloatArray) -> SmoothnessChoice | None:
     """Return the smoothness that cross-validation chooses; None if the settings or the smoother do not ask for it."""
     score = inputs.settings
     if inputs.choose_components and inputs.n_different < MIN_IMAGES_TO_CHOOSE:
@@ -107,18 +119,26 @@ def _estimator(score: AceSettings, choice: SmoothnessChoice | None) -> AceEstima
 
 
 def _fit(
-    score: AceSettings, estimator: AceEstimator, values: FloatArray, class_score: FloatArray, progress: Progress
+    score: AceSettings,
+    estimator: AceEstimator,
+    values: Predictors,
+    class_score: FloatArray,
+    transforms: Transforms,
+    progress: Progress,
 ) -> AceResult:
+    """Return the result for the varying channels, and write their transforms."""
     match score.solver:
         case "ace":
             # Imported here because only this solver needs the package.
             from pipeline.numerics import ace_package
 
-            return ace_package.optimal_transforms(
+            found = ace_package.optimal_transforms(
                 values, class_score, parameters=ace_parameters(score), n_jobs=score.n_jobs or -1, progress=progress
             )
+            transforms.put(0, found.phi, found.theta)
+            return found
         case "compiled":
-            return estimator.fit(values, class_score)
+            return estimator.fit(values, class_score, transforms=transforms)
         case _:
             assert_never(score.solver)
 
@@ -126,7 +146,7 @@ def _fit(
 def _evidence(
     inputs: RankerInputs[AceSettings],
     estimator: AceEstimator,
-    values: FloatArray,
+    values: Predictors,
     class_score: FloatArray,
     found: AceResult,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, FloatArray]]:
@@ -141,7 +161,7 @@ def _evidence(
         The settings say which evidence is computed.
     estimator : AceEstimator
         What computed the scores.
-    values : ndarray of shape (n_varying, n_images, n_components)
+    values : Predictors
         Projections of the varying channels.
     class_score : ndarray of shape (n_images,)
         The class scores.
@@ -164,7 +184,7 @@ def _evidence(
             table["cross_fitted"] = held_out[name]
     if with_halves:
 
-        def halved(values: FloatArray, class_score: FloatArray, **given: Any) -> dict[str, Halves]:
+        def halved(values: Predictors, class_score: FloatArray, **given: Any) -> dict[str, Halves]:
             return halves(
                 lambda sets, progress: estimator.on_subsets(values, class_score, sets, progress),
                 len(class_score), score.bootstrap, top_k=score.top_k, **given,
@@ -174,7 +194,7 @@ def _evidence(
         at_all: ByStatistic = observed
         if inputs.copies is not None:  # copies are fitted exactly at any number of images, which would hide the bias
             different = inputs.copies.firsts
-            values_of_each, score_of_each = values[:, different], class_score[different]
+            values_of_each, score_of_each = values.of_images(different), class_score[different]
             at_all = estimator.fit(values_of_each, score_of_each).statistics
             at_half = halved(values_of_each, score_of_each, seed=inputs.seed)
         for name in observed:

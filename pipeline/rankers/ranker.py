@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pipeline.arrays import FloatArray, Int64Array
-from pipeline.artifacts import Activations, ChannelScores, Projections
+from pipeline.artifacts import Activations, ChannelScores, Projections, Workspace
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.layout import LayerInfo
 from pipeline.progress import Progress
@@ -49,6 +49,8 @@ class RankerInputs(Generic[SettingsT_co]):
         Copies among the images, which random draws take together; None if all images differ.
     choose_components : bool
         Whether the ranker chooses how many of the leading components it uses.
+    workspace : Workspace
+        Storage of large results; in memory by default.
     """
 
     settings: SettingsT_co
@@ -61,6 +63,7 @@ class RankerInputs(Generic[SettingsT_co]):
     progress: Progress
     copies: Groups | None = None
     choose_components: bool = False
+    workspace: Workspace = field(default_factory=Workspace)
 
     @property
     def n_different(self) -> int:

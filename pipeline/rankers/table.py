@@ -61,9 +61,11 @@ def _pearson(inputs: AnyInputs) -> Scorer:
 
 def _multiple_correlation(inputs: AnyInputs) -> Scorer:
     from pipeline.numerics import association
+    from pipeline.numerics.predictors import Predictors
 
     values, class_score = inputs.projections.values, inputs.activations.class_score
-    return Scorer(lambda chosen: association.multiple_correlation(values[:, chosen], class_score[chosen]))
+    predictors = Predictors(values)
+    return Scorer(lambda chosen: association.multiple_correlation(predictors.of_images(chosen), class_score[chosen]))
 
 
 def _distance_correlation(inputs: AnyInputs) -> Scorer:

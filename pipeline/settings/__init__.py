@@ -26,6 +26,7 @@ from pipeline.settings.model import (
 from pipeline.settings.run import (
     UNIONS,
     AblateSettings,
+    ActivateSettings,
     NetworkSettings,
     PathSettings,
     RankSettings,
@@ -61,6 +62,7 @@ __all__ = [
     "UNIONS",
     "AblateSettings",
     "AceSettings",
+    "ActivateSettings",
     "ChoiceSettings",
     "ClassTarget",
     "DataSettings",

@@ -34,6 +34,14 @@ from pipeline.settings.types import (
 
 
 @dataclass(frozen=True, config=STRICT)
+class ActivateSettings:
+    """How the activation maps are stored."""
+
+    dtype: Literal["float32", "float16"]
+    """Type in which the activation maps are stored. float16 halves the disk space and rounds them to three digits."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class ReduceSettings:
     """How much memory the principal components may take, in MiB."""
 
@@ -165,6 +173,8 @@ class Settings:
     """The network."""
     data: DataSettings
     """The images."""
+    activate: ActivateSettings
+    """The activation maps."""
     reduce: ReduceSettings
     """The principal components."""
     network: NetworkSettings

@@ -17,6 +17,7 @@ ACE_STATISTICS: tuple[str, ...] = get_args(AceStatistic)
 MIN_IMAGES = 5  # with fewer, the supersmoother's smallest window (2 neighbours on each side) covers all images
 MIN_IMAGES_TO_CHOOSE = 2 * MIN_IMAGES  # to choose the smoothness or the number of components: two folds
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
+MOST_FOR_DISTANCES = 10_000  # images whose distances are in memory: 800 MB, several times
 ACE_PACKAGE_SPANS = (0.05, 0.2, 0.5)  # fixed in the `ace` package
 
 
@@ -111,6 +112,11 @@ def score_contradictions(score: ScoreSettings, by: str | None, n_images: int) ->
     faults = []
     if score.bootstrap % 2:
         faults.append(f"score.bootstrap must be even, halves come in pairs; got {score.bootstrap}.")
+    if score.kind == "distance_correlation" and n_images > MOST_FOR_DISTANCES:
+        faults.append(
+            f"n_images must be at most {MOST_FOR_DISTANCES} with score=distance_correlation, which compares all pairs "
+            f"of images; got {n_images}. Lower it, or choose another ranker, for example score=multiple_correlation."
+        )
     if not isinstance(score, AceSettings):
         if by is not None:
             faults.append(f"rank.by must be null with score={score.kind}, which has one score; got {by}.")

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.artifacts.workspace import release
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.identity import identity
@@ -20,6 +19,7 @@ from pipeline.networks.layout import LayerInfo
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
 from pipeline.settings import Settings
+from pipeline.stages.map_writer import COLLECTED, MapType, MapWriter
 from pipeline.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActivateReads:
-    """Settings of the stage: the network, the layer, and which output is the class score."""
+    """Settings of the stage: the network, the layer, which output is the class score, and the type of stored maps."""
 
     network: NetworkRequest
+    dtype: MapType
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the result, in plain JSON types; batch size and device determine the last digits."""
@@ -48,13 +49,13 @@ class ActivateReads:
             "channels": model.channels,
             "target": asdict(request.target),
             "target_class": request.target_class,
-            "dtype": "float32",
+            "dtype": self.dtype,
         }
 
 
 def select(settings: Settings) -> ActivateReads:
     """Return the settings of this stage; `settings` must be resolved."""
-    return ActivateReads(NetworkRequest.of(settings))
+    return ActivateReads(NetworkRequest.of(settings), settings.activate.dtype)
 
 
 def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progress: Progress) -> Activations:
@@ -70,7 +71,8 @@ def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progres
     """
     request = reads.network
     examined = request.open()
-    found = activations_of(examined, request.inputs(images), request.model.batch_size, workspace, progress)
+    inputs, batch_size = request.inputs(images), request.model.batch_size
+    found = activations_of(examined, inputs, batch_size, workspace, progress, dtype=reads.dtype)
     check_class_score(found.class_score, class_label(request))
     return found
 
@@ -82,7 +84,13 @@ def class_label(request: NetworkRequest) -> str:
 
 
 def activations_of(
-    examined: ExaminedNetwork, inputs: Inputs, batch_size: int, workspace: Workspace, progress: Progress
+    examined: ExaminedNetwork,
+    inputs: Inputs,
+    batch_size: int,
+    workspace: Workspace,
+    progress: Progress,
+    *,
+    dtype: MapType = "float32",
 ) -> Activations:
     """Return the maps of the examined layer, and the class scores, for all images.
 
@@ -98,16 +106,20 @@ def activations_of(
         Storage of the maps: a folder or memory.
     progress : callable
         Called with the number of images done and the number of all images.
+    dtype : {"float32", "float16"}
+        Type in which the maps are stored.
 
     Raises
     ------
     NetworkError
         If the outputs for an image differ between passes or depend on its batch, if the layer does not run exactly once
-        in a forward pass, if it does not return one row per image, or if its channels are not attention heads although
-        it is named so.
+        in a forward pass, if it does not return one row per image, if its channels are not attention heads although
+        it is named so, or if an activation is too large for `dtype`.
     """
     layer = examined.layer
-    (found,) = activations_of_layers(examined, [layer], inputs, batch_size, {layer.name: workspace}, progress).values()
+    (found,) = activations_of_layers(
+        examined, [layer], inputs, batch_size, {layer.name: workspace}, progress, dtype=dtype
+    ).values()
     if isinstance(found, NetworkError):
         raise found
     return found
@@ -120,6 +132,8 @@ def activations_of_layers(
     batch_size: int,
     workspaces: Mapping[str, Workspace],
     progress: Progress,
+    *,
+    dtype: MapType = "float32",
 ) -> dict[str, Activations | NetworkError]:
     """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
 
@@ -132,7 +146,7 @@ def activations_of_layers(
         The network and the score; its layer is not used.
     layers : sequence of LayerInfo
         The layers.
-    inputs, batch_size, progress
+    inputs, batch_size, progress, dtype
         As in `activations_of`.
     workspaces : mapping of str to Workspace
         Storage of the maps by the name of the layer.
@@ -156,7 +170,11 @@ def activations_of_layers(
     from pipeline.networks.inputs import batches
 
     sample = inputs.read(slice(N_SAMPLE))
-    recorders = {each.name: _Recorder(each, workspaces[each.name], len(inputs)) for each in layers}
+    n_bytes = COLLECTED // len(layers)
+    recorders = {
+        each.name: _Recorder(each, MapWriter(workspaces[each.name], each.name, len(inputs), dtype, n_bytes))
+        for each in layers
+    }
     for layer in layers:
         try:
             check_heads(examined.network, layer, sample)
@@ -184,7 +202,7 @@ def activations_of_layers(
                 if all(recorders[name].error for name in sound):
                     break
                 progress(batch.stop, len(inputs))
-    return {name: recorder.error or Activations(recorder.maps, class_score) for name, recorder in recorders.items()}
+    return {name: recorder.error or recorder.activations(class_score) for name, recorder in recorders.items()}
 
 
 def _find_inconsistent(
@@ -262,18 +280,16 @@ class _Recorder:
         Why the layer has no maps.
     """
 
-    def __init__(self, layer: LayerInfo, workspace: Workspace, n_images: int) -> None:
+    def __init__(self, layer: LayerInfo, writer: MapWriter) -> None:
         assert layer.channels is not None  # a layer that can be ranked has it
         self.error: NetworkError | None = None
-        self._name, self._channels, self._workspace, self._n_images = layer.name, layer.channels, workspace, n_images
-        self._maps: FloatArray | None = None
+        self._name, self._channels, self._writer = layer.name, layer.channels, writer
         self._batch, self._n_runs = slice(0), 0
 
-    @property
-    def maps(self) -> FloatArray:
-        """The maps, (n_channels, n_images, height, width)."""
-        assert self._maps is not None  # there is at least one image
-        return self._maps
+    def activations(self, class_score: Float64Array) -> Activations:
+        """Return the maps of all images with their class scores."""
+        maps, rounding = self._writer.finish()
+        return Activations(maps, class_score, rounding)
 
     def start(self, batch: slice) -> None:
         """Prepare for the output for some images."""
@@ -299,11 +315,10 @@ class _Recorder:
             )
         else:
             maps = as_maps(as_float(tensor.detach()), self._channels)
-            if self._maps is None:
-                n_channels, height, width = maps.shape[1:]
-                self._maps = self._workspace.empty(Activations.MAPS, (n_channels, self._n_images, height, width))
-            self._maps[:, self._batch] = maps.transpose(0, 1).cpu().numpy()
-            release(self._maps)
+            try:
+                self._writer.append(maps.transpose(0, 1).cpu().numpy())
+            except NetworkError as error:
+                self.error = error
 
     def end(self) -> None:
         """Check that the layer has run once."""

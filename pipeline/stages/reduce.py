@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.artifacts import Activations, Projections
+import numpy as np
+
+from pipeline.artifacts import Activations, Projections, Workspace
+from pipeline.artifacts.workspace import release
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
@@ -30,7 +33,7 @@ def select(settings: Settings) -> ReduceReads:
     return ReduceReads(settings.n_components, settings.reduce.memory_mib)
 
 
-def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> Projections:
+def run(reads: ReduceReads, *, activations: Activations, workspace: Workspace, progress: Progress) -> Projections:
     """Return the projections of each channel's images onto its principal components.
 
     With ``n_components="auto"`` there are up to 20 of them, from which the ranker chooses.
@@ -47,7 +50,17 @@ def run(reads: ReduceReads, *, activations: Activations, progress: Progress) -> 
         n_components: int | float = min(MOST_TO_CHOOSE_FROM, maps.shape[1], maps.shape[2] * maps.shape[3])
     else:
         n_components = reads.n_components
-    return Projections(*reduce_channels(maps, n_components, progress, memory_mib=reads.memory_mib))
+
+    def done(n_done: int, n_channels: int) -> None:
+        release(maps)
+        progress(n_done, n_channels)
+
+    return Projections(
+        *reduce_channels(
+            maps, n_components, done, memory_mib=reads.memory_mib,
+            empty=lambda shape: workspace.empty(Projections.VALUES, shape, np.float64),
+        )
+    )  # fmt: skip
 
 
-STAGE = Stage("reduce", 2, "channels", Projections, select, run)
+STAGE = Stage("reduce", 3, "channels", Projections, select, run)

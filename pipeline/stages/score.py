@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
 from pipeline.networks.examined import NetworkRequest
 from pipeline.progress import Progress
@@ -50,6 +50,7 @@ def run(
     images: ImageSet,
     activations: Activations,
     projections: Projections,
+    workspace: Workspace,
     progress: Progress,
 ) -> ChannelScores:
     """Return each channel's scores, and the evidence for them.
@@ -81,6 +82,7 @@ def run(
             progress=progress,
             choose_components=reads.choose_components,
             copies=Groups.by_label(images.first_copies) if images.n_copies else None,
+            workspace=workspace,
         )
     )
 

@@ -185,7 +185,7 @@ def _cards(ranked: RankedLayer) -> Iterator[tuple[str, Image.Image]]:
     channels = ranked.varying[:N_CARDS]
     pictures = ranked.pictures([ranked.most_activating[channel] for channel in channels])
     for rank, (channel, picture) in enumerate(zip(channels, pictures, strict=True), start=1):
-        activation = np.asarray(ranked.activations.maps[channel, ranked.most_activating[channel]])
+        activation = np.asarray(ranked.activations.maps[channel, ranked.most_activating[channel]], dtype=np.float32)
         yield f"rank_{rank:03d}_channel_{channel}.png", draw_card(picture, activation)
 
 

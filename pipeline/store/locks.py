@@ -85,7 +85,7 @@ def exclusive(path: Path, what: str, note: Note) -> Iterator[None]:
         note(f"{what} is being computed by {_owner(path)}; waiting for it.")
         lock.acquire()
     try:
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        path.write_text(_this_process(), encoding="utf-8")
         yield
     finally:
         lock.release()
@@ -106,6 +106,30 @@ def free(path: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[str]:
+    """Try to hold the lock of `exclusive` without waiting.
+
+    Parameters
+    ----------
+    path : Path
+        File of the lock. It is created if it is missing, and never removed.
+
+    Yields
+    ------
+    str
+        Empty if this process holds the lock until the context ends; otherwise a description of the process that does.
+    """
+    with free(path) as is_free:
+        if is_free:
+            path.write_text(_this_process(), encoding="utf-8")
+        yield "" if is_free else _owner(path)
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _owner(path: Path) -> str:

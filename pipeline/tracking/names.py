@@ -28,8 +28,11 @@ BY_LAYER = ("association", "share_significant", "reliability", "median", "upper_
 MAX_LIST = 24  # number of characters; longer lists of layers are not spelled out in names
 
 
-def run_name(settings: Settings) -> str:
-    """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network."""
+def run_name(settings: Settings, target: str = "") -> str:
+    """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network.
+
+    `target` is what the channels are ranked for, if the settings do not say it.
+    """
     score, kept = settings.score, settings.n_components
     by = settings.rank.by or (score.own_statistic if isinstance(score, AceSettings) else score.kind)
     if isinstance(kept, float):
@@ -39,7 +42,7 @@ def run_name(settings: Settings) -> str:
     selected = settings.layer.split(",")
     is_long = len(selected) > 1 and len(settings.layer) > MAX_LIST
     layer = f"{selected[0]} to {selected[-1]}" if is_long else settings.layer
-    parts = [f"{by} {layer} {settings.target_label}", f"{settings.n_images} images", components]
+    parts = [f"{by} {layer} {target or settings.target_label}", f"{settings.n_images} images", components]
     parts.append(settings.model.label)
     if n_randomized := settings.model.randomized:
         parts.append(f"{n_randomized} module{'s' if n_randomized > 1 else ''} randomised")

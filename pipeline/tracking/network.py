@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 
 from pipeline.artifacts import NetworkRanking
 from pipeline.errors import PipelineError
+from pipeline.figures.network_page import report_address, with_reports
 from pipeline.observer import NetworkResult, Observer, RunResult, StageReport
-from pipeline.run_folder import FIGURES, NETWORK_PAGE, SETTINGS
+from pipeline.run_folder import FIGURES, NETWORK_PAGE, REPORT, SETTINGS
 from pipeline.settings import Settings
 from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
 from pipeline.tracking.mlflow import BATCH_SIZE, MlflowTracker, log_changed_environment, log_settings
@@ -55,6 +56,11 @@ class NetworkTracker(Observer):
         if self._client is None:
             raise PipelineError("NetworkTracker.started must be called first; got a later call.")
         return self._client
+
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag of the network's run, during the run or after its end."""
+        with tracking_errors(self._uri):
+            self._logged.set_tag(self.run_id, name, value)
 
     def started(self, settings: Settings) -> None:
         """Create the run of the network, so that a run which fails at once is logged as well."""
@@ -107,21 +113,16 @@ class NetworkTracker(Observer):
 
     def network_finished(self, result: NetworkResult) -> None:
         """Log the tables, the figures and the page of the network, and end its run."""
-        client, run_id, ranking = self._logged, self.run_id, result.ranking
-        metrics = network_metrics(ranking, int(time.time() * 1000))
+        client, run_id = self._logged, self.run_id
         tables = [f"{name}.{kind}" for name in NetworkRanking.TABLES for kind in ("csv", "parquet")]
         with tracking_errors(self._uri):
-            for start in range(0, len(metrics), BATCH_SIZE):
-                client.log_batch(run_id, metrics=metrics[start : start + BATCH_SIZE])
-            client.set_tag(run_id, "mlflow.note.content", "\n\n".join(ranking.sentences))
-            # MLflow compares tables of runs row by row: what is compared comes first.
-            first = ["rank", "layer", "channel", ranking.summary.by]
-            rest = [name for name in ranking.channels.columns if name not in first]
-            for table, name in ((ranking.channels[first + rest], RANKING_TABLE), (ranking.layers, LAYERS_TABLE)):
-                client.log_table(run_id, table.astype(object).where(table.notna(), None), name)
-            for name in (*tables, NetworkRanking.SUMMARY, SETTINGS, NETWORK_PAGE):
+            log_tables(client, run_id, result.ranking)
+            client.set_tag(run_id, "mlflow.note.content", "\n\n".join(result.ranking.sentences))
+            for name in (*tables, NetworkRanking.SUMMARY, SETTINGS):
                 if (result.run_dir / name).exists():
                     client.log_artifact(run_id, str(result.run_dir / name))
+            if (result.run_dir / NETWORK_PAGE).exists():
+                client.log_text(run_id, _whole_page(result), NETWORK_PAGE)
             if (result.run_dir / FIGURES).is_dir():
                 client.log_artifacts(run_id, str(result.run_dir / FIGURES), FIGURES)
             log_changed_environment(client, run_id, self._environment)
@@ -140,3 +141,24 @@ class NetworkTracker(Observer):
                 log_changed_environment(self._client, self.run_id, self._environment)
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             self._client.set_terminated(self.run_id, status)
+
+
+def log_tables(client: MlflowClient, run_id: str, ranking: NetworkRanking) -> None:
+    """Log the channels and the layers of a network as metrics, and as tables that MLflow compares."""
+    metrics = network_metrics(ranking, int(time.time() * 1000))
+    for start in range(0, len(metrics), BATCH_SIZE):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH_SIZE])
+    # MLflow compares tables of runs row by row: what is compared comes first.
+    first = ["rank", "layer", "channel", ranking.summary.by]
+    rest = [name for name in ranking.channels.columns if name not in first]
+    for table, name in ((ranking.channels[first + rest], RANKING_TABLE), (ranking.layers, LAYERS_TABLE)):
+        client.log_table(run_id, table.astype(object).where(table.notna(), None), name)
+
+
+def _whole_page(result: NetworkResult) -> str:
+    """Return the page of the network with the reports of its layers, because MLflow shows it without its folder."""
+    reports = {report_address(folder.name): folder / REPORT for folder in result.folders.values()}
+    page = (result.run_dir / NETWORK_PAGE).read_text(encoding="utf-8")
+    return with_reports(
+        page, {address: path.read_text(encoding="utf-8") for address, path in reports.items() if path.exists()}
+    )

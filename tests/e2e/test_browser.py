@@ -10,15 +10,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
 
-from pipeline.figures.network_page import render_network
+from pipeline.export import export, found
+from pipeline.figures.network_page import render_network, with_reports
 from pipeline.report_writer import ReportWriter
 from pipeline.runner import run
 from pipeline.sources.sklearn_digits import scans
@@ -211,9 +216,14 @@ def test_the_page_of_a_network_is_sorted_and_leads_to_the_reports(page: Page, tm
     assert page.locator(".without-links").is_hidden()
     page.screenshot(path=SCREENSHOTS / "network.png", full_page=True)
     page.locator("#theme").click()
-    page.set_viewport_size({"width": 420, "height": 900})
+    page.set_viewport_size({"width": 390, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.screenshot(path=SCREENSHOTS / "network_narrow.png")
+    association = page.locator("#layers tbody tr").first.locator("td").nth(1)
+    assert association.evaluate("cell => cell.getBoundingClientRect().right") <= 390  # without scrolling
+    page.locator(".scroll").evaluate("region => { region.scrollLeft = 400; }")
+    name = page.locator("#layers tbody th").first
+    assert name.evaluate("cell => cell.getBoundingClientRect().left") >= 0  # the names stay in sight
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 718, "height": 1000})
     assert page.evaluate("document.documentElement.scrollWidth") <= 718
@@ -222,12 +232,93 @@ def test_the_page_of_a_network_is_sorted_and_leads_to_the_reports(page: Page, tm
     assert page.title() == "the report"
 
 
+@pytest.fixture
+def below_a_path(tmp_path: Path) -> Iterator[str]:
+    """The address of the folder ``site`` on a web server that serves the folder of the test below a path."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    served = tmp_path / "www" / "some" / "path"
+    served.mkdir(parents=True)
+    (served / "site").symlink_to(tmp_path / "site")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "www"))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/some/path/site/"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_exported_sweep_works_on_a_web_server_and_from_disk(
+    page: Page, outputs: Path, tmp_path: Path, below_a_path: str
+) -> None:
+    (swept,) = (outputs / "sweeps").iterdir()
+    export(found(str(swept), outputs), tmp_path / "site")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for start in (below_a_path, (tmp_path / "site" / "index.html").as_uri()):
+        page.goto(start)
+        assert page.locator("h1").inner_text() == "Sweep over layer"
+        page.locator('#jobs th[data-key="best_score"] button').click()
+        best = [float(text) for text in page.locator("#jobs tbody td:nth-child(4)").all_inner_texts()]
+        assert best == sorted(best, reverse=True)
+        assert len(best) == 3
+        with page.expect_download() as download:
+            page.locator("#files a", has_text="summary.csv").click()
+        assert pd.read_csv(download.value.path()).job.tolist() == [0, 1, 2]
+        page.locator("#jobs tbody th a", has_text="2").click()
+        check_report(page)
+        page.locator("#files a", has_text="All jobs of the sweep").click()
+        assert page.locator("#jobs").is_visible()
+    home = (below_a_path, (tmp_path / "site").as_uri(), "data:")
+    assert [url for url in asked if not url.startswith(home) and not url.endswith("/favicon.ico")] == []
+    page.screenshot(path=SCREENSHOTS / "export_sweep.png", full_page=True)
+    page.locator("#theme").click()
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.screenshot(path=SCREENSHOTS / "export_sweep_narrow.png", full_page=True)
+
+
 def test_the_report_works_inside_mlflow(page: Page, addresses: dict[str, str]) -> None:
     page.goto(addresses["latest report"])
     frame = page.frame_locator("iframe")
     frame.locator("#ranking").wait_for()
     check_report(frame)
     page.screenshot(path=SCREENSHOTS / "mlflow_report.png")
+
+
+def test_the_page_of_a_network_opens_reports_inside_mlflow(
+    page: Page, addresses: dict[str, str], outputs: Path, tmp_path: Path
+) -> None:
+    (report,) = outputs.glob("sweeps/*/2/report.html")
+    ranking = large_network(2, 60)
+    layer = ranking.layers.layer[1]
+    shown = content(ranking, tmp_path)
+    whole = with_reports(render_network(shown), {shown.reports[layer]: report.read_text(encoding="utf-8")})
+    client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("pcace")
+    assert experiment is not None
+    run_id = client.create_run(experiment.experiment_id).info.run_id
+    client.log_text(run_id, whole, "network.html")
+    client.set_terminated(run_id)
+    page.goto(re.sub(r"/runs/\w+/.*", f"/runs/{run_id}/artifacts/network.html", addresses["latest report"]))
+    network = page.frame_locator("iframe")
+    link = network.locator("#layers tbody th a", has_text=layer)
+    network.locator("#theme").click()
+    link.focus()
+    link.press("Enter")
+    opened = network.frame_locator("#opened iframe")
+    opened.locator("#ranking").wait_for()
+    assert opened.locator("html").get_attribute("data-theme") == "dark"
+    check_report(opened)
+    page.screenshot(path=SCREENSHOTS / "mlflow_network.png")
+    network.get_by_role("button", name="Back to all layers of the network").press("Enter")
+    assert network.locator("#layers").is_visible()
+    assert network.locator("#opened").is_hidden()
+    assert link.evaluate("link => link === document.activeElement")
+    assert network.locator(".without-links").is_hidden()
 
 
 def test_the_run_page_shows_what_was_found(page: Page, addresses: dict[str, str]) -> None:

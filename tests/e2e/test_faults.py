@@ -128,6 +128,42 @@ def test_a_ranking_of_several_layers_that_is_killed_again_and_again_goes_on_with
     assert list((tmp_path / "killed" / "store" / "tmp").iterdir()) == []
 
 
+def test_a_sweep_that_is_killed_goes_on_with_the_same_bytes(tmp_path: Path, cli: Cli, empty_database: Path) -> None:
+    swept = ["--multirun", *SMALL[1:], "tracking.enabled=true", "ablate.when=never", "layer=conv1,conv2"]
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        shutil.copy(empty_database, tmp_path / name)
+    process = start_command([*swept, f"paths.outputs={tmp_path / 'killed'}"], tmp_path / "killed.out")
+    while not list(tmp_path.glob("killed/sweeps/*/1/.hydra")):
+        assert process.is_alive(), (tmp_path / "killed.out").read_text()
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    refused = cli("--resume", "last", f"paths.outputs={tmp_path / 'killed'}")
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    (sweep,) = (tmp_path / "killed" / "sweeps").iterdir()
+    assert (refused[0], refused[1]) == (1, [])
+    assert refused[2][0].startswith(f"error: --resume must be a sweep that is not running; got {sweep.name}, which ")
+    assert not (sweep / "1" / "result.json").exists()
+    first = (sweep / "0" / "result.json").stat().st_mtime_ns
+
+    code, out, err = cli("--resume", str(sweep))
+    assert (code, err) == (0, [])
+    assert out[:2] == ["1 of 2 jobs is finished; 1 remains.", "  job 1    layer=conv2"]
+    assert (sweep / "0" / "result.json").stat().st_mtime_ns == first
+    assert cli(*swept, f"paths.outputs={tmp_path / 'whole'}")[0] == 0
+    (whole,) = (tmp_path / "whole" / "sweeps").iterdir()
+    names = ("0/ranking.csv", "1/ranking.csv", "rankings.csv", "curves.png")
+    assert [(sweep / name).read_bytes() for name in names] == [(whole / name).read_bytes() for name in names]
+    runs = logged_runs(MlflowClient(f"sqlite:///{tmp_path / 'killed' / 'mlflow.db'}"))
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    assert sorted(run.data.tags["job"] for run in finished if run.data.tags.get("sweep") == sweep.name) == ["0", "1"]
+    assert [run.info.status for run in runs if run.data.tags.get("summary_of") == sweep.name] == ["FINISHED"]
+    assert not any(run.info.status == "RUNNING" for run in runs)
+
+
 @pytest.mark.parametrize(("free", "tracking"), [(0, "false"), (60, "false"), (20, "true"), (200, "true")])
 def test_a_full_disk_is_reported_in_one_line_and_finished_stages_are_kept(
     small_disk: Path, tmp_path: Path, cli: Cli, empty_database: Path, free: int, tracking: str

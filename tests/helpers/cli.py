@@ -12,7 +12,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from pipeline import __main__ as pcace
-from pipeline import config
+from pipeline import sweep_start
 
 # Called with the arguments of a command; returns its exit code and the lines of stdout and of stderr.
 Cli = Callable[..., tuple[int, list[str], list[str]]]
@@ -30,7 +30,7 @@ def command_line(outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
     def call(*arguments: str, main: Callable[[], None] = pcace.main) -> tuple[int, list[str], list[str]]:
         monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-        monkeypatch.setattr(config, "_started", None)
+        monkeypatch.setattr(sweep_start, "_started", None)
         GlobalHydra.instance().clear()
         try:
             main()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.arrays import Float64Array
+from pipeline.numerics import probe
 from pipeline.numerics.groups import Groups
 from pipeline.numerics.probe import linear_probe
 
@@ -76,3 +77,25 @@ def test_few_images_and_dead_layers_have_no_probe() -> None:
     values, signal = layer(np.random.default_rng(5), 14)
     assert linear_probe(values, signal, seed=0) is None
     assert linear_probe(np.zeros((3, 50, 2)), np.arange(50.0), seed=0) is None
+
+
+def test_of_many_images_a_random_part_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    values, signal = layer(draw, 400)
+    response = signal + draw.normal(size=400)
+    labels = np.arange(400)
+    labels[350:] = np.arange(50)
+    everything = linear_probe(values, response, seed=0)
+    monkeypatch.setattr(probe, "MOST_IMAGES", 200)
+    found, again, other = (linear_probe(values, response, seed=seed) for seed in (0, 0, 1))
+    assert everything is not None
+    assert found is not None
+    assert other is not None
+    assert found == again
+    assert found != other
+    assert abs(found.value - everything.value) < 0.1
+    assert found.high - found.low > 1.2 * (everything.high - everything.low)  # the interval of half the images
+    groups = Groups.by_label(labels)
+    with_copies = linear_probe(values, response, seed=0, groups=groups)
+    assert with_copies is not None
+    assert with_copies == linear_probe(values[:, :350], response[:350], seed=0)

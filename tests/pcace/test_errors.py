@@ -89,10 +89,6 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         "layer must match layers of the network; got the pattern 'features.*', which matches none. Nearest: 1, 2, 3. "
         "pcace.layers(model, images) lists all.",
     ),
-    "a run of MLflow for several layers": (
-        lambda: {"layer": ["0", "1"], "log": True},
-        "log must be None for several layers; got True. Log single rankings: ranking[layer].log(run).",
-    ),
     "a layer by its index": (
         lambda: {"layer": 0},
         "layer must be the name of a layer or a module; got int. pcace.layers lists the layers that can be ranked.",

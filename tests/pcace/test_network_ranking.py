@@ -48,7 +48,7 @@ def test_the_tables_of_a_network_are_those_of_the_pipeline(tmp_path: Path, compo
     assert found.sentences[0].partition(" class ")[0] == expected.sentences[0].partition(" class ")[0]
     saved = found.save(tmp_path / "saved")
     assert (saved / "network.csv").read_bytes() == (tmp_path / "run" / "network.csv").read_bytes()
-    assert pcace.load(saved / "layers" / "relu3").channels == found["relu3"].channels
+    assert pcace.load(saved / "layers" / "relu3").to_frame().channel.tolist() == found["relu3"].channels
     assert found.sentences[0] in str(found)
     assert found.layers.layer.iloc[0] in found._repr_html_()
 

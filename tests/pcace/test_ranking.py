@@ -153,6 +153,7 @@ def test_a_saved_ranking_is_read_with_everything(ranking: pcace.Ranking, tmp_pat
     folder = ranking.save(tmp_path / "saved")
     assert ranking.save(folder) == folder  # replaces the earlier one
     loaded = pcace.load(folder)
+    assert isinstance(loaded, pcace.Ranking)
     pd.testing.assert_frame_equal(loaded.to_frame(), ranking.to_frame(), check_exact=True)
     assert loaded.sentences == ranking.sentences
     assert loaded.settings == ranking.settings

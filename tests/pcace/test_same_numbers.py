@@ -66,9 +66,10 @@ def same_as_a_run(settings: Settings, folder: Path, options: dict[str, Any]) -> 
             {"permutations": 10, "bootstrap": 10, "folds": 2, "n_components": 2, "n_jobs": 1},
         ),
         (
-            ("score=gradient_x_activation", "score.bootstrap=10", "layer=conv2", "seed=3", "target.score=margin"),
+            ("score=gradient_x_activation", "score.bootstrap=10", "layer=conv2", "seed=3", "target.score=margin",
+             "activate.dtype=float16"),
             {"ranker": "gradient_x_activation", "bootstrap": 10, "n_components": 1, "seed": 3,
-             "settings": {"target.score": "margin"}},
+             "settings": {"target.score": "margin", "activate.dtype": "float16"}},
         ),
         (
             ("score=conductance", "score.bootstrap=0", "score.n_steps=40", "n_images=30"),

@@ -81,6 +81,7 @@ def test_the_views_are_those_of_the_network(network: nn.Module) -> None:
 def test_they_are_saved_with_the_ranking(network: nn.Module, tmp_path: Path) -> None:
     ranking = rank(network)
     loaded = pcace.load(ranking.save(tmp_path / "saved"))
+    assert isinstance(loaded, pcace.Ranking)
     pages = [each.report(tmp_path / f"{name}.html").read_text() for name, each in (("a", ranking), ("b", loaded))]
     assert pages[0] == pages[1]
     assert "Class activation maps: the contribution of each position" in pages[0]
@@ -201,7 +202,9 @@ def test_a_ranking_that_an_earlier_version_has_saved_is_read(network: nn.Module,
     folder = rank(network).save(tmp_path / "saved")
     for name in ("views.npz", "views.json"):
         (folder / name).unlink()
-    assert pcace.load(folder)._views.notes == (f"{PARTS}: the ranking was saved by an earlier version of pcace",)
+    loaded = pcace.load(folder)
+    assert isinstance(loaded, pcace.Ranking)
+    assert loaded._views.notes == (f"{PARTS}: the ranking was saved by an earlier version of pcace",)
 
 
 def test_channels_and_images_of_figures_are_checked_before_the_forward_passes(network: nn.Module) -> None:

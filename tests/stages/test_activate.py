@@ -34,6 +34,16 @@ class Constant(nn.Module):
         return self.conv1(images).mean(dim=(2, 3)) * 0 + self.value
 
 
+class Large(Constant):
+    """A network with large activations."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv1(images * 1e6).mean(dim=(2, 3))
+
+
 class TwoRows(nn.Module):
     """A network with a layer that returns two rows for any number of images."""
 
@@ -194,3 +204,18 @@ def test_networks_that_are_random_or_depend_on_the_batch_are_rejected_before_all
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert Inconsistent.n_images < 8 * 3 + 3 * 3  # passes of three images, and each of them alone
+
+
+def test_the_key_of_maps_in_single_precision_is_the_same_as_before_there_was_a_choice(compose: Compose) -> None:
+    single, half = (activate.select(resolve(compose(*given))).identity() for given in ((), ("activate.dtype=float16",)))
+    assert {name for name in single if single[name] != half[name]} == {"dtype"}
+    assert single["dtype"] == "float32"
+
+
+def test_activations_that_half_precision_does_not_have_are_refused(compose: Compose, tmp_path: Path) -> None:
+    settings = compose(
+        "model.factory=tests.stages.test_activate:Large", "model.weights=random", "model.class_names=null",
+        "class_name=8", "target_class=1", "activate.dtype=float16",
+    )  # fmt: skip
+    with pytest.raises(NetworkError, match=r"^activate.dtype must be float32 for activations above 65504 in magn"):
+        activations(settings, tmp_path)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
+from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
 from pipeline.numerics.ace import SplineAce
 from pipeline.numerics.spline_smoothness import select_smoothness
@@ -32,7 +32,7 @@ def test_a_layer_with_dead_channels_only_is_rejected(compose: Compose) -> None:
     with pytest.raises(InputError) as caught:
         score.run(
             score.select(resolve(compose())), images=ImageSet(Path(), ()), activations=activations,
-            projections=projections, progress=lambda done, total: None,
+            projections=projections, workspace=Workspace(), progress=lambda done, total: None,
         )  # fmt: skip
     assert str(caught.value) == (
         "layer must have a channel that varies over the images; got 3 dead channels (layer 'conv1'). "

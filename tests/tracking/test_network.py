@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from scipy import stats
 
-from pipeline import compare, ui
+from pipeline import compare, reproduce, ui
 from pipeline.artifacts import NetworkRanking
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError, SettingsError
@@ -92,6 +94,13 @@ def test_a_network_has_a_page_and_runs_that_can_be_compared(
             name
         ].tolist()
     logged = {file.path for file in client.list_artifacts(network.info.run_id)}
+    whole = Path(client.download_artifacts(network.info.run_id, "network.html", str(tmp_path))).read_text(
+        encoding="utf-8"
+    )
+    assert html_faults(whole) == []
+    contained = {link: json.loads(whole.partition('id="reports">')[2].partition("<")[0])[link] for link in set(reports)}
+    for link, report in contained.items():
+        assert zlib.decompress(base64.b64decode(report)) == (result.run_dir / unquote(link)).read_bytes()
     assert {"network.html", "network.csv", "layers.csv", "ranking.json", "layers.json", "figures"} <= logged
     table = json.loads(Path(client.download_artifacts(network.info.run_id, "ranking.json", str(tmp_path))).read_text())
     assert table["columns"][:4] == ["rank", "layer", "channel", "bias_corrected"]
@@ -135,17 +144,27 @@ def test_a_network_has_a_page_and_runs_that_can_be_compared(
         with pytest.raises(SystemExit):
             compare.main()
         assert capsys.readouterr().err.splitlines() == [f"error: {message}"]
-    run_id = runs[0].info.run_id
-    with pytest.raises(SettingsError) as caught:
-        load_provenance(run_id, tracked, compose_settings([]).tracking)
-    assert str(caught.value) == (
-        f"RUN_ID must be the run of one layer; got {run_id} (a network). Give the id of one of its layers: the runs "
-        f"with the tag network={run_id}."
-    )
-    assert load_provenance(runs[1].info.run_id, tracked, compose_settings([]).tracking).config["layer"] == "conv1"
     shown = dict(ui.addresses(compose_settings([f"paths.outputs={tracked}"]), "http://here"))
     assert shown["latest network"].endswith(f"/runs/{runs[3].info.run_id}/artifacts/network.html")
     assert f"tags.network%20%3D%20%27{runs[3].info.run_id}%27" in shown["latest network, layers"]
+
+    run_id = runs[0].info.run_id
+    monkeypatch.setattr(sys, "argv", ["reproduce", run_id])
+    with pytest.raises(SystemExit) as end:
+        reproduce.main()
+    assert end.value.code == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == "The ranking of the network, 2 layers, is identical to the byte."
+    assert not any("from the store" in line for line in out)  # all artifacts are computed again
+    (again,) = (run for run in logged_runs(client) if run.data.tags.get("reproduces") == run_id)
+    assert again.data.tags["reproduced"] == "identical to the byte"
+    client.delete_run(runs[1].info.run_id)
+    with pytest.raises(SettingsError) as caught:
+        load_provenance(run_id, tracked, compose_settings([]).tracking)
+    assert str(caught.value) == (
+        f"RUN_ID must be a network with a finished run of each layer; got {run_id}, without the runs of conv1. Restore "
+        "them in MLflow (tag network), or rank the network again."
+    )
 
 
 def test_a_network_without_such_layers_is_logged_as_failed(compose: Compose, tracked: Path, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import Activations, Workspace
+from pipeline.errors import NetworkError
+from pipeline.stages.map_writer import MapWriter
+
+N_CHANNELS, N_IMAGES, SIDE = 5, 37, 3
+IMAGE_BYTES = 4 * N_CHANNELS * SIDE * SIDE
+
+
+def maps_of(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=(N_CHANNELS, N_IMAGES, SIDE, SIDE)).astype(np.float32)
+
+
+def appended(writer: MapWriter, maps: np.ndarray, batch_size: int) -> None:
+    for start in range(0, maps.shape[1], batch_size):
+        # As PyTorch returns them: by image.
+        batch = np.ascontiguousarray(maps[:, start : start + batch_size].swapaxes(0, 1)).swapaxes(0, 1)
+        writer.append(batch)
+        batch[:] = np.nan  # as a ReLU that works in place changes its input
+
+
+@pytest.mark.parametrize("n_bytes", [1, 10 * IMAGE_BYTES, 1000 * IMAGE_BYTES], ids=["one", "some", "all"])
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_the_maps_do_not_depend_on_how_many_are_collected(tmp_path: Path, n_bytes: int, is_mapped: bool) -> None:
+    expected = maps_of(np.random.default_rng(0))
+    writer = MapWriter(Workspace(tmp_path if is_mapped else None), "layer", N_IMAGES, "float32", n_bytes)
+    appended(writer, expected, 4)
+    found, rounding = writer.finish()
+    assert rounding is None
+    assert isinstance(found, np.memmap) == is_mapped
+    np.testing.assert_array_equal(found, expected)
+    Activations(found, np.arange(float(N_IMAGES))).save(tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / Activations.MAPS), expected)
+
+
+def test_half_precision_takes_half_the_space_and_its_error_is_measured(tmp_path: Path) -> None:
+    exact = maps_of(np.random.default_rng(1))
+    exact[1] = 1000 + 0.1 * exact[1]  # a variation of which half precision keeps nothing
+    exact[2] = 0.1  # a dead channel
+    exact[3, :, 0, 0] = 0
+    writer = MapWriter(Workspace(tmp_path), "layer", N_IMAGES, "float16", 10 * IMAGE_BYTES)
+    appended(writer, exact.copy(), 4)
+    found, rounding = writer.finish()
+    assert rounding is not None
+    np.testing.assert_array_equal(found, exact.astype(np.float16))
+    Activations(found, np.arange(float(N_IMAGES)), rounding).save(tmp_path)
+    assert (tmp_path / Activations.MAPS).stat().st_size == 128 + N_IMAGES * IMAGE_BYTES // 2
+    loaded = Activations.load(tmp_path)
+    assert loaded.rounding is not None
+
+    errors = np.square(found.astype(np.float64) - exact).mean(axis=1)
+    deviations = exact.astype(np.float64).std(axis=1)
+    for channel in (0, 1, 4):
+        by_hand = np.sqrt((errors[channel] / deviations[channel] ** 2).mean())
+        assert loaded.rounding[channel] == pytest.approx(by_hand, rel=1e-6)
+    assert loaded.rounding[[0, 4]].max() < 1e-3
+    assert loaded.rounding[1] > 0.5
+    assert loaded.rounding[2] == 0
+    assert loaded.description == (
+        f"5 channels of 3 x 3, float16 with errors of up to {loaded.rounding[1]:.2%} of a standard deviation"
+    )
+
+
+def test_values_that_half_precision_does_not_have_are_refused(tmp_path: Path) -> None:
+    maps = maps_of(np.random.default_rng(2))
+    maps[2, 3, 1, 1] = -70_000
+    writer = MapWriter(Workspace(tmp_path), "conv1", N_IMAGES, "float16", 10 * IMAGE_BYTES)
+    with pytest.raises(NetworkError) as caught:
+        writer.append(maps)
+    assert str(caught.value) == (
+        "activate.dtype must be float32 for activations above 65504 in magnitude; got float16 with 70000 "
+        "(layer 'conv1'). Set activate.dtype=float32."
+    )
