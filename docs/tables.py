@@ -64,7 +64,7 @@ TABLES: tuple[TablePage, ...] = (
     TablePage(
         "effects.csv",
         "One row for each varying channel, in the order of the ranking: how the class score changes when the channel "
-        "is ablated.",
+        "is ablated. Effects that were not measured are empty (`ablate.budget_tflop`).",
         {
             "rank": KNOWN["rank"][1],
             "channel": KNOWN["channel"][1],

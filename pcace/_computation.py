@@ -130,7 +130,7 @@ class Computation:
         prepared: dict[str, tuple[Settings, LiveNetwork]] = {}
         for info in selected.layers:
             try:
-                prepared[info.name] = self._prepared(info.name)
+                prepared[info.name] = self._prepared(info.name, len(selected.layers))
             except PipelineError as error:
                 not_ranked[info.name] = in_python(str(error))
         made: dict[str, Made] = {}
@@ -166,9 +166,9 @@ class Computation:
         )  # fmt: skip
         return {name: made[name] for name in order}, tables
 
-    def _prepared(self, layer: str) -> tuple[Settings, LiveNetwork]:
+    def _prepared(self, layer: str, n_layers: int = 1) -> tuple[Settings, LiveNetwork]:
         """Return the settings of one layer and the network, checked as far as possible before anything is computed."""
-        settings = completed(self.values, replace(self.subject, layer=layer))
+        settings = completed(self.values, replace(self.subject, layer=layer)).of_layer(layer, n_layers)
         score = score_of(settings.target, settings.target_class)
         examined = ExaminedNetwork(self.network, self.layers.find(settings.layer), score, self.device)
         request = NetworkRequest.of(settings)

@@ -144,7 +144,7 @@ class RankingFigures(ABC):
     def plot_maximization(self) -> AxesArray:
         """Draw the input that activates each of the best channels most, found by gradient ascent.
 
-        For inputs of more than 32 x 32 pixels, this takes minutes, and it is done if
+        It is done for as many channels as the setting ``visualize.maximize_tflop`` allows, or for all of them if
         ``settings={"visualize.maximize": "always"}`` was given when the channels were ranked.
 
         Returns

@@ -13,10 +13,10 @@ from pcace._ranking import Ranking
 from pcace._views import PARTS, LazyViews, LiveViews, Views
 from pipeline.artifacts import Artifact, ImageSet
 from pipeline.artifacts import Ranking as RankingTable
-from pipeline.config import default_group
+from pipeline.config import with_defaults
 from pipeline.errors import StorageError
 from pipeline.figures.attempts import Attempts
-from pipeline.figures.network_views import coloured, is_maximized
+from pipeline.figures.network_views import coloured
 from pipeline.figures.pictures import FilePictures
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.networks.declared import class_names
@@ -72,7 +72,7 @@ class RunViews:
         if examined is None:
             return Views(None, None, tuple(attempts.notes))
         chosen = pictures.inputs(ranked.chosen)
-        is_needed = is_maximized(ranked.visualize, chosen)
+        is_needed = ranked.visualize.maximize != "never"
         real = pictures.inputs(coloured(len(pictures.images))) if is_needed else chosen[:0]
         return LiveViews(
             self.settings.model.label, examined, None, None, chosen, real, pictures.scale, self.settings.seed
@@ -87,7 +87,7 @@ def is_run(folder: Path) -> bool:
 def read_settings(folder: Path) -> Settings:
     """Return the settings of a run."""
     values: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    return settings_from({"network": default_group("network"), **values})
+    return settings_from(with_defaults(values))
 
 
 def finished(folder: Path) -> Ranking:

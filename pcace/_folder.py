@@ -14,7 +14,7 @@ from typing import Any
 from pcace._pictures import KeptPictures, SavedPictures
 from pcace._views import Views
 from pipeline.artifacts import Ablations, Activations, Artifact, ChannelScores, Effects, ImageSet, Projections, Ranking
-from pipeline.config import default_group
+from pipeline.config import with_defaults
 from pipeline.errors import StorageError
 from pipeline.settings import Settings, settings_from
 
@@ -147,7 +147,7 @@ def read(folder: Path, pictures: SavedPictures | None = None) -> Saved:
     with reading(folder):
         description = read_description(folder)
         return Saved(
-            settings_from({"network": default_group("network"), **description["settings"]}),
+            settings_from(with_defaults(description["settings"])),
             description["target"],
             [kind.load(folder / kind.name) for kind in KINDS],
             Ranking.load(folder),

@@ -22,7 +22,7 @@ from pcace._network import adapted, borrowed
 from pcace._pictures import PixelScale
 from pcace._progress import ShowProgress, shown_progress
 from pipeline.figures.attempts import Attempts
-from pipeline.figures.network_views import coloured, is_maximized, maximized, notes_on_channels, notes_on_views
+from pipeline.figures.network_views import coloured, maximized, n_maximized, notes_on_channels, notes_on_views
 from pipeline.figures.ranked_layer import RankedLayer, chosen_images
 from pipeline.networks.attribution import ClassActivation, class_activation
 from pipeline.networks.examined import ExaminedNetwork
@@ -136,7 +136,7 @@ class LiveViews:
             return torch.cat([all_images.read(slice(index, index + 1)) for index in indices]).detach().cpu()
 
         chosen = read(chosen_images(visualize, [record.id for record in inputs.image_set().records]))
-        is_needed = chosen.ndim == 4 and is_maximized(visualize, chosen)
+        is_needed = chosen.ndim == 4 and visualize.maximize != "never"
         real = read(coloured(len(inputs))) if is_needed else chosen[:0]
         return cls(settings.model.name, examined, inputs.keyword, score, chosen, real, scale, settings.seed)
 
@@ -175,17 +175,19 @@ class LiveViews:
                 lambda: class_activation(self.examined.network, inputs, target_class),
             )
         are_pictures = inputs.ndim == 4 and inputs.shape[1] in (1, 3)
-        is_asked = inputs.ndim == 4 and is_maximized(ranked.visualize, inputs)
-        if is_asked and are_pictures:
+        n_channels = 0
+        if are_pictures:
+            n_channels = n_maximized(ranked.visualize, self.examined, inputs, len(ranked.maximized_channels))
+        if n_channels:
             progress = show("activation maximisation")
             best = attempts.result(
                 "activation maximisation could not be computed",
-                lambda: maximized(ranked, self.examined, self.scale, self.real, self.seed, progress),
+                lambda: maximized(ranked, self.examined, self.scale, self.real, self.seed, progress, n_channels),
             )
-            attempts.notes += notes_on_channels(ranked.maximized_channels, best)
+            attempts.notes += notes_on_channels(ranked.maximized_channels[:n_channels], best)
         notes = notes_on_views(
             ranked, self.model, activation,
-            is_maximized=is_asked or not are_pictures, no_class="the class score is not the score of a class",
+            n_maximized=n_channels if are_pictures else None, no_class="the class score is not the score of a class",
         )  # fmt: skip
         if not are_pictures and ranked.visualize.maximize != "never":
             notes = (*notes, "no activation maximisation: the inputs are not grey or colour images")

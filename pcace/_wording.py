@@ -34,7 +34,7 @@ OF_MODEL = ("batch_size", "channels", "class_names")
 OTHER_NAMES = {"score": "ranker", "layer": "layer", "n_components": "n_components", "seed": "seed"}
 
 _WORDS = {"null": "None", "true": "True", "false": "False"}
-_ASSIGNED = r"[a-z_]+(?:\.[a-z_]+)?=(?:[a-z_]+|-?\d+(?:\.\d+)?)(?![\w.]*[\w(\[])"
+_ASSIGNED = r"[a-z_]+(?:\.[a-z_]+)?=(?:[a-z_]+|-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w.]*[\w(\[])"
 _RUN = re.compile(rf"(?<![\w.\"'{{/]){_ASSIGNED}(?: {_ASSIGNED})*")
 _PLAIN = re.compile(r"(?<![\w.\"'/])([a-z]+)\.([a-z_]+)(?![\w=\"]|\.\w)")
 _JSON = re.compile(r"(?<=\bmust be )null\b|(?<=\bgot )(?:null|true|false)\b|(?<=\bsmoothness )null\b")

@@ -34,11 +34,14 @@ def main() -> None:
     from pipeline.config import CONFIG_NAME, check_folders, register_resolvers, with_absolute_outputs
     from pipeline.job import run_job
     from pipeline.overrides import checked_overrides, with_own_options
-    from pipeline.resume import go_on, prepare_sweep, requested
+    from pipeline.sweep_folder import RESUME
 
     register_resolvers()
-    if (resumed := requested(arguments)) is not None:
-        sys.exit(_run_hydra(lambda: go_on(resumed)))
+    if any(text.partition("=")[0] == RESUME for text in arguments):
+        from pipeline.resume import go_on, requested
+
+        request = requested(arguments)
+        sys.exit(_run_hydra(lambda: go_on(request)))
     # An argument without "=" that follows a flag is the value of the flag, as in `--cfg job`.
     is_override = [
         not argument.startswith("-") and ("=" in argument or not before.startswith("-"))
@@ -50,6 +53,8 @@ def main() -> None:
     check_folders(checked)
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
     if {"-m", "--multirun"} & set(flags):
+        from pipeline.resume import prepare_sweep
+
         checked = with_absolute_outputs(checked)
         prepare_sweep(checked)
     sys.argv[1:] = [*flags, *with_own_options(checked)]  # Hydra does not accept overrides on both sides of a flag
@@ -78,8 +83,7 @@ def _run_hydra(start: Callable[[], None]) -> int:
 
 def _run_and_summarise(start: Callable[[], None]) -> int:
     from pipeline.config import COMPOSITION_ERRORS
-    from pipeline.resume import command_for
-    from pipeline.sweep_start import started_sweep
+    from pipeline.sweep_start import resume_command, started_sweep
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises errors instead of printing and exiting
     launcher_error = None
@@ -87,7 +91,7 @@ def _run_and_summarise(start: Callable[[], None]) -> int:
         start()
     except KeyboardInterrupt:
         stopped = started_sweep()
-        how = "" if stopped is None else f". Go on: {command_for(stopped.folder)}"
+        how = "" if stopped is None else f". Resume the sweep: {resume_command(stopped.folder)}"
         print(f"stopped; finished stages are kept in the store{how}", file=sys.stderr)
         return 130
     except COMPOSITION_ERRORS as error:
@@ -117,8 +121,8 @@ def _report_disk_error(disk_error: OSError) -> int:
 
 def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
     """Print and log the summary of a sweep; return the exit code, which is 0 only if every job has finished."""
-    from pipeline.resume import command_for
     from pipeline.sweep import sum_up
+    from pipeline.sweep_start import resume_command
 
     try:
         is_complete = sum_up(sweep)
@@ -132,7 +136,7 @@ def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
         print_error(error)
         return 1
     if not is_complete:
-        print(f"Resume   {command_for(sweep.folder)} (runs the jobs that have not finished)")
+        print(f"Resume   {resume_command(sweep.folder)} (runs the jobs that have not finished)")
     return 0 if is_complete else 1
 
 

@@ -33,6 +33,7 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "run": Command("pipeline.__main__", "rank the channels of a layer (pcace run --help lists the settings)"),
     "layers": Command("pipeline.layers", "list the layers of a network that can be ranked"),
+    "plan": Command("pipeline.plan", "print what a run would take: time, memory, disk, and what is in the store"),
     "compare": Command("pipeline.compare", "compare the rankings of logged runs"),
     "ui": Command("pipeline.ui", "open MLflow with the runs on this machine"),
     "store": Command("pipeline.store.__main__", "list, verify and remove stored results"),

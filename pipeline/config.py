@@ -38,6 +38,7 @@ from pipeline.overrides import (
 from pipeline.resources import conf_dir
 from pipeline.settings import AceSettings, ModelSettings, Settings, settings_from
 
+EXTENDED = ("activate", "network", "ablate", "visualize")  # groups that did not exist, or had fewer settings, at first
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 N_RANDOMIZATIONS = 8  # maximum number of jobs of the sweep `${randomizations:}`
@@ -125,10 +126,15 @@ def default_outputs() -> str:
     return str(OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").paths.outputs)
 
 
-def default_group(name: str) -> dict[str, Any]:
-    """Return a group of settings in ``conf/config.yaml``, for files that were written before it existed."""
-    loaded: Any = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
-    values = OmegaConf.to_container(loaded[name])
+def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in a file with the default values of those that did not exist when it was written."""
+    return {**values, **{name: {**_default_group(name), **values.get(name, {})} for name in EXTENDED}}
+
+
+def _default_group(name: str) -> dict[str, Any]:
+    own = conf_dir() / name / "default.yaml"
+    loaded: Any = OmegaConf.load(own if own.exists() else conf_dir() / f"{CONFIG_NAME}.yaml")
+    values = OmegaConf.to_container(loaded if own.exists() else loaded[name])
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

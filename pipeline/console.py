@@ -30,6 +30,7 @@ from pipeline.network_console import N_NAME, channels_table, layer_line, layers_
 from pipeline.numerics.announcement import announced_by
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult, StageReport
 from pipeline.overrides import for_shell
+from pipeline.progress import told
 from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, LAYERS, NETWORK_PAGE, REPORT
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages import ORDER
@@ -72,6 +73,11 @@ class ConsoleObserver(Observer):
     def started(self, settings: Settings) -> None:
         """Print the messages about compilation."""
         self._announcing.enter_context(announced_by(lambda message: self._print(f"  {message}")))
+        self._announcing.enter_context(told(self._tell))
+
+    def _tell(self, sentence: str) -> None:
+        if not self._is_in_layer:
+            self._print(f"  {sentence}")
 
     def resolved(self, settings: Settings) -> None:
         """Print the question."""

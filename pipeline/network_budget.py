@@ -1,4 +1,4 @@
-"""How many passes over the images the maps of several layers need, and how long a ranking of them takes."""
+"""How many passes over the images the maps of several layers need."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.networks.layout import LayerInfo
-from pipeline.settings import AceSettings, Settings
+from pipeline.settings import Settings
 
 GIB = 2**30
 FREE_SHARE = 0.9  # of the free space of the disk that maps may take
 MOST_LAYERS = 200  # in one pass: each takes a few file descriptors
-# Times of the stages after the forward passes, for the estimate: on two cores of 2.5 GHz.
-SECONDS_PER_GIB = 12.0  # checksums and components
-SECONDS_PER_FIT = 8e-8  # of splines with one component, for each channel and image
-SECONDS_PER_FIGURES = 6.0  # for each layer
 
 
 @dataclass(frozen=True)
@@ -98,13 +94,3 @@ def passes_for(
         if chosen:
             passes.append(Pass(tuple(chosen), is_captured=True, is_temporary=is_temporary))
     return passes
-
-
-def seconds_for(settings: Settings, layers: Sequence[LayerInfo]) -> float:
-    """Return the estimated time of the stages after the forward passes."""
-    score, n_images = settings.score, settings.n_images
-    n_fits = 1 + score.bootstrap + (score.permutations + 5 * score.folds if isinstance(score, AceSettings) else 0)
-    n_components = settings.n_components if isinstance(settings.n_components, int) else 10
-    fits = sum(layer.maps[0] for layer in layers) * n_fits * n_images * n_components
-    n_bytes = sum(map_bytes(layer, settings) for layer in layers)
-    return n_bytes / GIB * SECONDS_PER_GIB + fits * SECONDS_PER_FIT + len(layers) * SECONDS_PER_FIGURES

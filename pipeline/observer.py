@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.artifacts import Artifact, Effects, Figures, NetworkRanking, Ranking
 from pipeline.network_budget import gib
+from pipeline.progress import about
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -160,14 +161,7 @@ class NetworkPlan:
         if not self.n_passes:
             return f"{head}; no forward pass is needed"
         passes = f"{self.n_passes} pass{'es' * (self.n_passes != 1)} over the images"
-        return f"{head}; {gib(self.n_bytes)} of activation maps in {passes}; {_about(self.seconds)}"
-
-
-def _about(seconds: float) -> str:
-    """Return an estimated time in words."""
-    if seconds < 90:
-        return f"about {max(10, round(seconds, -1)):.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+        return f"{head}; {gib(self.n_bytes)} of activation maps in {passes}; {about(self.seconds)}"
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,9 @@ class ReportWriter(Observer):
 
     def layer_finished(self, result: RunResult) -> None:
         """Write the report of one of several layers, with a link to the page of the network."""
-        layer = result.settings.layer
-        command = self._command_of_layer(layer) if self._command_of_layer else self._command
+        settings = result.settings
+        command = self._command_of_layer(settings.layer) if self._command_of_layer else self._command
+        command = " ".join([command, *settings.budgets])  # of this layer; later overrides replace earlier ones
         self._write(result, command, network=f"../../{NETWORK_PAGE}")
 
     def _write(self, result: RunResult, command: str, network: str) -> None:

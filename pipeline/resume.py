@@ -25,13 +25,12 @@ from pipeline.job import run_job
 from pipeline.overrides import as_entered, checked_overrides, quoted, value_of
 from pipeline.resources import conf_dir
 from pipeline.settings import Settings
-from pipeline.sweep_folder import RECORDED, SUMMARY, found_sweep, hold, interrupted, running_jobs
-from pipeline.sweep_start import started_sweep
+from pipeline.sweep_folder import RECORDED, RESUME, SUMMARY, found_sweep, hold, interrupted, running_jobs
+from pipeline.sweep_start import resume_command, started_sweep
 
 if TYPE_CHECKING:
     from pipeline.records import Record
 
-FLAG = "--resume"
 LAUNCHER = ("hydra/launcher=", "hydra.launcher.", "++hydra.launcher.", "+hydra.launcher.")
 OUTPUTS, FOLDER = "paths.outputs=", "hydra.sweep.dir="
 N_SEARCHED = 10  # interrupted sweeps whose overrides are compared with those of a new one: each takes some 30 ms
@@ -56,26 +55,23 @@ class Request:
     outputs: Path
 
 
-def requested(arguments: Sequence[str]) -> Request | None:
-    """Return the sweep that the command line asks to resume, or None if it asks for something else.
+def requested(arguments: Sequence[str]) -> Request:
+    """Return the sweep that the command line asks to resume.
 
     Raises
     ------
     InputError
         If there are further arguments that would change the sweep.
     """
-    places = [place for place, text in enumerate(arguments) if text.partition("=")[0] == FLAG]
-    if not places:
-        return None
-    place, rest = places[0], list(arguments)
+    rest = [text for text in arguments if text not in ("-m", "--multirun")]
+    place = next(place for place, text in enumerate(rest) if text.partition("=")[0] == RESUME)
     _, is_given, sweep = rest.pop(place).partition("=")
     if not is_given and place < len(rest) and not rest[place].startswith("-"):
         sweep = rest.pop(place)
-    rest = [text for text in rest if text not in ("-m", "--multirun")]
     others = [text for text in rest if not text.startswith((*LAUNCHER, OUTPUTS))]
     if others:
         raise InputError(
-            f"{FLAG} must be given without other arguments than paths.outputs and settings of the launcher; got "
+            f"{RESUME} must be given without other arguments than paths.outputs and settings of the launcher; got "
             f"{listed(others)}. The sweep has its own settings: start a new sweep to change them."
         )
     checked = checked_overrides(rest)
@@ -133,12 +129,6 @@ class Recorded:
         return shlex.join(["python", "-m", "pipeline", "--multirun", *typed])
 
 
-def command_for(folder: Path) -> str:
-    """Return the command that resumes a sweep."""
-    is_default = folder.parent == Path(default_outputs()).absolute() / "sweeps"
-    return shlex.join(["python", "-m", "pipeline", FLAG, folder.name if is_default else str(folder)])
-
-
 def prepare_sweep(overrides: Sequence[str]) -> None:
     """Check that a new sweep gets a folder of its own, and say if an interrupted one with the same overrides exists.
 
@@ -157,14 +147,14 @@ def prepare_sweep(overrides: Sequence[str]) -> None:
     if "hydra.sweep.dir" in known and (folder / RECORDED).exists():
         raise InputError(
             f"hydra.sweep.dir must be a folder without an earlier sweep; got {folder}. "
-            f"Choose another folder, or resume that sweep: {command_for(folder.absolute())}"
+            f"Choose another folder, or resume that sweep: {resume_command(folder.absolute())}"
         )
     if "paths.outputs" not in known:
         return
     for earlier in interrupted(Path(str(known["paths.outputs"])), N_SEARCHED):
         with suppress(InputError):
             if Recorded.load(earlier).is_of(overrides):
-                print(f"An interrupted sweep with the same settings exists. To resume it: {command_for(earlier)}")
+                print(f"An interrupted sweep with the same settings exists. To resume it: {resume_command(earlier)}")
                 return
 
 
@@ -178,17 +168,17 @@ def go_on(request: Request) -> None:
     PipelineError
         If the sweep does not exist or is running, or if its finished jobs would have another result now.
     """
-    folder = found_sweep(request.sweep, request.outputs, FLAG)
+    folder = found_sweep(request.sweep, request.outputs, RESUME)
     recorded = Recorded.load(folder)
     if owner := hold(folder):
         raise InputError(
-            f"{FLAG} must be a sweep that is not running; got {folder.name}, which {owner} is running. "
+            f"{RESUME} must be a sweep that is not running; got {folder.name}, which {owner} is running. "
             "Wait for its end, or end that process first."
         )
     if running := running_jobs(folder):
         jobs = listed([f"job {job} ({owner})" for job, owner in running.items()], 3)
         raise InputError(
-            f"{FLAG} must be a sweep none of whose jobs is running; got {folder.name} with {jobs}. "
+            f"{RESUME} must be a sweep none of whose jobs is running; got {folder.name} with {jobs}. "
             "Wait for their end, or end them first."
         )
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
@@ -231,12 +221,12 @@ def _expanded(config: DictConfig, context: HydraContext) -> dict[str, list[str]]
     sweeper = config.hydra.sweeper
     if sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
         raise InputError(
-            f"{FLAG} must be a sweep with hydra/sweeper=basic; got {sweeper._target_}. Start the sweep again: finished "
-            "stages come from the store."
+            f"{RESUME} must be a sweep with hydra/sweeper=basic; got {sweeper._target_}. "
+            "Start the sweep again: finished stages come from the store."
         )
     if any(str(each).startswith("hydra.sweep.subdir=") for each in config.hydra.overrides.hydra):
         raise InputError(
-            f"{FLAG} must be a sweep whose jobs have numbers as folders; got one with hydra.sweep.subdir. "
+            f"{RESUME} must be a sweep whose jobs have numbers as folders; got one with hydra.sweep.subdir. "
             "Start the sweep again: finished stages come from the store."
         )
     params = OmegaConf.to_container(sweeper.params, resolve=True) if sweeper.params else {}
@@ -264,7 +254,7 @@ def _check_jobs(jobs: Mapping[str, list[str]], finished: Mapping[str, Record], r
             new = " ".join(each for each in now if each not in record.overrides) or "none"
             old = " ".join(each for each in record.overrides if each not in now)
             raise InputError(
-                f"{FLAG} must be a sweep whose list of jobs is the same as when it started; got {new} for job {job}, "
+                f"{RESUME} must be a sweep whose list of jobs is the same as when it started; got {new} for job {job}, "
                 f"which was {old}. A list in conf has changed: start a new sweep: {recorded.command}"
             )
 
@@ -296,7 +286,7 @@ def _check_results(
             if changed:
                 reason = _difference(folder / job, resolved) or "its images, its network or the code have changed"
                 raise InputError(
-                    f"{FLAG} must be a sweep whose finished jobs would have the same results now; got job {job}, for "
+                    f"{RESUME} must be a sweep whose finished jobs would have the same results now; got job {job}, for "
                     f"which the stage {changed[0]} has another one ({reason}). Start a new sweep: {recorded.command}"
                 )
 

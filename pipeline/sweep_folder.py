@@ -15,6 +15,7 @@ from pipeline.store.locks import claimed, exclusive
 
 RECORDED = "multirun.yaml"  # written by Hydra when a sweep starts: its overrides
 SUMMARY = "summary.csv"
+RESUME = "--resume"  # the option that resumes a sweep
 LAST = "last"  # stands for the sweep that was started or resumed last
 _LOCKS, _SWEEP = ".locks", "sweep"
 _held = ExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from pydantic import ValidationError
 
-from pipeline.config import validated
+from pipeline.config import default_outputs, validated
 from pipeline.errors import PipelineError
 from pipeline.settings import TrackingSettings
-from pipeline.sweep_folder import hold
+from pipeline.sweep_folder import RESUME, hold
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ _started: SweepStart | None = None
 def started_sweep() -> SweepStart | None:
     """Return the sweep that this process has started, or None for a single run."""
     return _started
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that resumes the sweep in a folder."""
+    is_default = folder.parent == Path(default_outputs()).absolute() / "sweeps"
+    return shlex.join(["python", "-m", "pipeline", RESUME, folder.name if is_default else str(folder)])
 
 
 class SweepCallback(Callback):

@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
+from pipeline.cost import seconds_of_layers
 from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
-from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for, seconds_for
+from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import Inputs
@@ -39,6 +40,9 @@ from pipeline.stages.activate import (
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, storage_errors
 from pipeline.store.housekeeping import discard
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -> NetworkResult:
@@ -121,7 +125,7 @@ class NetworkExecution:
         found = select_layers(layout_of(settings.model), settings.layer, without_scaled=statistics[0].is_correlation)
         self.not_ranked = dict(found.not_ranked)
         self.layers: list[LayerInfo] = []
-        self.settings_of = {info.name: replace(settings, layer=info.name) for info in found.layers}
+        self.settings_of = {info.name: settings.of_layer(info.name, len(found.layers)) for info in found.layers}
         for info in found.layers:
             try:
                 check_layer(self.settings_of[info.name])
@@ -179,9 +183,23 @@ class NetworkExecution:
         return LayerResult.of(info, made[Ranking], made[Probe], made[Projections])
 
     def plan(self, store: Store) -> tuple[list[Pass], NetworkPlan]:
-        """Return the passes over the images, and what they will take.
+        """Return the passes over the images, and what they will take; see `passes`."""
+        passes, network_plan = self.passes(store)
+        n_passes = network_plan.n_passes
+        seconds = self._seconds_of_pass(store) * n_passes if n_passes else 0.0
+        return passes, replace(network_plan, seconds=seconds + network_plan.seconds)
+
+    def passes(self, store: Store, network: nn.Module | None = None) -> tuple[list[Pass], NetworkPlan]:
+        """Return the passes over the images, and the plan, whose time is that of the stages after the passes.
 
         Layers whose maps do not fit into the disk budget are left out, with the reason.
+
+        Parameters
+        ----------
+        store : Store
+            The store.
+        network : Module, optional
+            The network, whose weights do not matter; that of the settings by default.
         """
         complete: list[LayerInfo] = []
         ready: list[LayerInfo] = []
@@ -199,12 +217,10 @@ class NetworkExecution:
             needed = gib(map_bytes(info, self.settings))
             self._fail(info.name, f"its maps take {needed}, more than {budget.reason}. {budget.advice}")
         self._require_layers()
-        network = self._request.open().network if missing else None
-        groups = [missing] if network is None else compatible(network, missing)
+        groups = compatible(network or self._request.open().network, missing) if missing else [missing]
         passes = passes_for([*complete, *ready], groups, self.settings, budget.n_bytes)
         self.layers = [info for info in self.layers if info.name not in self.not_ranked]
         capturing = [each for each in passes if each.is_captured]
-        seconds = self._seconds_of_pass(store) * len(capturing) if capturing else 0.0
         unfinished = [info for info in self.layers if info not in complete]
         return passes, NetworkPlan(
             layers=tuple(info.name for info in self.layers),
@@ -212,7 +228,7 @@ class NetworkExecution:
             n_bytes=sum(map_bytes(info, self.settings) for info in missing),
             n_passes=len(capturing),
             n_stored=len(complete),
-            seconds=seconds + seconds_for(self.settings, unfinished),
+            seconds=seconds_of_layers([self.settings_of[info.name] for info in unfinished], unfinished),
         )
 
     def obtain(self, stage: Stage[Any, Any], store: Store) -> dict[str, Path]:

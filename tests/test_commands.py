@@ -38,7 +38,7 @@ def test_the_help_lists_all_commands_and_imports_no_large_library() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.rstrip() == commands.usage()
     assert set(done.stderr.split()) & SLOW_IMPORTS == set()
-    for name in ("run", "layers", "compare", "ui", "store", "reproduce", "env"):
+    for name in ("run", "layers", "compare", "ui", "store", "reproduce", "env", "plan"):
         assert f"\n  {name} " in done.stdout
 
 
@@ -61,8 +61,8 @@ def test_a_command_gets_the_arguments_behind_its_name(
         code, output, errors = call("laers", main=commands.main)
         assert (code, output) == (1, [])
         assert errors == [
-            "error: the command must be one of run, layers, compare, ui, store, reproduce, init, schema, env, "
-            "completion; got laers. Did you mean layers?"
+            "error: the command must be one of run, layers, plan, compare, ui, store, reproduce, export, init, schema, "
+            "env, completion; got laers. Did you mean layers?"
         ]
         # Without a command, the pipeline runs, with one line for each wrong setting.
         for arguments in (("n_imgs=3",), ("run", "n_imgs=3")):

@@ -83,7 +83,7 @@ def test_a_sweep_that_was_stopped_runs_the_jobs_that_are_left(tmp_path: Path, cl
     code, _, err = cli(*SWEEP)
     sweep = sweep_in(tmp_path)
     command = f"python -m pipeline --resume {sweep.name}"
-    assert (code, err) == (130, [f"stopped; finished stages are kept in the store. Go on: {command}"])
+    assert (code, err) == (130, [f"stopped; finished stages are kept in the store. Resume the sweep: {command}"])
     assert not (sweep / "summary.csv").exists()
 
     jobs.errors, jobs.run = {}, []

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.arrays import FloatArray
+from pipeline.arrays import BoolArray, FloatArray
 from pipeline.artifacts.base import Artifact, save_array
 
 
@@ -20,12 +20,13 @@ class Ablations(Artifact):
     ----------
     changes : ndarray of shape (3, n_channels, n_images)
         Change of each image's class score when a channel is set to ``zero``, to its ``mean``, or to its map for another
-        image (``resample``), in this order.
+        image (``resample``), in this order; NaN where it was not measured. The images are all images, or evenly spaced
+        over them.
     random : ndarray of shape (n_draws, n_points)
         Mean class score over the images as more and more channels are ablated in random orders; see
-        `pipeline.numerics.faithfulness.ablation_sets`.
+        `pipeline.numerics.faithfulness.ablation_sets`. Without draws, curves are not measured.
     note : str
-        The reason why no channel was ablated, if it is not obvious; otherwise empty.
+        Why not all channels were ablated on all images, if it is not obvious; otherwise empty.
     """
 
     changes: FloatArray = field(default_factory=lambda: np.empty((3, 0, 0)))
@@ -41,10 +42,22 @@ class Ablations(Artifact):
         return self.changes.size > 0
 
     @property
+    def is_ablated(self) -> BoolArray:
+        """Whether a channel was ablated, (n_channels,)."""
+        return np.asarray(~np.isnan(self.changes).all(axis=(0, 2)))
+
+    @property
+    def n_modes(self) -> int:
+        """Number of ways in which channels were ablated, of which the first ones are ``zero, mean, resample``."""
+        return int((~np.isnan(self.changes)).any(axis=(1, 2)).sum())
+
+    @property
     def description(self) -> str:
         """Number of channels, and number of ways in which each was ablated."""
-        n_modes, n_channels, _ = self.changes.shape
-        return f"{n_channels} channels, each in {n_modes} ways" if self.is_measured else "no channels ablated"
+        if not self.is_measured:
+            return "no channels ablated"
+        n_modes = self.n_modes
+        return f"{self.is_ablated.sum()} channels, each in {n_modes} way{'s' * (n_modes > 1)}"
 
     def save(self, folder: Path) -> Self:
         """Write two arrays, and the note as text."""

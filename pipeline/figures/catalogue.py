@@ -206,7 +206,7 @@ _ENTRIES = (
         "order of the ranking, in the reversed order, and in random orders. It is normalised to 1 with no channel "
         "ablated and to 0 with all of them ablated.",
         _faithfulness,
-        lambda data: data.ranked.effects.is_measured,
+        lambda data: len(data.ranked.effects.curves) > 0,
     ),
     FigureEntry(
         "cam",

@@ -28,6 +28,8 @@ QUADRANTS = {
 # How channels are ablated, by the setting `ablate.mode`.
 MODES = {"zero": "set to zero", "mean": "set to their means", "resample": "replaced by those of another image"}
 
+KINDS = ("deletion", "insertion")
+
 
 def draw_association_effect(effects: Effects, ranking: pd.DataFrame, question: str) -> Figure:
     """Draw the score of each varying channel against the effect of its ablation on the class score.
@@ -43,7 +45,7 @@ def draw_association_effect(effects: Effects, ranking: pd.DataFrame, question: s
     """
     figure = new_figure(5.6, 4.4)
     axes = figure.add_subplot()
-    table = effects.table
+    table, found = effects.table[effects.table.zero.notna()], effects.faithfulness
     score, effect = table.score.to_numpy(), table.zero.to_numpy()
     is_associated, has_effect = score >= np.median(score), effect >= np.median(effect)
     groups = (is_associated & has_effect, is_associated != has_effect, ~is_associated & ~has_effect)
@@ -57,9 +59,13 @@ def draw_association_effect(effects: Effects, ranking: pd.DataFrame, question: s
         axes.add_artist(corner)
     axes.set_xlabel(f"association: {score_label(ranking)}")
     axes.set_ylabel("effect: mean |change of the class score|\nwith the channel set to zero")
-    spearman = effects.faithfulness.spearman
-    agreement = "" if spearman is None else f"Spearman correlation {signed(spearman)}, "
-    axes.set_title(f"{agreement}{len(table)} channels; lines: medians", loc="left", color="0.3")
+    agreement = "" if found.spearman is None else f"Spearman correlation {signed(found.spearman)}"
+    heading = f"{agreement}{', ' if agreement else ''}{len(table)} channels; lines: medians"
+    if found.extent is not None:
+        interval = f" (95 %: {found.interval}), estimated for all channels\n" if agreement else ""
+        counts = f"{found.n_channels} of {found.n_varying} channels, {found.n_images} of {found.n_all_images} images"
+        heading = f"{agreement}{interval}{counts}; lines: medians"
+    axes.set_title(heading, loc="left", color="0.3")
     set_title(figure, "Association and effect", question)
     chosen = _named_points(score, effect, is_associated, has_effect)
     _name_points(figure, axes, score, effect, table.channel.tolist(), chosen)
@@ -79,11 +85,7 @@ def draw_faithfulness(effects: Effects, question: str) -> Figure:
     figure = new_figure(7.4, 3.9)
     curves, found = effects.curves, effects.faithfulness
     panels = figure.subplots(1, 2, sharey=True)
-    areas = {
-        "deletion": (found.deletion_area, found.random_deletion_area),
-        "insertion": (found.insertion_area, found.random_insertion_area),
-    }
-    for axes, kind, verb, faithful in zip(panels, areas, ("ablated", "kept"), ("low", "high"), strict=True):
+    for axes, kind, verb, faithful in zip(panels, KINDS, ("ablated", "kept"), ("low", "high"), strict=True):
         count = curves.n_channels
         low, high = curves[f"{kind}_random_low"], curves[f"{kind}_random_high"]
         axes.fill_between(count, low, high, color=GREY, alpha=0.25, linewidth=0, label="random order, mean and 90 %")
@@ -96,8 +98,11 @@ def draw_faithfulness(effects: Effects, question: str) -> Figure:
         )
         for value in (0, 1):
             axes.axhline(value, color="0.85", linewidth=0.8, zorder=0)
-        area, random_area = areas[kind]
+        area, random_area = getattr(found, f"{kind}_area"), getattr(found, f"random_{kind}_area")
         measured = "" if area is None or random_area is None else f": area {signed(area)}, random {signed(random_area)}"
+        least, most = getattr(found, f"{kind}_area_low"), getattr(found, f"{kind}_area_high")
+        if measured and found.extent is not None and least is not None:
+            measured = measured.replace(",", f" ({signed(least)} to {signed(most)}),")
         axes.set_title(f"{kind}{measured}", loc="left")
         axes.set_xlabel(f"number of channels {verb}\n(faithful: {faithful} curve for best first)")
         axes.set_xlim(0, count.max())
@@ -106,6 +111,8 @@ def draw_faithfulness(effects: Effects, question: str) -> Figure:
     (band, *lines), labels = panels[0].get_legend_handles_labels()
     handles = [(band, panels[0].lines[0]), *lines]
     how = f"channels ablated: {MODES[str(found.mode)]}"
+    if found.n_images != found.n_all_images:
+        how += f", {found.n_images} of {found.n_all_images} images"
     figure.legend(handles, labels, title=how, title_fontsize=8, loc="outside lower center", ncols=3, frameon=False)
     set_title(figure, "Deletion and insertion curves", question)
     return figure

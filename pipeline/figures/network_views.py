@@ -14,8 +14,7 @@ from pipeline.errors import listed
 from pipeline.figures.ranked_layer import RankedLayer
 from pipeline.networks.attribution import ClassActivation
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.inputs import SMALL_INPUT
-from pipeline.networks.maximization import Maximized, maximize
+from pipeline.networks.maximization import Maximized, maximize, step_operations
 from pipeline.progress import Progress
 from pipeline.settings import VisualizeSettings
 
@@ -34,15 +33,28 @@ class PicturedInputs(Protocol):
         ...
 
 
-def is_maximized(visualize: VisualizeSettings, inputs: torch.Tensor) -> bool:
-    """Return whether inputs that maximise the activation of channels are computed."""
+def n_maximized(visualize: VisualizeSettings, examined: ExaminedNetwork, inputs: torch.Tensor, n_channels: int) -> int:
+    """Return the number of channels for which inputs that maximise their activation are computed.
+
+    Parameters
+    ----------
+    visualize : VisualizeSettings
+        The settings.
+    examined : ExaminedNetwork
+        The network and the layer.
+    inputs : tensor of shape (n_images, n_colours, height, width)
+        Some inputs, on the network's device.
+    n_channels : int
+        Number of channels that are asked for.
+    """
     match visualize.maximize:
         case "always":
-            return True
+            return n_channels
         case "never":
-            return False
+            return 0
         case "auto":
-            return max(inputs.shape[-2:]) <= SMALL_INPUT
+            allowed = visualize.maximize_tflop * 1e12
+            return min(n_channels, int(allowed / (visualize.maximize_steps * step_operations(examined, inputs))))
         case _:
             assert_never(visualize.maximize)
 
@@ -60,6 +72,7 @@ def maximized(
     real: torch.Tensor,
     seed: int,
     progress: Progress,
+    n_channels: int,
 ) -> Maximized:
     """Return the inputs found by activation maximisation.
 
@@ -77,13 +90,16 @@ def maximized(
         Seed of the initial noise and of the random transformations.
     progress : callable
         Called after each step with the number of steps done and the number of all steps.
+    n_channels : int
+        Number of channels, see `n_maximized`: the first of those that are asked for.
     """
+    channels = ranked.maximized_channels[:n_channels]
     return maximize(
         examined.network,
         examined.layer.name,
-        ranked.maximized_channels,
+        channels,
         images.to_pixels(real).to(examined.device),
-        ranked.means[ranked.maximized_channels],
+        ranked.means[channels],
         images.to_inputs,
         steps=ranked.visualize.maximize_steps,
         seed=seed,
@@ -97,7 +113,7 @@ def notes_on_views(
     model: str,
     found: ClassActivation | None,
     *,
-    is_maximized: bool,
+    n_maximized: int | None,
     no_class: str = "a regression network has no classes",
 ) -> tuple[str, ...]:
     """Return a note for each figure that does not apply, or that is replaced by another one.
@@ -110,8 +126,8 @@ def notes_on_views(
         Name of the network.
     found : ClassActivation or None
         The class activation maps; None if there are none.
-    is_maximized : bool
-        Whether activation maximisation is computed.
+    n_maximized : int or None
+        Number of channels for which activation maximisation is computed; None if it does not apply.
     no_class : str
         Why there are no classes where the ranking is not for a class.
     """
@@ -132,11 +148,14 @@ def notes_on_views(
             f"no overlays: the maps of {ranked.layer} have no height or no width, so their pixels do not correspond to "
             "positions in an image"
         )
-    if not is_maximized and ranked.visualize.maximize == "auto":
-        notes.append(
-            f"no activation maximisation: inputs are larger than {SMALL_INPUT} x {SMALL_INPUT} pixels; "
-            "visualize.maximize=always computes it, which takes minutes"
-        )
+    n_asked = len(ranked.maximized_channels)
+    if ranked.visualize.maximize == "auto" and n_maximized is not None and n_maximized < n_asked:
+        budget = f"visualize.maximize_tflop={ranked.visualize.maximize_tflop:g}"
+        advice = "visualize.maximize=always computes all, which may take minutes"
+        if n_maximized:
+            notes.append(f"activation maximisation of {n_maximized} of {n_asked} channels, by {budget}; {advice}")
+        else:
+            notes.append(f"no activation maximisation: {budget} does not allow it for one channel; {advice}")
     return tuple(notes)
 
 

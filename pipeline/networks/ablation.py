@@ -25,6 +25,7 @@ from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward, network_input, network_scores
 from pipeline.networks.hooks import attached
 from pipeline.networks.maps import as_before, as_float, as_maps, from_maps, only_tensor, with_tensor
+from pipeline.networks.operations import Operations, counted_operations
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import Cut, cut_at
 
@@ -54,6 +55,8 @@ class Ablation:
     cut : Cut or None
         The network in two parts, of which only the second runs for each set of channels. None if the whole network runs
         for each set.
+    n_units : int
+        Number of channels of the layer's output; of attention heads, that of their units.
 
     Raises
     ------
@@ -66,6 +69,8 @@ class Ablation:
         self._channels, self._score = with_all_tokens(examined.channels), examined.score
         units = of_units(examined.channels)
         self._tokens = units if isinstance(units, PatchTokens) else None
+        self._counts: frozenset[int] = frozenset()  # places of the number of images among the values around the layer
+        self.n_units, self._n_values = self._size(sample[:3])
         self.cut = self._checked(cut_at(self._network, self._layer), sample[:3])
 
     def at(self, inputs: torch.Tensor) -> AblatedBatch:
@@ -75,9 +80,31 @@ class Ablation:
         """
         return self._whole(inputs) if self.cut is None else self._in_parts(self.cut, inputs)
 
+    @torch.no_grad()
+    def operations(self, sample: torch.Tensor) -> Operations:
+        """Return the number of operations for each image, counted on a few inputs.
+
+        Attributes of the result: ``before`` is the part that runs once for each image, 0 if the network is not cut, and
+        ``behind`` the part that runs for each image and each set of channels.
+        """
+        sets = torch.zeros((1, self.n_units), dtype=torch.bool, device=sample.device)
+        fills = torch.zeros((1, self.n_units, 1, 1), device=sample.device)
+        before, at_batch = counted_operations(lambda: self.at(sample))
+        behind, _ = counted_operations(lambda: at_batch.scores(sets, fills))
+        return Operations(before / len(sample), behind / len(sample))
+
+    @torch.no_grad()
+    def _size(self, sample: torch.Tensor) -> tuple[int, int]:
+        """Return the number of channels (of units, for attention heads), and the number of values for each image."""
+        with capture(self._network, self._layer) as captured:
+            forward(self._network, sample)
+            maps = as_maps(captured.take(), self._channels)
+        return maps.shape[1], maps[0].numel()
+
     def _whole(self, inputs: torch.Tensor) -> AblatedBatch:
         """Return the scores of a batch by passes through the whole network."""
-        return AblatedBatch(self._score, partial(self._run_whole, inputs), len(inputs), inputs.numel())
+        n_values = max(inputs.numel(), len(inputs) * self._n_values)
+        return AblatedBatch(self._score, partial(self._run_whole, inputs), len(inputs), n_values)
 
     @torch.no_grad()
     def _in_parts(self, cut: Cut, inputs: torch.Tensor) -> AblatedBatch:
@@ -92,8 +119,11 @@ class Ablation:
     ) -> torch.Tensor:
         maps = as_maps(as_float(_tensor(output)), self._channels)
         edited = self._edited(output, maps[None], sets, fills)
-        outputs = cut.behind.forward(edited, *(_repeated(value, len(maps), len(sets)) for value in around))
-        return network_scores(outputs, len(sets) * len(maps))
+        repeated = (
+            value * len(sets) if place in self._counts else _repeated(value, len(maps), len(sets))
+            for place, value in enumerate(around)
+        )  # fmt: skip
+        return network_scores(cut.behind.forward(edited, *repeated), len(sets) * len(maps))
 
     def _run_whole(self, inputs: torch.Tensor, sets: torch.Tensor, fills: torch.Tensor) -> torch.Tensor:
         def edit(_module: nn.Module, _inputs: object, output: object) -> object:
@@ -146,11 +176,8 @@ class Ablation:
         NetworkError
             If the scores of the whole network are not right, either: they depend on the batch.
         """
-        with capture(self._network, self._layer) as captured:
-            forward(self._network, sample)
-            n_channels = as_maps(captured.take(), self._channels).shape[1]
-        ablated = torch.tensor([[False], [True]], device=sample.device).expand(2, n_channels)
-        fills = torch.zeros((1, n_channels, 1, 1), device=sample.device)
+        ablated = torch.tensor([[False], [True]], device=sample.device).expand(2, self.n_units)
+        fills = torch.zeros((1, self.n_units, 1, 1), device=sample.device)
 
         def plain(images: Sequence[torch.Tensor]) -> torch.Tensor:
             return torch.cat(
@@ -167,10 +194,24 @@ class Ablation:
         if cut is None:
             return None
         try:
+            self._counts = self._numbers_of_images(cut, sample)
             in_parts = self._in_parts(cut, sample).scores(ablated, fills)
         except (NetworkError, RuntimeError, TypeError, ValueError):  # e.g. if the batch size was traced as a constant
             return None
         return cut if torch.allclose(in_parts, found, TOLERANCE, TOLERANCE) else None
+
+    def _numbers_of_images(self, cut: Cut, sample: torch.Tensor) -> frozenset[int]:
+        """Return the places of the values around the layer that are the number of images, such as ``x.size(0)``.
+
+        They are those that are the number of images in batches of two sizes.
+        """
+
+        def places(inputs: torch.Tensor) -> frozenset[int]:
+            _, around = cut.before.forward(network_input(self._network, inputs))
+            return frozenset(place for place, value in enumerate(around) if type(value) is int and value == len(inputs))
+
+        found = places(sample)
+        return found & places(torch.cat([sample, sample])) if found else found
 
 
 @dataclass(frozen=True)
@@ -210,7 +251,7 @@ class AblatedBatch:
         on_finished : callable
             Called repeatedly with the number of sets that were finished since the last call.
         """
-        return self._scores(torch.split(ablated, self._n_at_once), fills, on_finished)
+        return self._scores(torch.split(ablated, self.n_at_once), fills, on_finished)
 
     @torch.no_grad()
     def scores_of_each(
@@ -223,13 +264,13 @@ class AblatedBatch:
         """
 
         def sets() -> Iterator[torch.Tensor]:
-            for chosen in torch.split(torch.as_tensor(channels, device=fills.device), self._n_at_once):
+            for chosen in torch.split(torch.as_tensor(channels, device=fills.device), self.n_at_once):
                 yield functional.one_hot(chosen, fills.shape[1]).bool()
 
         return self._scores(sets(), fills, on_finished)
 
     @property
-    def _n_at_once(self) -> int:
+    def n_at_once(self) -> int:
         """Number of sets in one pass."""
         return max(1, VALUES_AT_ONCE // self.n_values)
 

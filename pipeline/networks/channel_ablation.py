@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from pipeline.networks.arrangement import Heads, of_units
 from pipeline.networks.capture import capture
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
-from pipeline.networks.inputs import Inputs, batches, bounded_batch_size
+from pipeline.networks.inputs import ChosenInputs, Inputs, batches, bounded_batch_size
 from pipeline.networks.maps import as_maps
 from pipeline.progress import Progress
 
@@ -27,14 +27,21 @@ class AblationTask:
     Attributes
     ----------
     sets : ndarray of shape (n_sets, n_channels) or None
-        bool; True for the channels that are ablated. None: each channel alone, in order.
+        bool; True for the channels that are ablated. None: each of `channels` alone, in order.
     mode : {"zero", "mean", "resample"}
         Value that a channel is set to: zero, its mean over images and pixels, or its map for another image. The output
         of an attention head is a vector, which is set to zero, to its mean, or to its values for another image.
+    channels : ndarray of shape (n_sets,) or None
+        Indices of the channels that are ablated one by one; None: all channels.
     """
 
     sets: BoolArray | None
     mode: str
+    channels: Int64Array | None = None
+
+    def singles(self, n_channels: int) -> Sequence[int]:
+        """Return the channels that are ablated one by one."""
+        return range(n_channels) if self.channels is None else self.channels.tolist()
 
 
 # From the other image of each image in a batch to the values that replace channels, by mode.
@@ -50,8 +57,10 @@ def ablated_scores(
     batch_size: int,
     seed: int,
     progress: Progress,
+    chosen: Int64Array | None = None,
+    ablation: Ablation | None = None,
 ) -> dict[str, FloatArray]:
-    """Return every image's class score for each set of channels of each task.
+    """Return the class score of each image for each set of channels of each task.
 
     Parameters
     ----------
@@ -69,24 +78,33 @@ def ablated_scores(
         Seed of the choice of the other image whose map is used with ``resample``.
     progress : callable
         Called with the number of scores that are computed and the number of all scores.
+    chosen : ndarray of shape (n_images,), optional
+        Indices of the images that are used; all images by default.
+    ablation : Ablation, optional
+        The network, if it has been prepared.
 
     Returns
     -------
     dict of str to ndarray of shape (n_sets, n_images)
         Class scores by name of the task, float64.
     """
-    ablation = Ablation(examined, inputs.read(slice(3)))
-    n_channels, n_images, height, width = activations.maps.shape
+    ablation = ablation or Ablation(examined, inputs.read(slice(3)))
+    n_channels, n_all, height, width = activations.maps.shape
+    images_of = np.arange(n_all) if chosen is None else chosen
+    used = inputs if chosen is None else ChosenInputs(inputs, chosen)
+    n_images = len(images_of)
     is_heads = isinstance(examined.channels, Heads)
-    n_sets = {name: n_channels if task.sets is None else len(task.sets) for name, task in tasks.items()}
+    n_sets = {
+        name: len(task.singles(n_channels) if task.sets is None else task.sets) for name, task in tasks.items()
+    }  # fmt: skip
     found: dict[str, FloatArray] = {name: np.empty((n_sets[name], n_images)) for name in tasks}
     order = np.random.default_rng(seed).permutation(n_images)
     partner = np.empty_like(order)
     partner[order] = np.roll(order, 1)  # the partner of an image is always another image
     fills_of = _fills_of_heads(examined, inputs, batch_size) if is_heads else _fills_of_channels(activations)
     n_done, n_total = 0, n_images * sum(n_sets.values())
-    for batch, images in batches(inputs, bounded_batch_size(batch_size, n_channels * height * width)):
-        fills = fills_of(partner[batch])
+    for batch, images in batches(used, bounded_batch_size(batch_size, n_channels * height * width)):
+        fills = fills_of(images_of[partner[batch]])
 
         def on_finished(n_sets: int, n_inputs: int = len(images)) -> None:
             nonlocal n_done
@@ -97,7 +115,7 @@ def ablated_scores(
         for name, task in tasks.items():
             fill = fills[task.mode].to(examined.device)
             if task.sets is None:
-                scores = at_batch.scores_of_each(range(n_channels), fill, on_finished)
+                scores = at_batch.scores_of_each(task.singles(n_channels), fill, on_finished)
             else:
                 scores = at_batch.scores(torch.from_numpy(task.sets).to(examined.device), fill, on_finished)
             found[name][:, batch] = scores.numpy()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.arrays import Int64Array
 from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError
 from pipeline.networks.crops import Box
@@ -21,9 +22,6 @@ from pipeline.networks.libraries import library
 from pipeline.settings import ModelSettings
 
 ToInput = Callable[[Image.Image], torch.Tensor]
-
-# Height and width in pixels up to which activation maximisation and ablation take only seconds on a CPU.
-SMALL_INPUT = 32
 
 # Largest number of values of a layer's output for a batch that is ablated or attributed to, 64 MiB in float32.
 VALUES_IN_BATCH = 2**24
@@ -216,6 +214,30 @@ class TensorInputs:
         ]
         joined = found[0] if len(found) == 1 else torch.cat(found) if found else self.parts[0][:0]
         return joined.to(self.device)
+
+
+@dataclass(frozen=True)
+class ChosenInputs:
+    """Some of the images of other inputs; see `Inputs`.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        All images.
+    chosen : ndarray of shape (n_images,)
+        Indices of the images that are chosen, in order.
+    """
+
+    inputs: Inputs
+    chosen: Int64Array
+
+    def __len__(self) -> int:
+        """Return the number of images that are chosen."""
+        return len(self.chosen)
+
+    def read(self, images: slice) -> torch.Tensor:
+        """Return the inputs for the given images, (n_images, ...)."""
+        return torch.cat([self.inputs.read(slice(image, image + 1)) for image in self.chosen[images].tolist()])
 
 
 def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -34,8 +34,11 @@ from pipeline.arrays import FloatArray
 from pipeline.errors import NetworkError
 from pipeline.networks.arrangement import Arrangement
 from pipeline.networks.capture import capture
+from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
+from pipeline.networks.hooks import attached
 from pipeline.networks.maps import as_maps
+from pipeline.networks.operations import counting
 
 MAX_SHIFT = 1 / 16  # share of the picture's side
 MAX_ROTATION = 5.0  # degrees
@@ -164,6 +167,30 @@ def maximize(
         reached[kept],
         real_means.max(axis=1).astype(np.float64)[kept],
     )
+
+
+def step_operations(examined: ExaminedNetwork, inputs: torch.Tensor) -> float:
+    """Return the number of operations of one step for one channel: a pass forward, and the gradient of the layer.
+
+    The gradient takes about twice as many operations as the part of the network up to the layer.
+
+    Parameters
+    ----------
+    examined : ExaminedNetwork
+        The network and the layer.
+    inputs : tensor of shape (n_images, ...)
+        Some inputs, on the network's device.
+    """
+    sample = inputs[:2]
+    reached = 0.0
+
+    def at_layer(_module: nn.Module, _inputs: object, _output: object) -> None:
+        nonlocal reached
+        reached = counter.n_operations
+
+    with torch.no_grad(), attached([examined.module.register_forward_hook(at_layer)]), counting() as counter:
+        forward(examined.network, sample)
+    return float(f"{(counter.n_operations + 2 * reached) / len(sample):.3g}")
 
 
 @contextmanager

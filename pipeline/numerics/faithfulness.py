@@ -19,9 +19,9 @@ def rank_correlation(score: FloatArray, effect: FloatArray) -> float | None:
     return float(stats.spearmanr(score, effect).statistic)
 
 
-def ablation_counts(n_channels: int) -> Int64Array:
+def ablation_counts(n_channels: int, n_steps: int = N_STEPS) -> Int64Array:
     """Return the number of ablated channels at each point of a curve: from 0 to all, evenly spaced and symmetric."""
-    half = np.linspace(0, n_channels / 2, min(N_STEPS, n_channels) // 2 + 1).astype(int)
+    half = np.linspace(0, n_channels / 2, min(n_steps, n_channels) // 2 + 1).astype(int)
     return np.unique(np.concatenate([half, n_channels - half]))
 
 
@@ -31,7 +31,7 @@ def random_orders(channels: IntArray, n_draws: int, seed: int) -> IntArray:
     return np.stack([rng.permutation(channels) for _ in range(n_draws)])
 
 
-def ablation_sets(orders: IntArray, n_channels: int) -> BoolArray:
+def ablation_sets(orders: IntArray, n_channels: int, n_steps: int = N_STEPS) -> BoolArray:
     """Return the sets of ablated channels that the curves need.
 
     A set holds the first k channels of an order, for each count k of `ablation_counts`. Insertion curves need no other
@@ -44,13 +44,15 @@ def ablation_sets(orders: IntArray, n_channels: int) -> BoolArray:
         Orders of the channels that are ablated: a ranking, best first, the reversed ranking, and random orders.
     n_channels : int
         Number of channels of the layer.
+    n_steps : int
+        Number of steps of the curves, at most.
 
     Returns
     -------
     ndarray of shape (n_orders, n_points, n_channels)
         Whether a channel is ablated.
     """
-    counts = ablation_counts(orders.shape[1])
+    counts = ablation_counts(orders.shape[1], n_steps)
     sets = np.zeros((len(orders), len(counts), n_channels), dtype=bool)
     for place, each in enumerate(orders):
         for point, count in enumerate(counts):
@@ -58,7 +60,7 @@ def ablation_sets(orders: IntArray, n_channels: int) -> BoolArray:
     return sets
 
 
-def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> pd.DataFrame:
+def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int, n_steps: int = N_STEPS) -> pd.DataFrame:
     """Return the deletion and insertion curves: the normalised class score against the number of channels.
 
     Parameters
@@ -69,6 +71,8 @@ def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> 
         The same for random orders.
     n_channels : int
         Number of channels that are ablated in total.
+    n_steps : int
+        Number of steps of the curves, at most.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int) -> 
         left = (class_scores - nothing) / (whole - nothing) if whole != nothing else np.full_like(class_scores, np.nan)
     low, high = np.quantile(left[2:], BAND, axis=0)
     drawn = {"": left[2:].mean(axis=0), "_low": low, "_high": high}
-    table = pd.DataFrame({"n_channels": ablation_counts(n_channels)})
+    table = pd.DataFrame({"n_channels": ablation_counts(n_channels, n_steps)})
     table["deletion_top"], table["deletion_bottom"] = left[0], left[1]
     table["insertion_top"], table["insertion_bottom"] = left[1][::-1], left[0][::-1]
     for name, values in drawn.items():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -74,8 +75,12 @@ class AblateSettings:
     """
 
     when: Literal["auto", "always", "never"]
-    """Whether channels are ablated; auto: if inputs have at most 32 x 32 pixels and the layer does not have
-    thousands of channels.
+    """Whether channels are ablated; auto: as many, on as many images, as `budget_tflop` allows; always: all channels on
+    all images.
+    """
+    budget_tflop: Annotated[float, Field(gt=0)]
+    """Number of operations, in 10^12, that ablation may take with when=auto, in all layers of the run together; 5 take
+    about a minute on one core of a CPU.
     """
     mode: Literal["zero", "mean", "resample"]
     """How channels are ablated for the deletion and insertion curves: set to zero, to the mean over images and
@@ -110,8 +115,12 @@ class VisualizeSettings:
     n_weighted: Positive
     """Number of best channels in the channel-weighted map."""
     maximize: Literal["auto", "always", "never"]
-    """Whether inputs that maximise the activation of channels are computed; auto: if inputs have at most 32 x 32
-    pixels.
+    """Whether inputs that maximise the activation of channels are computed; auto: for as many of the best channels as
+    `maximize_tflop` allows; always: for `n_maximized` channels.
+    """
+    maximize_tflop: Annotated[float, Field(gt=0)]
+    """Number of operations, in 10^12, that activation maximisation may take with maximize=auto, in all layers of the
+    run together; 5 take about a minute on one core of a CPU.
     """
     n_maximized: Positive
     """Number of best channels whose activation is maximised."""
@@ -199,12 +208,36 @@ class Settings:
         """Whether `layer` selects several layers, which are ranked together as a network."""
         return selects_several(self.layer)
 
+    def of_layer(self, layer: str, n_layers: int) -> Self:
+        """Return the settings for one of several layers, which share the budgets for ablation and maximisation."""
+        return replace(
+            self,
+            layer=layer,
+            ablate=replace(self.ablate, budget_tflop=_share(self.ablate.budget_tflop, n_layers)),
+            visualize=replace(self.visualize, maximize_tflop=_share(self.visualize.maximize_tflop, n_layers)),
+        )
+
+    @property
+    def budgets(self) -> list[str]:
+        """The budgets that this run uses, as overrides of the command line."""
+        budgets = []
+        if self.ablate.when == "auto":
+            budgets.append(f"ablate.budget_tflop={self.ablate.budget_tflop:g}")
+        if self.visualize.maximize == "auto":
+            budgets.append(f"visualize.maximize_tflop={self.visualize.maximize_tflop:g}")
+        return budgets
+
     @property
     def target_label(self) -> str:
         """The output that the class score is read from: ``class tabby``, ``class number 281`` or ``output 0``."""
         if isinstance(self.target, RegressionTarget):
             return f"output {self.target.output}"
         return f"class {self.class_name or f'number {self.target_class}'}"
+
+
+def _share(budget: float, n_layers: int) -> float:
+    """Return a budget divided by the number of layers, as a number that is easily typed."""
+    return budget if n_layers == 1 else float(f"{budget / n_layers:.3g}")
 
 
 _ADAPTER = TypeAdapter(Settings)

@@ -1,9 +1,17 @@
-"""evaluate: ablate the first and the last channels of a ranking together, and compute its faithfulness."""
+"""evaluate: ablate the first and the last channels of a ranking together, and compute its faithfulness.
+
+If the stage `ablate` has ablated a random sample of the channels only, as many of the best channels are ablated here.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, ImageSet, Ranking
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings
@@ -25,30 +33,106 @@ def run(
     They are empty if the stage `ablate` did not ablate any channel.
     """
     from pipeline.networks.channel_ablation import AblationTask, ablated_scores
-    from pipeline.numerics.faithfulness import ablation_curves, ablation_sets, area, rank_correlation
+    from pipeline.numerics.ablation_plan import evenly_spaced
+    from pipeline.numerics.faithfulness import ablation_curves, ablation_sets
 
     if not ablations.is_measured:
         return Effects(note=ablations.note)
     varying = ranking.table[~ranking.table.dead]
-    order = varying.channel.to_numpy()
-    table = varying[["rank", "channel", "score"]].reset_index(drop=True)
-    for mode, changes in zip(AblateSettings.MODES, ablations.changes[:, order], strict=True):
-        table[mode], table[f"{mode}_signed"] = np.abs(changes).mean(axis=1), changes.mean(axis=1)
-    sets = ablation_sets(np.stack([order, order[::-1]]), len(ranking.table))
-    tasks = {"sets": AblationTask(sets.reshape(-1, sets.shape[-1]), reads.ablate.mode)}
-    request = reads.network
-    found = ablated_scores(
+    order, n_varying = varying.channel.to_numpy(), len(varying)
+    request, changes = reads.network, ablations.changes.copy()
+    n_channels, n_images = changes.shape[1:]
+    n_all = activations.maps.shape[1]
+    is_sampled = not ablations.is_ablated.all()
+    best = order[: ablations.is_ablated.sum()] if is_sampled else order
+    missing = np.sort(best[~ablations.is_ablated[best]])
+    tasks = {}
+    if len(missing):
+        tasks["untouched"] = AblationTask(np.zeros((1, n_channels), dtype=bool), "zero")
+        tasks |= {mode: AblationTask(None, mode, missing) for mode in AblateSettings.MODES[: ablations.n_modes]}
+    n_steps = _n_steps(ablations, n_varying)
+    if n_steps:
+        sets = ablation_sets(np.stack([order, order[::-1]]), n_channels, n_steps)
+        tasks["sets"] = AblationTask(sets.reshape(-1, n_channels), reads.ablate.mode)
+    found = {} if not tasks else ablated_scores(
         request.open(), request.inputs(images), activations, tasks,
         batch_size=request.model.batch_size, seed=request.seed, progress=progress,
-    )["sets"]  # fmt: skip
-    curves = ablation_curves(found.mean(axis=1).reshape(sets.shape[:2]), ablations.random, len(order))
+        chosen=evenly_spaced(n_all, n_images) if n_images < n_all else None,
+    )  # fmt: skip
+    for place, mode in enumerate(AblateSettings.MODES):
+        if mode in found:
+            changes[place, missing] = found[mode] - found["untouched"]
+    table = varying[["rank", "channel", "score"]].reset_index(drop=True)
+    for mode, of_mode in zip(AblateSettings.MODES, changes[:, order], strict=True):
+        table[mode], table[f"{mode}_signed"] = np.abs(of_mode).mean(axis=1), of_mode.mean(axis=1)
     faithfulness = Faithfulness(
-        spearman=rank_correlation(table.score.to_numpy(), table.zero.to_numpy()),
-        **{f"{name}_area": area(curves, f"{name}_top") for name in ("deletion", "insertion")},
-        **{f"random_{name}_area": area(curves, f"{name}_random") for name in ("deletion", "insertion")},
-        mode=reads.ablate.mode,
+        n_channels=int(table.zero.notna().sum()),
+        n_varying=n_varying,
+        n_best=len(best) if is_sampled else None,
+        n_images=n_images,
+        n_all_images=n_all,
+        mode=reads.ablate.mode if n_steps else None,
+        **_agreement(table, changes[0, order], len(best), request.seed),
     )
-    return Effects(table, curves, faithfulness)
+    if not n_steps:
+        return Effects(table, faithfulness=faithfulness, note=ablations.note)
+    ranked = found["sets"].reshape(*sets.shape[:2], n_images)
+    curves = ablation_curves(found["sets"].mean(axis=1).reshape(sets.shape[:2]), ablations.random, n_varying, n_steps)
+    return Effects(
+        table, curves, replace(faithfulness, **_areas(curves, ranked, n_varying, n_steps, request.seed)), ablations.note
+    )
 
 
-STAGE = Stage("evaluate", 2, "passes", Effects, select, run)
+def _n_steps(ablations: Ablations, n_varying: int) -> int:
+    """Return the number of steps of the curves with random orders, 0 if there are none."""
+    from pipeline.numerics.ablation_plan import FEW_STEPS
+    from pipeline.numerics.faithfulness import N_STEPS, ablation_counts
+
+    n_points = ablations.random.shape[1]
+    steps = (n_steps for n_steps in (N_STEPS, FEW_STEPS) if len(ablation_counts(n_varying, n_steps)) == n_points)
+    return next(steps) if n_points else 0
+
+
+def _agreement(table: pd.DataFrame, changes: FloatArray, n_best: int, seed: int) -> dict[str, Any]:
+    """Return the rank correlation of the scores with the effects, and its confidence interval."""
+    from pipeline.numerics.sampled_effects import agreement
+
+    is_measured = table.zero.notna().to_numpy()
+    is_best = np.arange(len(table)) < n_best
+    found = agreement(
+        table.score.to_numpy()[is_measured], changes[is_measured], is_best[is_measured], len(table) - n_best, seed
+    )
+    return {"spearman": found.value, "spearman_low": found.low, "spearman_high": found.high}
+
+
+def _areas(curves: pd.DataFrame, ranked: FloatArray, n_varying: int, n_steps: int, seed: int) -> dict[str, Any]:
+    """Return the areas under the curves, and the confidence intervals of those of the ranking over the images.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        The curves.
+    ranked : ndarray of shape (2, n_points, n_images)
+        Class scores of each image for the sets of the ranking and of the reversed ranking.
+    n_varying, n_steps : int
+        Number of channels that are ablated in total, and number of steps.
+    seed : int
+        Seed of the bootstrap.
+    """
+    from pipeline.numerics.faithfulness import ablation_curves, area
+    from pipeline.numerics.sampled_effects import over_images
+
+    areas: dict[str, Any] = {}
+    for name in ("deletion", "insertion"):
+
+        def again(images: Int64Array, name: str = name) -> float | None:
+            means = ranked[..., images].mean(axis=2)
+            return area(ablation_curves(means, means[:1], n_varying, n_steps), f"{name}_top")
+
+        found = over_images(area(curves, f"{name}_top"), again, ranked.shape[2], seed)
+        areas[f"{name}_area"], areas[f"{name}_area_low"], areas[f"{name}_area_high"] = found
+        areas[f"random_{name}_area"] = area(curves, f"{name}_random")
+    return areas
+
+
+STAGE = Stage("evaluate", 3, "passes", Effects, select, run)

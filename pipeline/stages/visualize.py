@@ -65,8 +65,11 @@ class VisualizeReads:
 
     def identity(self) -> dict[str, Any]:
         """Return the values that determine the result; the keys of the artifacts upstream contain network and layer."""
+        visualize = asdict(self.visualize)
+        if self.visualize.maximize != "auto":
+            del visualize["maximize_tflop"]
         return {
-            "visualize": asdict(self.visualize),
+            "visualize": visualize,
             "class_names": self.class_names,
             "seed": self.network.seed,
         }
@@ -101,7 +104,7 @@ def run(
     from pipeline.figures.attempts import Attempts
     from pipeline.figures.catalogue import FigureData, figures_of
     from pipeline.figures.gallery import gallery
-    from pipeline.figures.network_views import coloured, is_maximized, maximized, notes_on_channels, notes_on_views
+    from pipeline.figures.network_views import coloured, maximized, n_maximized, notes_on_channels, notes_on_views
     from pipeline.figures.pictures import FilePictures
     from pipeline.figures.ranked_layer import RankedLayer
     from pipeline.figures.style import paper_style, render_png
@@ -134,7 +137,8 @@ def run(
             "class activation maps could not be computed",
             lambda: class_activation(examined.network, inputs, target_class),
         )
-    n_steps = reads.visualize.maximize_steps if is_maximized(reads.visualize, inputs) else 0
+    n_channels = n_maximized(reads.visualize, examined, inputs, len(ranked.maximized_channels))
+    n_steps = reads.visualize.maximize_steps if n_channels else 0
     n_total = n_steps + len(figures_of(FigureData(ranked, found, None))) + (n_steps > 0)
     best = None
     if n_steps:
@@ -142,10 +146,10 @@ def run(
             "activation maximisation could not be computed",
             lambda: maximized(
                 ranked, examined, views, views.inputs(coloured(len(images))), request.seed,
-                lambda done, _: progress(done, n_total),
+                lambda done, _: progress(done, n_total), n_channels,
             ),
         )  # fmt: skip
-        attempts.notes += notes_on_channels(ranked.maximized_channels, best)
+        attempts.notes += notes_on_channels(ranked.maximized_channels[:n_channels], best)
     data = FigureData(ranked, found, best)
     with paper_style():
         for index, entry in enumerate(figures_of(data), start=1):
@@ -160,7 +164,7 @@ def run(
         _write_all(folder / "overlays", _overlays(ranked, found), "overlays could not be drawn", attempts)
     _write_all(folder / Figures.CARDS, _cards(ranked), "pictures of the best channels could not be drawn", attempts)
     (folder / Figures.GALLERY).write_text(json.dumps(gallery(ranked, best)) + "\n", encoding="utf-8")
-    notes = notes_on_views(ranked, request.model.label, found, is_maximized=n_steps > 0)
+    notes = notes_on_views(ranked, request.model.label, found, n_maximized=n_channels)
     return Figures(folder, (*notes, *attempts.notes))
 
 
@@ -200,4 +204,4 @@ def _write_all(folder: Path, pictures: Iterator[tuple[str, Image.Image]], failur
         shutil.rmtree(folder, ignore_errors=True)
 
 
-STAGE = Stage("visualize", 9, "steps", Figures, select, run)
+STAGE = Stage("visualize", 10, "steps", Figures, select, run)

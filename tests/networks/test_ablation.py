@@ -40,15 +40,23 @@ class Overwriting(nn.Module):
 
 
 class Counting(nn.Module):
-    """A network that uses the number of images: it can be traced, but the trace is wrong for several sets at once."""
+    """A network that uses the number of images behind the layer, as a trace that was made for one set has it."""
+
+    times = 1
 
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        n_images = images.shape[0]
-        return self.head(self.conv(images).relu().mean(dim=(2, 3)).reshape(n_images, -1))
+        n_rows = images.shape[0] * self.times
+        return self.head(self.conv(images).relu().mean(dim=(2, 3)).reshape(n_rows, 6 // self.times).reshape(-1, 6))
+
+
+class CountingTwice(Counting):
+    """It uses another number, so that the trace is wrong for several sets at once."""
+
+    times = 2
 
 
 def resnet18() -> nn.Module:
@@ -67,7 +75,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...], ChannelAxi
     "a layer that returns a tuple": (Token, "attention", (8, 4, 4), "last", True),
     "operations in place": (Overwriting, "conv", (3, 8, 8), "first", True),
     "a network that cannot be traced": (Deciding, "conv", (3, 8, 8), "first", False),
-    "a network with a wrong trace": (Counting, "conv", (3, 8, 8), "first", False),
+    "a network that uses the number of images": (Counting, "conv", (3, 8, 8), "first", True),
+    "a network with a wrong trace": (CountingTwice, "conv", (3, 8, 8), "first", False),
 }
 
 
@@ -173,8 +182,13 @@ def test_the_sets_of_2000_channels_are_made_as_they_are_needed() -> None:
     assert largest <= ablation.VALUES_AT_ONCE
 
 
-def test_the_memory_of_ablation_does_not_grow_with_the_square_of_the_channels() -> None:
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_the_memory_of_ablation_does_not_grow_with_the_square_of_the_channels(
+    monkeypatch: pytest.MonkeyPatch, is_cut: bool
+) -> None:
     """Each tensor that is made has at most as many values as one pass may have, or as the results."""
+    if not is_cut:
+        monkeypatch.setattr(ablation, "cut_at", lambda network, layer: None)
     n_images, largest = 3, {}
     for n_channels in (500, 2000):
         network = nn.Sequential(nn.Conv2d(1, n_channels, 3), nn.Flatten(), nn.Linear(n_channels, 2)).eval()

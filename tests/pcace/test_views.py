@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,11 +148,11 @@ LEFT_OUT: dict[str, tuple[Callable[[nn.Module], pcace.Ranking], tuple[str, ...]]
         lambda network: rank(network, lambda outputs: outputs[:, 1]),
         ("no predictions and no class activation maps: the class score is not the score of a class",),
     ),
-    "large inputs": (
-        lambda network: rank(network, images=torch.rand(30, 3, 40, 40, generator=torch.Generator().manual_seed(0))),
+    "a budget that is too small": (
+        lambda network: rank(network, settings=QUICK["settings"] | {"visualize.maximize_tflop": 1e-9}),
         (
-            "no activation maximisation: inputs are larger than 32 x 32 pixels; visualize.maximize=always computes it, "
-            "which takes minutes",
+            "no activation maximisation: visualize.maximize_tflop=1e-09 does not allow it for one channel; "
+            "visualize.maximize=always computes all, which may take minutes",
         ),
     ),
     "inputs of four channels": (
@@ -170,12 +171,13 @@ def test_what_is_missing_is_stated(case: str, network: nn.Module) -> None:
 
 
 def test_the_reason_names_the_arguments_of_python(network: nn.Module, tmp_path: Path) -> None:
-    ranking = rank(network, images=torch.rand(30, 3, 40, 40, generator=torch.Generator().manual_seed(0)))
+    ranking = rank(network, settings=QUICK["settings"] | {"visualize.maximize_tflop": 1e-9})
     with pytest.raises(pcace.PipelineError) as caught:
         ranking.plot_maximization()
     assert str(caught.value) == (
-        "the ranking must have activation maximisation for this figure; got none (no activation maximisation: inputs "
-        'are larger than 32 x 32 pixels; settings={"visualize.maximize": "always"} computes it, which takes minutes).'
+        "the ranking must have activation maximisation for this figure; got none (no activation maximisation: "
+        'settings={"visualize.maximize_tflop": 1e-09} does not allow it for one channel; '
+        'settings={"visualize.maximize": "always"} computes all, which may take minutes).'
     )
     assert (
         "settings={&#34;visualize.maximize&#34;: &#34;always&#34;}" in ranking.report(tmp_path / "a.html").read_text()
@@ -202,6 +204,11 @@ def test_a_ranking_that_an_earlier_version_has_saved_is_read(network: nn.Module,
     folder = rank(network).save(tmp_path / "saved")
     for name in ("views.npz", "views.json"):
         (folder / name).unlink()
+    (path,) = (path for path in folder.glob("*.json") if "budget_tflop" in path.read_text())
+    description = json.loads(path.read_text())
+    del description["settings"]["ablate"]["budget_tflop"]
+    del description["settings"]["visualize"]["maximize_tflop"]
+    path.write_text(json.dumps(description))
     loaded = pcace.load(folder)
     assert isinstance(loaded, pcace.Ranking)
     assert loaded._views.notes == (f"{PARTS}: the ranking was saved by an earlier version of pcace",)
