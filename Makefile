@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
-.PHONY: help setup run test test-unit lint repro sweep ui notebooks docs bench clean
+.PHONY: help setup run test test-unit lint repro sweep ui notebooks docs bench bench-gpu clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ docs: .venv/installed-dev  ## build the documentation into site/ (open site/inde
 
 bench: .venv/installed-dev  ## run the benchmarks
 	@$(BIN)/python -m benchmarks
+
+bench-gpu: .venv/installed-dev  ## compare the times and the scores on the CPU and on a CUDA GPU
+	@$(BIN)/python -m benchmarks gpu
 
 clean:  ## delete the outputs of runs and tools, but not .venv and the included weights
 	find outputs -mindepth 1 ! -name README.md -delete

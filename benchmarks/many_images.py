@@ -136,7 +136,7 @@ def table() -> list[list[str]]:
     by_time.set_yscale("log")
     by_memory.set_ylim(bottom=0)
     figure.savefig(RESULTS / "many_images.png", dpi=120)
-    rows += [_row(name, in_own_process(*size)) for name, *size in SIZES]
+    rows += [_row(name, in_own_process(n_channels, side, n_images)) for name, n_channels, side, n_images in SIZES]
     return rows
 
 
@@ -157,7 +157,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:
-        given = sys.argv[2:]
-        print(json.dumps(measure(*map(int, given[:3]), *given[3:])))  # type: ignore[arg-type, misc]
+        n_channels, side, n_images = map(int, sys.argv[2:5])
+        print(json.dumps(measure(n_channels, side, n_images, *sys.argv[5:])))
     else:
         main()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,20 +19,24 @@ from pcace._target import FoundTarget
 from pcace._temporary import TemporaryWorkspace
 from pcace._wording import in_python
 from pipeline.artifacts import Activations, Artifact, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
-from pipeline.errors import InputError, NetworkError, PipelineError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError, PipelineError
 from pipeline.figures.ranked_layer import check_choice
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo, NetworkLayout
+from pipeline.networks.memory import batch_note, smaller_batch
+from pipeline.networks.observed import compatible
 from pipeline.networks.selection import select_layers
 from pipeline.networks.targets import check_target, score_of
 from pipeline.numerics.pca import check_n_components
 from pipeline.rankers import RANKERS
+from pipeline.rankers.shared import Found, contributions_of_layers, using
 from pipeline.settings import Settings
 from pipeline.stages import load_stage
-from pipeline.stages.activate import activations_of_layers, check_class_score, compatible
+from pipeline.stages.activate import activations_of_layers, check_class_score
 
+ResultT = TypeVar("ResultT")
 STAGES = ("reduce", "score", "rank", "ablate", "evaluate")  # those after `activate` that write no files
 WITH_NETWORK = ("score", "ablate", "evaluate")
 KEPT = ("reduce", "score", "rank")  # those that may depend on nothing but the activations
@@ -113,6 +118,23 @@ class Computation:
     show: ShowProgress
     kept: Kept | None
 
+    def in_fitting_batches(self, compute: Callable[[Computation], ResultT]) -> ResultT:
+        """Return the result of a function of the computation, with a batch size that fits into the memory.
+
+        See `pipeline.runner.in_fitting_batches`, which does the same for settings.
+        """
+        tried = self
+        while True:
+            try:
+                return compute(tried)
+            except MemoryExceededError as error:
+                model = tried.values["model"]
+                size = smaller_batch(completed(tried.values, tried.subject).model.batch_size, len(self.held))
+                if size is None:
+                    raise
+                warnings.warn(in_python(batch_note(error, size)), stacklevel=5)
+                tried = replace(tried, values={**tried.values, "model": {**model, "batch_size": size}})
+
     def of_layer(self, layer: str) -> Made:
         """Return the settings and the artifacts of the ranking of one layer."""
         settings, live = self._prepared(layer)
@@ -136,12 +158,15 @@ class Computation:
         made: dict[str, Made] = {}
         results = {}
         infos = [live.examined.layer for _, live in prepared.values()]
-        for name, activations in self._activations(infos).items() if infos else ():
+        maps = self._activations(infos) if infos else {}
+        shared = self._shared([live for name, (_, live) in prepared.items() if isinstance(maps[name], Activations)])
+        for name, activations in maps.items():
             try:
                 if isinstance(activations, NetworkError):
                     raise activations
                 settings, live = prepared[name]
-                found = self._made(settings, live, activations)
+                with using(shared.pop(name, None)):
+                    found = self._made(settings, live, activations)
                 artifacts = found.artifacts
                 stage = load_stage("associate")
                 given: Any = {each: artifacts[each] for each in stage.upstream}
@@ -149,6 +174,8 @@ class Computation:
                 results[name] = LayerResult.of(
                     live.examined.layer, *_typed(artifacts[Ranking.name], probe, artifacts[Projections.name])
                 )
+            except MemoryExceededError:
+                raise
             except PipelineError as error:
                 not_ranked[name] = in_python(str(error))
             else:
@@ -219,6 +246,17 @@ class Computation:
             else:
                 found |= self.kept.activations(load_stage("activate"), self.images, names, compute)
         return found
+
+    def _shared(self, layers: Sequence[LiveNetwork]) -> dict[str, Found]:
+        """Return the contributions of the channels of several layers, if the ranker computes them together."""
+        settings = completed(self.values, self.subject)
+        attribution = RANKERS[settings.score.kind].attribution
+        if attribution is None or len(layers) < 2:
+            return {}
+        return contributions_of_layers(
+            attribution, settings.score, layers[0].examined, [live.examined.layer for live in layers], self.held,
+            settings.model.batch_size, self.show("score"),
+        )  # fmt: skip
 
     def _made(self, settings: Settings, live: LiveNetwork, activations: Activations) -> Made:
         """Return the artifacts of all stages for one layer, by their names."""

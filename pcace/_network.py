@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.forward import evaluated
 from pipeline.networks.hooks import attached
 from pipeline.networks.layout import canonical_name
@@ -63,6 +64,12 @@ def device_of(network: nn.Module) -> torch.device | None:
     for tensor in (*network.parameters(), *network.buffers()):
         return tensor.device
     return None
+
+
+def check_device(device: torch.device) -> None:
+    """Raise `NetworkError` for a device other than a CPU and a CUDA GPU: MPS, for example, has no float64."""
+    if device.type not in ("cpu", "cuda"):
+        raise NetworkError(f"model must be on a CPU or a CUDA GPU; got {device.type}. Call model.cpu() before.")
 
 
 def name_of(network: nn.Module) -> str:
@@ -139,6 +146,7 @@ def borrowed(network: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(fixed_backends())
         devices = {each.device.index for each in network.parameters() if each.device.type == "cuda"} - {None}
         stack.enter_context(random_states_kept(sorted(devices)))
         stack.enter_context(_buffers(network))

@@ -15,6 +15,7 @@ from pcace._network import (
     Model,
     adapted,
     borrowed,
+    check_device,
     device_of,
     layer_name,
     layer_selection,
@@ -185,6 +186,7 @@ def rank(
         image_set = inputs.image_set()
         _check_count(image_set)
         device = device_of(network) or inputs.device
+        check_device(device)
         held = inputs.on(device)
         with adapted(network, inputs.keyword, found.score):
             layers = layout(network, held.read(slice(0, N_EXAMPLES)), values["model"]["channels"])
@@ -206,9 +208,9 @@ def rank(
                     kept=kept,
                 )
                 if selection is None:
-                    made, tables = {name: computation.of_layer(name)}, None
+                    made, tables = {name: computation.in_fitting_batches(lambda each: each.of_layer(name))}, None
                 else:
-                    made, tables = computation.of_layers(selection)
+                    made, tables = computation.in_fitting_batches(lambda each: each.of_layers(selection))
     scale = scale_of(inputs.on(None), normalization(transform))
     pictures, machine = pictures_of(inputs.on(None), scale), environment()
 

@@ -24,6 +24,8 @@ PLACES = ("runs/*", "sweeps/*/*")  # folders of runs below the folder of all out
 LEFT_OUT = ("paths.", "tracking.", "network.")  # groups of settings that do not change a result
 RESULTS = ["n_channels", "best_channels", "reliability", "n_significant", "share_significant", "folder"]
 
+SHARED = ("ablate.budget_tflop", "visualize.maximize_tflop")  # divided by the number of layers
+
 
 @worded_for_python()
 def runs(outputs: str | Path | None = None) -> pd.DataFrame:
@@ -82,7 +84,7 @@ def runs(outputs: str | Path | None = None) -> pd.DataFrame:
         first = unreadable[0].splitlines()[0]
         warnings.warn(f"{len(unreadable)} runs could not be read, the first is {first}", stacklevel=2)
     names = dict.fromkeys(name for each in settings for name in each if name != "layer")
-    differing = [name for name in names if len({str(each.get(name)) for each in settings}) > 1]
+    differing = [name for name in names if len({str(each.get(name)) for each in settings}) > 1 and name not in SHARED]
     table = pd.DataFrame(
         [
             {"run": row["run"], "layer": row["layer"], **{name: own.get(name) for name in differing}, **row}

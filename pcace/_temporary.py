@@ -23,6 +23,7 @@ from pcace._memory import available
 from pipeline.artifacts import Workspace
 from pipeline.artifacts.workspace import ArrayByPieces
 from pipeline.errors import StorageError
+from pipeline.networks.inputs import on_device
 
 MOST_IN_MEMORY = 2**30  # bytes of the images, and of the maps of a layer, that are kept in memory
 SHARE = 4  # neither of them takes more than this part, 1 / SHARE, of the memory that is available
@@ -106,7 +107,7 @@ class StoredTensors:
         if n_images:
             self._file.seek(start * n_bytes)
             self._file.readinto(values.reshape(-1).view(torch.uint8).numpy())  # type: ignore[attr-defined]
-        return values.to(self._device)
+        return values if self._device is None else on_device(values, self._device)
 
 
 @contextmanager

@@ -152,6 +152,12 @@ class ConsoleObserver(Observer):
         words = f"maps of {n_layers} layer{'s' * (n_layers != 1)}, {gib(n_bytes)}"
         self._print(f"  {'activate':<10} {words:<46} {seconds:>12.1f} s")
 
+    def attributed(self, n_layers: int, seconds: float) -> None:
+        """Print for how many layers the contributions of the channels have been computed together, and the time."""
+        self._stop_progress()
+        words = f"contributions in {n_layers} layer{'s' * (n_layers != 1)}"
+        self._print(f"  {'score':<10} {words:<46} {seconds:>12.1f} s")
+
     def layer_started(self, settings: Settings) -> None:
         """From now on, stages are those of a layer, and get no lines of their own."""
         self._is_in_layer = True

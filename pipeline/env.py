@@ -14,7 +14,8 @@ from pipeline.resources import conf_dir
 USAGE = """Usage: pcace env
 
 Prints the versions of pcace, Python and the packages that can change a result, the processor, the GPU, the number of
-threads, and the folders of the package, the configuration and the outputs."""
+threads, the device of networks, the settings of PyTorch that decide the last digits, and the folders of the package,
+the configuration and the outputs."""
 
 
 @command
@@ -23,11 +24,12 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
-    import torch  # `environment` reports the GPU if torch is imported
+    # Imported here because it takes seconds; `environment` reports the GPU if torch is imported.
+    from pipeline.networks.backends import described_backends
 
-    del torch
     found = {
         **environment(),
+        **described_backends(),
         **git_state(),
         "python_executable": sys.executable,
         "package": str(Path(pipeline.__file__).parent),

@@ -21,8 +21,18 @@ class NetworkError(PipelineError):
     """The network, its weights or its layer do not allow the requested analysis."""
 
 
+class MemoryExceededError(NetworkError):
+    """A forward or backward pass needs more memory than there is; one with fewer images may fit."""
+
+
 class StorageError(PipelineError):
     """Files cannot be written to the disk or the artifact store, or no longer exist there."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether PyTorch could not allocate memory, on a GPU or a CPU, whose error has no type of its own."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
 
 
 def listed(names: list[str] | tuple[str, ...], most: int = 8) -> str:

@@ -256,6 +256,9 @@ class Observer:
     def pass_finished(self, n_layers: int, n_bytes: int, seconds: float) -> None:
         """Handle the end of a pass of all images through the network, with the maps of so many layers and bytes."""
 
+    def attributed(self, n_layers: int, seconds: float) -> None:
+        """Handle that the contributions of the channels of so many layers have been computed together."""
+
     def layer_started(self, settings: Settings) -> None:
         """Handle the start of one of several layers; `settings` are those of a run of this layer alone."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
+from pipeline.errors import MemoryExceededError
+from pipeline.networks.memory import batch_note, smaller_batch
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, check_ranker, resolve
 from pipeline.run_folder import publish
@@ -17,6 +20,7 @@ from pipeline.stages import load_stage, load_stages
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, artifact_key, storage_errors
 
+ResultT = TypeVar("ResultT")
 STAGES: tuple[Stage[Any, Any], ...] = load_stages()
 LAYER_STAGES: tuple[Stage[Any, Any], ...] = (*STAGES, load_stage("associate"))  # of each of several layers
 _STAGE_OF = {stage.artifact: stage for stage in LAYER_STAGES}
@@ -51,20 +55,51 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
         settings = resolve(settings)
         for observer in observers:
             observer.resolved(settings)
-        with store_of(settings, observers) as store:
-            execution = Execution(settings, store, observers)
-            execution.check()
-            reports = tuple(execution.obtain(stage) for stage in STAGES)
-            result = RunResult(settings, run_dir, execution.artifacts, reports)
-            with storage_errors("the run's results", run_dir):
-                publish(result)
-            for observer in observers:  # inside the store's context, which protects the artifacts that they read
-                observer.finished(result)
+        result = in_fitting_batches(settings, observers, lambda given: _run(given, run_dir, observers))
     except BaseException as error:  # also KeyboardInterrupt, so that the tracker ends the logged run
         for observer in observers:
             observer.failed(error)
         raise
     return result
+
+
+def _run(settings: Settings, run_dir: Path, observers: Sequence[Observer]) -> RunResult:
+    with store_of(settings, observers) as store:
+        execution = Execution(settings, store, observers)
+        execution.check()
+        reports = tuple(execution.obtain(stage) for stage in STAGES)
+        result = RunResult(settings, run_dir, execution.artifacts, reports)
+        with storage_errors("the run's results", run_dir):
+            publish(result)
+        for observer in observers:  # inside the store's context, which protects the artifacts that they read
+            observer.finished(result)
+    return result
+
+
+def in_fitting_batches(
+    settings: Settings, observers: Sequence[Observer], compute: Callable[[Settings], ResultT]
+) -> ResultT:
+    """Return the result of a function of the settings, with a batch size that fits into the memory.
+
+    If a batch does not fit, the batch size in the settings is halved, and the function is called again. The keys
+    contain the batch size, so every artifact is stored under the size with which it was computed; see
+    docs/decisions/0113.
+
+    Raises
+    ------
+    MemoryExceededError
+        If one image does not fit.
+    """
+    while True:
+        try:
+            return compute(settings)
+        except MemoryExceededError as error:
+            size = smaller_batch(settings.model.batch_size, settings.n_images)
+            if size is None:
+                raise
+            for observer in observers:
+                observer.noted(batch_note(error, size))
+            settings = replace(settings, model=replace(settings.model, batch_size=size))
 
 
 def plan(

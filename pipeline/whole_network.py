@@ -14,27 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.cost import seconds_of_layers
-from pipeline.errors import InputError, NetworkError, PipelineError, SettingsError, StorageError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError, PipelineError, SettingsError, StorageError
 from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for
 from pipeline.network_tables import LayerResult, network_ranking
-from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.arrangement import Heads
+from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import Inputs
 from pipeline.networks.known import layout_of
 from pipeline.networks.layout import LayerInfo
 from pipeline.networks.load import check_weights
+from pipeline.networks.observed import compatible
 from pipeline.networks.remembered import remembered
 from pipeline.networks.selection import select_layers
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult
 from pipeline.rankers import RANKERS
+from pipeline.rankers.shared import Found, contributions_of_layers, using
 from pipeline.resolve import check_layer, check_score, resolve
 from pipeline.run_folder import layer_folder, publish, publish_network
-from pipeline.runner import LAYER_STAGES, Execution, fan_out, plan, store_of
+from pipeline.runner import LAYER_STAGES, Execution, fan_out, in_fitting_batches, plan, store_of
 from pipeline.settings import Settings
 from pipeline.stages.activate import (
     activations_of_layers,
     check_class_score,
     class_label,
-    compatible,
     seconds_per_image,
 )
 from pipeline.stages.stage import Stage
@@ -73,7 +75,9 @@ def run_network(settings: Settings, run_dir: Path, observers: Sequence[Observer]
         for observer in observers:
             observer.resolved(settings)
         with remembered():
-            result = NetworkExecution(settings, run_dir, observers).run()
+            result = in_fitting_batches(
+                settings, observers, lambda given: NetworkExecution(given, run_dir, observers).run()
+            )
         with storage_errors("the run's results", run_dir):
             publish_network(result)
         for observer in observers:
@@ -247,13 +251,15 @@ class NetworkExecution:
         self.obtain_images(store)
         if stage is _ACTIVATE:
             self._obtain_maps(store)
+        shared = self._attribute(store, self.layers) if stage is _SCORE else {}
         folders: dict[str, Path] = {}
         for info in [each for each in self.layers if each.name not in self.not_ranked]:
             try:
-                with self._store() as own:  # one for each layer, because each artifact in use takes file descriptors
+                # A store for each layer, because each artifact in use takes file descriptors.
+                with self._store() as own, using(shared.pop(info.name, None)):
                     execution = Execution(self.settings_of[info.name], own, keys=self.keys[info.name])
                     execution.obtain(stage)
-            except StorageError:
+            except (StorageError, MemoryExceededError):
                 raise
             except PipelineError as error:
                 self._fail(info.name, error)
@@ -281,12 +287,14 @@ class NetworkExecution:
         with self._store() as store:
             if each.is_captured:
                 self._capture(store, each.layers)
+            shared = self._attribute(store, each.layers)
             for info in each.layers:
                 if info.name in self.not_ranked:
                     continue
                 try:
-                    found[info.name] = self._layer(info)
-                except StorageError:
+                    with using(shared.pop(info.name, None)):
+                        found[info.name] = self._layer(info)
+                except (StorageError, MemoryExceededError):
                     raise
                 except PipelineError as error:
                     self._fail(info.name, error)
@@ -310,7 +318,7 @@ class NetworkExecution:
         def fill(folders: Mapping[str, Path]) -> list[str]:
             chosen = [by_key[key] for key in folders]
             workspaces = {by_key[key].name: Workspace(folder) for key, folder in folders.items()}
-            examined, inputs = self._request.open(), self._inputs(store)
+            examined, inputs = self._open(chosen), self._inputs(store)
             found = activations_of_layers(
                 examined, chosen, inputs, self.settings.model.batch_size, workspaces, fan_out(callbacks),
                 dtype=self.settings.activate.dtype,
@@ -332,6 +340,26 @@ class NetworkExecution:
         n_bytes = sum(map_bytes(info, self.settings) for info in layers)
         for observer in self._observers:
             observer.pass_finished(len(layers), n_bytes, seconds)
+
+    def _attribute(self, store: Store, layers: Sequence[LayerInfo]) -> dict[str, Found]:
+        """Return the contributions of the channels of layers without scores, if the ranker computes them together."""
+        missing = [
+            info for info in layers if info.name not in self.not_ranked and not store.has(self.keys[info.name]["score"])
+        ]
+        attribution = RANKERS[self.settings.score.kind].attribution
+        if attribution is None or len(missing) < 2:
+            return {}
+        callbacks = [call for observer in self._observers if (call := observer.stage_started(_SCORE)) is not None]
+        start = time.perf_counter()
+        found = contributions_of_layers(
+            attribution, self.settings.score, self._open(missing), missing, self._inputs(store),
+            self.settings.model.batch_size, fan_out(callbacks),
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        self._count("score", seconds)
+        for observer in self._observers:
+            observer.attributed(len(found), seconds)
+        return found
 
     def _layer(self, info: LayerInfo) -> LayerResult:
         """Run the stages of one layer, fill its folder, and return what the network's ranking takes from it."""
@@ -367,6 +395,11 @@ class NetworkExecution:
         assert folder is not None  # the images were obtained first
         return self._request.inputs(ImageSet.load(folder))
 
+    def _open(self, layers: Sequence[LayerInfo]) -> ExaminedNetwork:
+        """Return the network with all of some layers, which may be the heads of attention layers."""
+        first = next((info for info in layers if isinstance(info.channels, Heads)), layers[0])
+        return NetworkRequest.of(self.settings_of[first.name]).open()
+
     @property
     def _request(self) -> NetworkRequest:
         """The network, with the first layer; the layer is not used."""
@@ -395,4 +428,4 @@ class NetworkExecution:
             )
 
 
-_ACTIVATE = LAYER_STAGES[1]
+_ACTIVATE, _SCORE = LAYER_STAGES[1], LAYER_STAGES[3]

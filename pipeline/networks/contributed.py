@@ -57,6 +57,13 @@ class Contributed:
 
 
 Contributions = Callable[[torch.Tensor], Contributed]
+ContributionsOfLayers = Callable[[torch.Tensor], list[Contributed]]
+"""From a batch of inputs to the contributions of the channels of several layers, in the order of the layers."""
+
+
+def one_layer(contributions: Contributions) -> ContributionsOfLayers:
+    """Return the contributions of a layer as those of a list of one layer."""
+    return lambda inputs: [contributions(inputs)]
 
 
 def by_channel(attributions: torch.Tensor, examined: ExaminedNetwork) -> torch.Tensor:
@@ -81,11 +88,16 @@ def leaf_of(inputs: torch.Tensor) -> torch.Tensor:
     return inputs.detach().clone().requires_grad_()
 
 
-@torch.no_grad()
 def compared(examined: ExaminedNetwork, total: torch.Tensor, inputs: torch.Tensor) -> Sums:
     """Compare sums of contributions with the difference of the scores from those of the baseline."""
+    return sums_of(total, *scores_of_both(examined, inputs))
+
+
+@torch.no_grad()
+def scores_of_both(examined: ExaminedNetwork, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of the inputs and of their baselines, each (n_images,)."""
     given, baseline = (examined.score(forward(examined.network, each)) for each in (inputs, torch.zeros_like(inputs)))
-    return sums_of(total, given, baseline)
+    return given, baseline
 
 
 def sums_of(total: torch.Tensor, given: torch.Tensor, baseline: torch.Tensor) -> Sums:

@@ -12,7 +12,8 @@ a pass through the network measures. They return both numbers, and every run com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -22,7 +23,16 @@ from pipeline.errors import NetworkError, listed
 from pipeline.networks import deeplift as rescaled
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.capture import capture
-from pipeline.networks.contributed import Contributed, Contributions, by_channel, compared, leaf_of, sum_of_all, sums_of
+from pipeline.networks.contributed import (
+    Contributed,
+    Contributions,
+    ContributionsOfLayers,
+    by_channel,
+    compared,
+    leaf_of,
+    sum_of_all,
+    sums_of,
+)
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward, network_input
 from pipeline.networks.gradients import reaches, replaced
@@ -32,9 +42,9 @@ from pipeline.networks.maps import as_before, is_quantised
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import Cut, cut_at
 
-# From the network that returns the class score, the module that the layer's tensor passes through, and the inputs, to
-# the attributions of that tensor, in its own shape.
-Attribute = Callable[[nn.Module, nn.Module, torch.Tensor], Any]
+# From the network that returns the class score, the modules that the layers' tensors pass through, and the inputs, to
+# the attributions of these tensors, each in its own shape.
+Attribute = Callable[[nn.Module, list[nn.Module], torch.Tensor], Any]
 
 
 def ablation(examined: ExaminedNetwork, sample: torch.Tensor) -> Contributions:
@@ -58,16 +68,26 @@ def ablation(examined: ExaminedNetwork, sample: torch.Tensor) -> Contributions:
     return contributed
 
 
-def gradient_x_activation(examined: ExaminedNetwork) -> Contributions:
-    """Return the activation multiplied by the gradient of the class score with respect to it."""
+def gradient_x_activation(layers: Sequence[ExaminedNetwork]) -> ContributionsOfLayers:
+    """Return the activation multiplied by the gradient of the class score with respect to it.
 
-    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
+    One backward pass for each batch serves all layers. The contributions of a layer are the same, to the byte, as if it
+    were the only one.
+
+    Parameters
+    ----------
+    layers : sequence of ExaminedNetwork
+        The network and the score, with each of the layers.
+    """
+
+    def attribute(scored: nn.Module, taps: list[nn.Module], inputs: torch.Tensor) -> Any:
         from captum.attr import LayerGradientXActivation  # imported here because it takes a second
 
-        return LayerGradientXActivation(scored, tap).attribute(inputs)
+        return LayerGradientXActivation(scored, taps).attribute(inputs)
 
-    def contributed(inputs: torch.Tensor) -> Contributed:
-        return Contributed(by_channel(_attributed(examined, attribute, inputs), examined))
+    def contributed(inputs: torch.Tensor) -> list[Contributed]:
+        found = _attributed(layers, attribute, inputs)
+        return [Contributed(by_channel(each, of)) for each, of in zip(found, layers, strict=True)]
 
     return contributed
 
@@ -87,14 +107,15 @@ def integrated_gradients(examined: ExaminedNetwork, n_steps: int) -> Contributio
         least 2.
     """
 
-    def attribute(scored: nn.Module, tap: nn.Module, inputs: torch.Tensor) -> Any:
+    def attribute(scored: nn.Module, taps: list[nn.Module], inputs: torch.Tensor) -> Any:
         from captum.attr import LayerIntegratedGradients
 
-        method = LayerIntegratedGradients(scored, tap)
-        return method.attribute(inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs))
+        method = LayerIntegratedGradients(scored, taps[0])  # several layers would be replaced at the same time
+        return [method.attribute(inputs, n_steps=n_steps, internal_batch_size=2 * len(inputs))]
 
     def contributed(inputs: torch.Tensor) -> Contributed:
-        channels = by_channel(_attributed(examined, attribute, inputs), examined)
+        (attributions,) = _attributed([examined], attribute, inputs)
+        channels = by_channel(attributions, examined)
         with torch.no_grad(), capture(examined.network, examined.layer.name) as captured:
             whole = examined.score(forward(examined.network, inputs))
             captured.take()
@@ -181,17 +202,21 @@ class _Scored(nn.Module):
         return self.score(forward(self.network, images))
 
 
-def _attributed(examined: ExaminedNetwork, attribute: Attribute, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the attributions of the layer's tensor by a method of Captum, in its own shape.
+def _attributed(layers: Sequence[ExaminedNetwork], attribute: Attribute, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Return the attributions of the layers' tensors by a method of Captum, each in its own shape.
 
-    Captum attributes to the output of a module that the tensor passes through, because it does not accept a layer that
+    Captum attributes to the outputs of modules that the tensors pass through, because it does not accept a layer that
     returns a tuple, such as attention.
     """
-    scored, tap = _Scored(examined.network, examined.score), nn.Identity()
-    with without_inplace(examined.network), replaced(examined.module, tap), torch.enable_grad():
-        found = attribute(scored, tap, leaf_of(inputs))
-    attributions: torch.Tensor = found.detach()
-    return attributions
+    network = layers[0].network
+    taps: list[nn.Module] = [nn.Identity() for _ in layers]
+    with ExitStack() as stack:
+        stack.enter_context(without_inplace(network))
+        for each, tap in zip(layers, taps, strict=True):
+            stack.enter_context(replaced(each.module, tap))
+        stack.enter_context(torch.enable_grad())
+        found = attribute(_Scored(network, layers[0].score), taps, leaf_of(inputs))
+    return [each.detach() for each in found]
 
 
 def _cut_with_rules(network: nn.Module, layer: str) -> Cut:

@@ -17,8 +17,9 @@ from itertools import chain
 import torch
 from torch import nn
 
-from pipeline.errors import NetworkError, PipelineError
+from pipeline.errors import MemoryExceededError, NetworkError, PipelineError, is_out_of_memory
 
+LOWER = "Lower model.batch_size."  # advice for a batch that does not fit into the memory
 MAX_REASON = 300  # number of characters of a message that is quoted
 SCORES = "logits"  # name of the scores in dictionaries and objects (Hugging Face's transformers)
 FORMATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # in which a network may expect its input
@@ -173,8 +174,8 @@ def reported_errors(rule: str, context: str, hint: str) -> Iterator[None]:
         module, place = _origin(error)
         if module.partition(".")[0] == _OWN_PACKAGE and module != _OWN_NETWORKS:
             raise
-        if isinstance(error, torch.OutOfMemoryError):
-            hint = "Lower model.batch_size."
+        if is_out_of_memory(error):
+            raise MemoryExceededError(f"{rule}; got {described(error)} ({place}{context}). {LOWER}") from error
         raise NetworkCodeError(f"{rule}; got {described(error)} ({place}{context}). {hint}") from error
 
 

@@ -175,7 +175,7 @@ class FileInputs:
 
     def read(self, images: slice) -> torch.Tensor:
         """Return the inputs for the given images, (n_images, channels, height, width)."""
-        return self.preprocessing.load(self.paths[images]).to(self.device)
+        return on_device(self.preprocessing.load(self.paths[images]), self.device)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,14 @@ class TensorInputs:
             if first < stop and first + len(part) > start
         ]
         joined = found[0] if len(found) == 1 else torch.cat(found) if found else self.parts[0][:0]
-        return joined.to(self.device)
+        return joined if self.device is None else on_device(joined, self.device)
+
+
+def on_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return images on a device. To a GPU, they are copied from pinned memory, while the program goes on."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,114 @@ class Cut:
 
     before: fx.GraphModule
     behind: fx.GraphModule
+
+
+Edge = tuple[fx.Node, fx.Node]
+"""A value of a graph, and an operation that uses it."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network as a graph, with several of its layers.
+
+    Attributes
+    ----------
+    graph : GraphModule
+        From the images to the network's outputs.
+    layers : mapping of str to Node
+        By the name of each layer the node of its output.
+    """
+
+    graph: fx.GraphModule
+    layers: Mapping[str, fx.Node]
+
+    def bypassing(self, layer: str) -> list[Edge] | None:
+        """Return the values that bypass a layer, with the operations behind the layer that use them.
+
+        Returns
+        -------
+        list of tuple of Node
+            The edges, in the order of the graph. None if the outputs do not depend on the layer.
+        """
+        call = self.layers[layer]
+        later = {call}
+        for node in self.graph.graph.nodes:  # in the order in which they run
+            if later.intersection(node.all_input_nodes):
+                later.add(node)
+        if not any(node.op == "output" for node in later):
+            return None
+        return [
+            (used, node)
+            for node in self.graph.graph.nodes
+            if node in later and node is not call
+            for used in node.all_input_nodes
+            if used not in later and used.op != "get_attr"
+        ]
+
+
+class WholeTracer(fx.Tracer):
+    """Trace a network down to the modules of torch, and record what each module returns.
+
+    Attributes
+    ----------
+    returned : dict of str to list of Node or None
+        By the name of each module that ran, for each of its runs, the node of its output; None if the output is not
+        the result of an operation inside of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.returned: dict[str, list[fx.Node | None]] = {}
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Trace the call of a module."""
+        known = set(self.graph.nodes)
+        found = super().call_module(m, forward, args, kwargs)
+        node = found.node if isinstance(found, fx.Proxy) and found.node not in known else None
+        self.returned.setdefault(self.path_of_module(m), []).append(node)
+        return found
+
+
+def traced(network: nn.Module, layers: Sequence[str]) -> list[Traced]:
+    """Return the network as graphs that contain as many of the layers as possible, each in one of them.
+
+    All layers whose output is one node of the graph of the whole network share this graph. Another layer has a graph of
+    its own, in which it is one operation, if the network can be traced with it. Which graph contains a layer does not
+    depend on the other layers.
+
+    Parameters
+    ----------
+    network : Module
+        The network.
+    layers : sequence of str
+        Names of the layers.
+
+    Returns
+    -------
+    list of Traced
+        The graphs. Layers that are in none of them cannot be traced, or do not run exactly once.
+    """
+    found: list[Traced] = []
+    if network._forward_hooks or network._forward_pre_hooks:  # see `trace`
+        return found
+    tracer = WholeTracer()
+    try:
+        graph = tracer.trace(network)
+    except Exception:  # see `trace`
+        returned: dict[str, list[fx.Node | None]] = {}
+    else:
+        returned = tracer.returned
+        shared = {layer: node for layer in layers if len(nodes := returned.get(layer, [])) == 1 and (node := nodes[0])}
+        if shared:
+            found.append(Traced(fx.GraphModule(network, graph), shared))
+    for layer in layers:
+        if returned.get(layer, [None]) == [None] and (own := trace(network, layer)) is not None:
+            calls = [node for node in own.nodes if node.op == "call_module" and node.target == layer]
+            if len(calls) == 1:
+                found.append(Traced(fx.GraphModule(network, own), {layer: calls[0]}))
+    return found
 
 
 class LayerTracer(fx.Tracer):

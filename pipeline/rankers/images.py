@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 
 from pipeline.artifacts import ChannelScores
 from pipeline.errors import NetworkError
-from pipeline.networks.contributed import Contributed, Contributions
-from pipeline.networks.inputs import batches, bounded_batch_size
+from pipeline.networks.contributed import ContributionsOfLayers
+from pipeline.networks.inputs import bounded_batch_size
 from pipeline.numerics.evidence import halves, one_by_one
 from pipeline.progress import ticker
+from pipeline.rankers import shared
 from pipeline.rankers.ranker import RankerInputs, Scorer
 from pipeline.settings import HalvesSettings, OtherSettings, has_halves
-
-# Largest error of completeness, as a share of the change of the class score, and what to do where it is larger.
-# DeepLIFT is exact, so that a larger error means that a rule is missing; that of the others decreases with more steps.
-MAX_ERRORS = {
-    "deeplift": (0.01, "Choose another ranker, for example score=integrated_gradients."),
-    "conductance": (0.2, "Raise score.n_steps."),
-    "integrated_gradients": (0.2, "Raise score.n_steps."),
-}
 
 SettingsT = TypeVar("SettingsT", bound=HalvesSettings)
 
@@ -62,59 +54,40 @@ def score_by_images(
     )  # fmt: skip
 
 
-def mean_magnitude(inputs: RankerInputs[OtherSettings], contributions: Contributions) -> Scorer:
+def mean_magnitude(inputs: RankerInputs[OtherSettings], contributions: ContributionsOfLayers) -> Scorer:
     """Return the scorer that computes the mean magnitude of each channel's contributions over the images.
 
-    Contributions of a complete method are compared with the change of the class score, first for one batch.
+    Contributions that have been computed together with those of other layers are used, see
+    `pipeline.rankers.shared.using`.
 
     Parameters
     ----------
     inputs : RankerInputs
         The data.
     contributions : callable
-        From a batch of inputs to the contributions. It is called here, once for each batch.
+        From a batch of inputs to the contributions for one layer.
 
     Raises
     ------
     NetworkError
         If the contributions of a complete method do not sum to the change of the class score, or if all are 0.
     """
-    n_channels, found = len(inputs.projections.dead), []
-    n_values = inputs.activations.maps[:, 0].size
-    error = None
-    for batch, images in batches(inputs.images, bounded_batch_size(inputs.batch_size, n_values)):
-        found.append(contributions(images))
-        error = _checked_error(found, inputs.settings.kind)
-        inputs.progress(n_channels * batch.stop // len(inputs.images), n_channels)
-    magnitudes = np.abs(torch.cat([each.channels for each in found]).T.numpy())
+    n_channels, kind = len(inputs.projections.dead), inputs.settings.kind
+
+    def progress(done: int, total: int) -> None:
+        inputs.progress(n_channels * done // total, n_channels)
+
+    found = shared.in_use()
+    if found is None:
+        batch_size = bounded_batch_size(inputs.batch_size, inputs.activations.maps[:, 0].size)
+        (found,) = shared.attributed(contributions, 1, kind, inputs.images, batch_size, progress)
+    if isinstance(found, NetworkError):
+        raise found
+    magnitudes = np.abs(found.contributions)
     if not magnitudes.any():
         raise NetworkError(
-            f"contributions must not all be 0 for score={inputs.settings.kind}; got 0 for every image and each of the "
+            f"contributions must not all be 0 for score={kind}; got 0 for every image and each of the "
             f"{n_channels} channels (the gradient of the class score may be 0). Choose another ranker, for example "
             "score=pearson."
         )
-    return Scorer(lambda chosen: magnitudes[:, chosen].mean(axis=1), error)
-
-
-def _checked_error(found: Sequence[Contributed], kind: str) -> float | None:
-    """Return the error of completeness of all batches so far, see `Scorer`.
-
-    Raises
-    ------
-    NetworkError
-        If it is larger than `MAX_ERROR`.
-    """
-    sums = [each.sums for each in found if each.sums is not None]
-    if not sums:
-        return None
-    apart, change = (sum(float(each.sum()) for each in parts) for parts in (
-        [each.error for each in sums], [each.change.abs() for each in sums],
-    ))  # fmt: skip
-    error = apart / change if apart else 0.0
-    limit, remedy = MAX_ERRORS[kind]
-    if not error <= limit:
-        raise NetworkError(
-            f"contributions must sum to the change of the class score within {limit:.0%} for score={kind}; got a "
-            f"difference of {error:.3g} times that change. {remedy}"
-        )
-    return error
+    return Scorer(lambda chosen: magnitudes[:, chosen].mean(axis=1), found.completeness_error)

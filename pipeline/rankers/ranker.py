@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from pipeline.networks.contributed import ContributionsOfLayers
     from pipeline.networks.inputs import Inputs
     from pipeline.numerics.groups import Groups
 
@@ -115,6 +116,7 @@ def no_requirements(network: nn.Module, layer: LayerInfo, example: torch.Tensor)
     """Accept every network and layer."""
 
 
+Attribution: TypeAlias = "Callable[[Sequence[ExaminedNetwork], Any], ContributionsOfLayers]"
 Check: TypeAlias = "Callable[[nn.Module, LayerInfo, torch.Tensor], None]"
 
 
@@ -136,6 +138,9 @@ class Ranker:
     scorer : callable or None
         From `RankerInputs` to the function that scores the channels with any subset of the images; None if the ranker
         has no such function.
+    attribution : callable or None
+        For a ranker by contributions that are computed for several layers in the same passes: from the network with
+        each of the layers, and the settings, to the function that computes the contributions. None for other rankers.
     check : callable
         Called with the network, whose weights may be missing, the layer, and two inputs whose values do not matter,
         before anything is computed. It raises `NetworkError` if the ranker cannot be applied to them.
@@ -146,4 +151,5 @@ class Ranker:
     statistics: tuple[Statistic, ...]
     score: Callable[[RankerInputs[Any]], ChannelScores]
     scorer: Callable[[RankerInputs[Any]], Scorer] | None = None
+    attribution: Attribution | None = None
     check: Check = no_requirements

@@ -8,10 +8,12 @@ To add a ranker, add an entry to `_ENTRIES`, its kind to a class in `pipeline.se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.artifacts import ChannelScores
+from pipeline.networks.examined import ExaminedNetwork
 from pipeline.rankers.ranker import Check, Ranker, RankerInputs, Scorer, Statistic, no_requirements
 from pipeline.settings import AceSettings, HalvesSettings, OtherSettings, PathRankerSettings, RankerSettings
 
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from pipeline.networks.contributed import Contributions
+    from pipeline.networks.contributed import Contributions, ContributionsOfLayers
     from pipeline.networks.layout import LayerInfo
 
 SettingsT = TypeVar("SettingsT", bound=HalvesSettings)
+OtherT = TypeVar("OtherT", RankerSettings, PathRankerSettings)
 AnyInputs = RankerInputs[HalvesSettings]
 
 
@@ -94,40 +97,49 @@ def _mean_activation(inputs: AnyInputs) -> Scorer:
     return Scorer(lambda chosen: means[:, chosen].mean(axis=1))
 
 
-def _mean_magnitude(inputs: RankerInputs[OtherSettings], contributions: Contributions) -> Scorer:
+def _mean_magnitude(inputs: RankerInputs[OtherSettings], contributions: ContributionsOfLayers) -> Scorer:
     from pipeline.rankers.images import mean_magnitude
 
     return mean_magnitude(inputs, contributions)
 
 
-def _gradient_x_activation(inputs: RankerInputs[RankerSettings]) -> Scorer:
+def _mean_magnitude_of_one(inputs: RankerInputs[OtherSettings], contributions: Contributions) -> Scorer:
+    from pipeline.networks.contributed import one_layer
+
+    return _mean_magnitude(inputs, one_layer(contributions))
+
+
+def _gradient_x_activation(layers: Sequence[ExaminedNetwork], settings: RankerSettings) -> ContributionsOfLayers:
     from pipeline.networks import contributions
 
-    return _mean_magnitude(inputs, contributions.gradient_x_activation(inputs.open_network()))
+    del settings
+    return contributions.gradient_x_activation(layers)
 
 
-def _conductance(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
+def _conductance(layers: Sequence[ExaminedNetwork], settings: PathRankerSettings) -> ContributionsOfLayers:
     from pipeline.networks.conductance import conductance
 
-    return _mean_magnitude(inputs, conductance(inputs.open_network(), inputs.settings.n_steps))
+    return conductance(layers, settings.n_steps)
 
 
 def _integrated_gradients(inputs: RankerInputs[PathRankerSettings]) -> Scorer:
     from pipeline.networks import contributions
 
-    return _mean_magnitude(inputs, contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps))
+    found = contributions.integrated_gradients(inputs.open_network(), inputs.settings.n_steps)
+    return _mean_magnitude_of_one(inputs, found)
 
 
 def _deeplift(inputs: RankerInputs[RankerSettings]) -> Scorer:
     from pipeline.networks import contributions
 
-    return _mean_magnitude(inputs, contributions.deeplift(inputs.open_network()))
+    return _mean_magnitude_of_one(inputs, contributions.deeplift(inputs.open_network()))
 
 
 def _ablation(inputs: RankerInputs[RankerSettings]) -> Scorer:
     from pipeline.networks import contributions
 
-    return _mean_magnitude(inputs, contributions.ablation(inputs.open_network(), inputs.images.read(slice(3))))
+    found = contributions.ablation(inputs.open_network(), inputs.images.read(slice(3)))
+    return _mean_magnitude_of_one(inputs, found)
 
 
 def _check_weights(network: nn.Module, layer: LayerInfo, example: torch.Tensor) -> None:
@@ -146,6 +158,29 @@ def _check_rules(network: nn.Module, layer: LayerInfo, example: torch.Tensor) ->
     from pipeline.networks.contributions import check_rules
 
     check_rules(network, layer, example)
+
+
+def _by_attribution(
+    kind: str,
+    label: str,
+    settings: type[OtherT],
+    attribution: Callable[[Sequence[ExaminedNetwork], OtherT], ContributionsOfLayers],
+) -> Ranker:
+    """Return the entry of a ranker by contributions that are computed for several layers in the same passes.
+
+    Parameters
+    ----------
+    kind, label, settings
+        As in `_by_images`.
+    attribution : callable
+        See `Ranker.attribution`.
+    """
+
+    def scorer(inputs: RankerInputs[OtherT]) -> Scorer:
+        return _mean_magnitude(inputs, attribution([inputs.open_network()], inputs.settings))
+
+    found = _by_images(kind, label, settings, scorer, check=_check_gradients)
+    return replace(found, attribution=attribution)
 
 
 def _by_images(
@@ -181,7 +216,7 @@ def _by_images(
         return score_by_images(kind, scorer, inputs)
 
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(kind, settings, (statistic,), score, scorer, check)
+    return Ranker(kind, settings, (statistic,), score, scorer, check=check)
 
 
 _ENTRIES = (
@@ -202,20 +237,8 @@ _ENTRIES = (
         check=_check_weights,
     ),
     _by_images("mean_activation", "mean activation", RankerSettings, _mean_activation),
-    _by_images(
-        "gradient_x_activation",
-        "mean |gradient x activation|",
-        RankerSettings,
-        _gradient_x_activation,
-        check=_check_gradients,
-    ),
-    _by_images(
-        "conductance",
-        "mean |layer conductance|",
-        PathRankerSettings,
-        _conductance,
-        check=_check_gradients,
-    ),
+    _by_attribution("gradient_x_activation", "mean |gradient x activation|", RankerSettings, _gradient_x_activation),
+    _by_attribution("conductance", "mean |layer conductance|", PathRankerSettings, _conductance),
     _by_images(
         "integrated_gradients",
         "mean |integrated gradients|",

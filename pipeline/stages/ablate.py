@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts import Ablations, Activations, ImageSet
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.memory import reported_memory
 from pipeline.progress import Progress, about, tell
 from pipeline.settings import AblateSettings, Settings
 from pipeline.stages.stage import Stage
@@ -46,6 +48,8 @@ def select(settings: Settings) -> AblateReads:
     return AblateReads(settings.ablate, NetworkRequest.of(settings))
 
 
+@fixed_backends()
+@reported_memory()
 def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progress: Progress) -> Ablations:
     """Return the effects of ablation.
 

@@ -11,11 +11,13 @@ import numpy as np
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.errors import InputError, NetworkError
+from pipeline.errors import InputError, MemoryExceededError, NetworkError
+from pipeline.networks.backends import fixed_backends, keyed_backends
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.identity import identity
 from pipeline.networks.known import device_type
 from pipeline.networks.layout import LayerInfo
+from pipeline.networks.memory import reported_memory
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
 from pipeline.settings import Settings
@@ -45,6 +47,7 @@ class ActivateReads:
             "n_input_channels": model.input_size[0],
             "batch_size": model.batch_size,
             "device": device_type(model),
+            **keyed_backends(device_type(model)),
             "layer": request.layer,
             "channels": model.channels,
             "target": asdict(request.target),
@@ -58,6 +61,8 @@ def select(settings: Settings) -> ActivateReads:
     return ActivateReads(NetworkRequest.of(settings), settings.activate.dtype)
 
 
+@fixed_backends()
+@reported_memory()
 def run(reads: ActivateReads, *, images: ImageSet, workspace: Workspace, progress: Progress) -> Activations:
     """Return the layer's maps and the class scores.
 
@@ -125,6 +130,8 @@ def activations_of(
     return found
 
 
+@fixed_backends()
+@reported_memory()
 def activations_of_layers(
     examined: ExaminedNetwork,
     layers: Sequence[LayerInfo],
@@ -138,7 +145,7 @@ def activations_of_layers(
     """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
 
     The maps of a layer are the same, to the byte, as if it were the only one, provided that the layers are
-    `compatible`.
+    `pipeline.networks.observed.compatible`.
 
     Parameters
     ----------
@@ -183,6 +190,8 @@ def activations_of_layers(
     checked = {name: recorder for name, recorder in recorders.items() if recorder.error is None}
     try:
         check_consistent(examined.network, list(checked), sample)
+    except MemoryExceededError:
+        raise
     except NetworkError as error:
         _find_inconsistent(examined.network, checked, sample, error)
     sound = [name for name, recorder in recorders.items() if recorder.error is None]
@@ -226,32 +235,6 @@ def _find_inconsistent(
             check_consistent(network, [name], sample)
         except NetworkError as error:
             recorder.error = error
-
-
-def compatible(network: nn.Module, layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
-    """Return the layers in groups whose outputs can be read in the same forward pass without changing them.
-
-    PyTorch's `torch.nn.TransformerEncoderLayer` computes with other kernels while one of its modules is observed, so
-    that the last digits of everything behind it change, and so does `torch.nn.MultiheadAttention` while its heads are.
-    The layers of a group are inside of the same such modules.
-    """
-    from torch import nn
-
-    special = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
-    }
-    groups: dict[frozenset[str], list[LayerInfo]] = {}
-    for layer in layers:
-        inside = frozenset(
-            name
-            for name, module in special.items()
-            if f"{layer.name}.".startswith(f"{name}.")
-            and (isinstance(module, nn.TransformerEncoderLayer) or layer.name != name)
-        )
-        groups.setdefault(inside, []).append(layer)
-    return list(groups.values())
 
 
 def seconds_per_image(network: nn.Module, inputs: Inputs) -> float:

@@ -7,7 +7,9 @@ from typing import Any
 
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.errors import InputError
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.memory import reported_memory
 from pipeline.progress import Progress
 from pipeline.rankers import RANKERS, RankerInputs
 from pipeline.settings import AceSettings, ScoreSettings, Settings
@@ -44,6 +46,8 @@ def select(settings: Settings) -> ScoreReads:
     return ScoreReads(settings.score, NetworkRequest.of(settings), settings.n_components == "auto")
 
 
+@fixed_backends()
+@reported_memory()
 def run(
     reads: ScoreReads,
     *,
@@ -87,4 +91,4 @@ def run(
     )
 
 
-STAGE = Stage("score", 9, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 10, "channels", ChannelScores, select, run)

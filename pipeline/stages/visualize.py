@@ -25,6 +25,7 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.declared import class_names
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.targets import score_label
@@ -82,6 +83,7 @@ def select(settings: Settings) -> VisualizeReads:
     )
 
 
+@fixed_backends()
 def run(
     reads: VisualizeReads,
     *,

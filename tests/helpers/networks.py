@@ -5,6 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from pipeline.networks.contributed import Contributions, ContributionsOfLayers
+
+
+def only(of_layers: ContributionsOfLayers) -> Contributions:
+    """Return the contributions for the only one of the layers."""
+    return lambda inputs: of_layers(inputs)[0]
+
 
 class Token(nn.Module):
     """A network whose layer `attention` returns a tuple, with the channels on the last axis of its tensor."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -16,9 +16,12 @@ from pipeline.networks import contributions
 from pipeline.networks.conductance import conductance
 from pipeline.networks.contributed import Contributed, Contributions
 from pipeline.networks.examined import ExaminedNetwork
+from pipeline.networks.heads import exposed_heads
 from pipeline.networks.layout import LayerInfo
+from pipeline.networks.layout_pass import layout
+from pipeline.networks.observed import compatible
 from pipeline.rankers import RANKERS
-from tests.helpers.networks import Deciding, Frozen, Token
+from tests.helpers.networks import Deciding, Frozen, Token, only
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 N_IMAGES = 4
@@ -76,8 +79,8 @@ def contributed(
 ) -> Contributed:
     given = examined(network, layer)
     by_kind: dict[str, Callable[[], Contributions]] = {
-        "gradient_x_activation": lambda: contributions.gradient_x_activation(given),
-        "conductance": lambda: conductance(given, n_steps),
+        "gradient_x_activation": lambda: only(contributions.gradient_x_activation([given])),
+        "conductance": lambda: only(conductance([given], n_steps)),
         "integrated_gradients": lambda: contributions.integrated_gradients(given, n_steps),
         "deeplift": lambda: contributions.deeplift(given),
         "ablation": lambda: contributions.ablation(given, inputs[:3]),
@@ -161,6 +164,82 @@ def test_the_layer_can_return_its_tensor_in_a_tuple(kind: str) -> None:
     is_difference = kind in ("conductance", "integrated_gradients", "deeplift")
     by_hand = (means[0] - means[1] if is_difference else means[0]) * network.head.weight[2]
     torch.testing.assert_close(by_kind, by_hand.double(), rtol=0.02, atol=2e-3)
+
+
+class Blocks(nn.Module):
+    """Transformer blocks; if a branch in the first one depends on the activations, it is traced as one operation."""
+
+    def __init__(self, is_branching: bool) -> None:
+        super().__init__()
+        self.stem, self.first, self.second = nn.Conv2d(3, 8, 3, 3), Block(is_branching), Block(False)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.second(self.first(self.stem(images).flatten(2).transpose(1, 2)))
+        return self.head(self.norm(tokens).mean(dim=1))
+
+
+class Block(nn.Module):
+    """Attention, a product and a sum that works in place."""
+
+    def __init__(self, is_branching: bool) -> None:
+        super().__init__()
+        self.is_branching = is_branching
+        self.attention, self.gate = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 8)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.is_branching and tokens.sum() > 1e9:
+            return tokens
+        added = self.gate(tokens).sigmoid() * self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        added += tokens
+        return added + added.relu() * added.sigmoid()
+
+
+def of_layers(kind: str, layers: Sequence[ExaminedNetwork], inputs: torch.Tensor) -> list[Contributed]:
+    if kind == "conductance":
+        return conductance(layers, 4)(inputs)
+    return contributions.gradient_x_activation(layers)(inputs)
+
+
+# A block that is traced as one operation has passes of its own (5), and so have layers that cannot be traced (5 + 9).
+@pytest.mark.parametrize(
+    ("kind", "make", "n_passes"),
+    [
+        ("gradient_x_activation", lambda: resnet20(4), 1),
+        ("gradient_x_activation", lambda: Blocks(True), 1),
+        ("conductance", lambda: resnet20(4), 5),
+        ("conductance", lambda: Blocks(False), 5),
+        ("conductance", lambda: Blocks(True), 19),
+    ],
+)
+def test_contributions_in_several_layers_are_the_same_to_the_byte_from_one_backward_pass(
+    kind: str, make: Callable[[], nn.Module], n_passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, inputs, passes, gradients = seeded(make()), images(3), list[int](), torch.autograd.grad
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(1)
+        return gradients(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    with exposed_heads(network):
+        infos = layout(network, inputs).rankable()
+        if len(infos) > 20:
+            infos = infos[::5]
+        assert len(infos) > 6
+        for group in compatible(network, infos):
+            layers = [examined(network, info) for info in group]
+            passes.clear()
+            together = of_layers(kind, layers, inputs)
+            if len(layers) > 1:
+                assert len(passes) == n_passes
+            for one, layer in zip(together, layers, strict=True):
+                (alone,) = of_layers(kind, [layer], inputs)
+                assert torch.equal(one.channels, alone.channels)
+                assert (one.sums is None) == (alone.sums is None) == (kind == "gradient_x_activation")
+                if one.sums is not None and alone.sums is not None:
+                    for name, value in vars(one.sums).items():
+                        assert torch.equal(value, getattr(alone.sums, name))
 
 
 @pytest.mark.parametrize("kind", ["conductance", "integrated_gradients", "deeplift"])

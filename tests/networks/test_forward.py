@@ -24,6 +24,7 @@ from pipeline.networks.layout_pass import layout
 from pipeline.networks.maps import as_before, as_float
 from pipeline.networks.maximization import maximize
 from pipeline.stages.activate import activations_of
+from tests.helpers.networks import only
 
 IMAGES = torch.rand((6, 3, 16, 16), generator=torch.Generator().manual_seed(1))
 EACH, ZERO = torch.eye(6, dtype=torch.bool), torch.zeros(1, 6, 1, 1)  # each of six channels alone, set to zero
@@ -185,7 +186,7 @@ def test_scores_are_found_in_dictionaries_tuples_and_objects(wrap: Callable[[tor
     torch.testing.assert_close(ablation.at(IMAGES).scores(EACH, ZERO), plain.at(IMAGES).scores(EACH, ZERO))
 
 
-@pytest.mark.parametrize("method", [deeplift, lambda examined: conductance(examined, 400)])
+@pytest.mark.parametrize("method", [deeplift, lambda examined: only(conductance([examined], 400))])
 def test_contributions_are_complete_for_other_formats_and_outputs(method: Callable[..., Any]) -> None:
     expected = method(examined(built(Plain)))(IMAGES)
     assert float(expected.sums.error.max()) < 1e-2 * float(expected.sums.change.abs().max())
@@ -329,7 +330,7 @@ def test_a_single_image_is_drawn_for_a_network_that_needs_two() -> None:
     np.testing.assert_allclose(one.outputs[0], several.outputs[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", [conductance, integrated_gradients])
+@pytest.mark.parametrize("method", [lambda found, n_steps: only(conductance([found], n_steps)), integrated_gradients])
 def test_a_network_that_needs_two_images_is_ablated_and_attributed(method: Callable[..., Any]) -> None:
     network, plain = built(Squeezes), built(Plain)
     with torch.inference_mode():

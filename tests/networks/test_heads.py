@@ -29,6 +29,7 @@ from pipeline.networks.heads import AttentionHeads, exposed_heads
 from pipeline.networks.inputs import TensorInputs
 from pipeline.networks.layout_pass import layout
 from pipeline.stages.activate import activations_of
+from tests.helpers.networks import only
 from tests.helpers.project import in_ci
 
 N_IMAGES = 6
@@ -320,8 +321,8 @@ def test_contributions_of_a_head_are_the_sum_of_those_of_its_units(make: Make) -
     images = images_of()
     layer = "features.1.1.attn" if make is torchvision_swin else "encoder.layers.encoder_layer_1.self_attention"
     with examined_heads(make, f"{layer}.heads", images) as examined:
-        found = gradient_x_activation(examined)(images).channels
-        complete = conductance(examined, 40)(images)
+        found = only(gradient_x_activation([examined]))(images).channels
+        complete = only(conductance([examined], 40))(images)
         outputs: list[torch.Tensor] = []
 
         def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:

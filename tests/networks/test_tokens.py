@@ -24,6 +24,7 @@ from pipeline.networks.layout_pass import layout
 from pipeline.networks.maps import as_maps
 from pipeline.networks.tokens import patch_tokens
 from pipeline.stages.activate import activations_of
+from tests.helpers.networks import only
 
 N_IMAGES, SIDE = 6, 4
 
@@ -159,8 +160,8 @@ def test_ablation_replaces_all_tokens_or_the_patches(mode: str, network: nn.Modu
 
 
 METHODS: dict[str, Callable[[ExaminedNetwork], Contributions]] = {
-    "gradient_x_activation": gradient_x_activation,
-    "conductance": lambda found: conductance(found, 20),
+    "gradient_x_activation": lambda found: only(gradient_x_activation([found])),
+    "conductance": lambda found: only(conductance([found], 20)),
     "integrated_gradients": lambda found: integrated_gradients(found, 20),
     "deeplift": deeplift,
 }
