@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.timing import report, seconds
 from pipeline.config import compose_settings
-from pipeline.networks.inputs import FileInputs, Preprocessing, batches
+from pipeline.networks.inputs import Preprocessing, batch_slices
 from pipeline.networks.load import load
 from pipeline.observer import RunResult
 from pipeline.resolve import resolve
@@ -34,12 +34,12 @@ def photographs(folder: Path) -> None:
 
 
 def bare_loop(settings: Settings, paths: list[Path]) -> None:
-    """Decode the images and run the network on them, without storing anything."""
-    network = load(settings.model, settings.seed)
-    inputs = FileInputs(paths, Preprocessing(settings.model), torch.device("cpu"))
+    """Decode the images and run the network on them, one batch after the other, without storing anything."""
+    network, preprocessing = load(settings.model, settings.seed), Preprocessing(settings.model)
     with torch.inference_mode():
-        for _, images in batches(inputs, settings.model.batch_size):
-            network(images)
+        for batch in batch_slices(len(paths), settings.model.batch_size):
+            images = [preprocessing.transform(preprocessing.open(path)) for path in paths[batch]]
+            network(torch.stack(images))
 
 
 def main() -> None:

@@ -18,14 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from PIL import Image
 
+from benchmarks.end_to_end import bare_loop
 from benchmarks.timing import report
 from pipeline.config import compose_settings, register_resolvers
-from pipeline.networks.forward import forward
-from pipeline.networks.inputs import FileInputs, Preprocessing, batches
-from pipeline.networks.load import load
 from pipeline.networks.remembered import remembered
 from pipeline.observer import NetworkPlan, Observer
 from pipeline.resolve import resolve
@@ -61,15 +58,10 @@ def write_photographs(folder: Path, n_images: int) -> None:
         coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(folder / "noise" / f"{index:05d}.jpg", quality=92)
 
 
-def bare_loop(settings: Settings) -> str:
+def loop(settings: Settings) -> str:
     """Decode all images and run the network on them, and keep nothing."""
     assert isinstance(settings.data, FolderSettings)
-    paths = sorted(Path(settings.data.root).rglob("*.jpg"))[: settings.n_images]
-    network = load(settings.model, settings.seed)
-    inputs = FileInputs(paths, Preprocessing(settings.model), torch.device("cpu"))
-    with torch.no_grad():
-        for _, images in batches(inputs, settings.model.batch_size):
-            forward(network, images)
+    bare_loop(settings, sorted(Path(settings.data.root).rglob("*.jpg"))[: settings.n_images])
     return ""
 
 
@@ -96,11 +88,11 @@ def layer_by_layer(settings: Settings) -> str:
 
 
 ALTERNATIVES: dict[str, tuple[Callable[[Settings], str], tuple[str, ...]]] = {
-    "bare decode-and-forward loop": (bare_loop, ()),
+    "bare decode-and-forward loop": (loop, ()),
     "whole network, to rank": (whole_network, NO_EVIDENCE),
     "whole network, with all evidence": (whole_network, ()),
     "layer by layer, to rank": (layer_by_layer, NO_EVIDENCE),
-    "bare loop again": (bare_loop, ()),
+    "bare loop again": (loop, ()),
 }
 
 

@@ -20,7 +20,6 @@ decoding. Damaged or very large metadata (EXIF, text, ICC profiles) do not matte
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -30,6 +29,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pipeline.digests import digest_bytes
 from pipeline.image_metadata import JPEG_START, PNG_SIGNATURE, completed_jpegs, without_metadata
+from pipeline.pillow_warnings import ignored_warnings
 from pipeline.settings import MAX_PIXELS
 
 SUFFIXES = {
@@ -156,16 +156,13 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 def _decoded(data: bytes, limits: Limits) -> Decoded:
     """Decode bytes as they are."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual EXIF data and palettes, which are handled
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data), formats=FORMATS) as opened:
-                return Decoded(_pixels(opened, data, limits), SUFFIXES[opened.format or ""])
+        with ignored_warnings(), Image.open(BytesIO(data), formats=FORMATS) as opened:
+            return Decoded(_pixels(opened, data, limits), SUFFIXES[opened.format or ""])
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise _DamagedError(_apparent_kind(data)) from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ImageError(f"too large (more than {limits.max_pixels} pixels)") from error
     except Exception as error:  # the plug-ins of Pillow raise errors of any type for damaged or malicious files
         raise _DamagedError(f"damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
@@ -301,8 +298,7 @@ def _apparent_kind(data: bytes) -> str:
 def _other_format(data: bytes) -> str | None:
     """Return the name of a format that Pillow recognises, but that is not among `FORMATS`; None if it knows none."""
     try:
-        with warnings.catch_warnings(), Image.open(BytesIO(data)) as image:
-            warnings.simplefilter("ignore")  # for example, about the number of pixels
+        with ignored_warnings(), Image.open(BytesIO(data)) as image:
             return image.format_description or image.format
     except Exception:  # a plugin of Pillow may raise any error for bytes that it does not understand
         return None

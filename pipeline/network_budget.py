@@ -29,7 +29,8 @@ class Pass:
     is_captured : bool
         Whether their maps have to be computed; otherwise they are in the store, or are not needed.
     is_temporary : bool
-        Whether their maps are removed afterwards, because those of all layers do not fit into the disk budget.
+        Whether their maps are removed afterwards, because those of all layers do not fit into the disk budget. Maps
+        that another run has computed are not removed.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -66,7 +67,12 @@ def gib(n_bytes: int) -> str:
 
 
 def passes_for(
-    available: Sequence[LayerInfo], groups: Sequence[Sequence[LayerInfo]], settings: Settings, budget: int
+    available: Sequence[LayerInfo],
+    groups: Sequence[Sequence[LayerInfo]],
+    settings: Settings,
+    budget: int,
+    *,
+    is_temporary: bool,
 ) -> list[Pass]:
     """Return as few passes as the budget allows.
 
@@ -80,9 +86,10 @@ def passes_for(
         The settings, which determine the size of the maps.
     budget : int
         Largest size of all maps at a time, in bytes.
+    is_temporary : bool
+        Whether the maps are removed after their pass.
     """
     passes = [Pass(tuple(available), is_captured=False, is_temporary=False)] if available else []
-    is_temporary = sum(map_bytes(layer, settings) for group in groups for layer in group) > budget
     for group in groups:
         chosen: list[LayerInfo] = []
         for layer in group:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
 from pipeline.errors import MemoryExceededError
+from pipeline.networks.decoded import decoded_once
 from pipeline.networks.memory import batch_note, smaller_batch
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, check_ranker, resolve
@@ -55,7 +56,8 @@ def run(settings: Settings, run_dir: Path, observers: Sequence[Observer] = ()) -
         settings = resolve(settings)
         for observer in observers:
             observer.resolved(settings)
-        result = in_fitting_batches(settings, observers, lambda given: _run(given, run_dir, observers))
+        with decoded_once():
+            result = in_fitting_batches(settings, observers, lambda given: _run(given, run_dir, observers))
     except BaseException as error:  # also KeyboardInterrupt, so that the tracker ends the logged run
         for observer in observers:
             observer.failed(error)
@@ -210,8 +212,22 @@ class Execution:
         start = time.perf_counter()
         key = self.keys[stage.name]
         folder, is_cached = self._store.obtain(key, lambda folder: self._compute(stage, folder))
+        return self._report(stage, folder, is_cached, time.perf_counter() - start)
+
+    def adopt(self, report: StageReport) -> StageReport:
+        """Take over what another execution of the same layer has obtained, and inform the observers."""
+        folder = self._store.find(report.key)  # from now on, this store protects it from removal as well
+        if folder is None:
+            return self.obtain(report.stage)
+        return self._report(report.stage, folder, report.is_cached, report.seconds)
+
+    def started(self, stage: Stage[Any, Any]) -> Callable[[int, int], None]:
+        """Inform the observers that a stage is computed, and return what they want to be told of its progress."""
+        return fan_out([callback for observer in self._observers if (callback := observer.stage_started(stage))])
+
+    def _report(self, stage: Stage[Any, Any], folder: Path, is_cached: bool, seconds: float) -> StageReport:
         self.artifacts.add(stage.artifact, folder)
-        report = StageReport(stage, key, is_cached, time.perf_counter() - start, self.artifacts)
+        report = StageReport(stage, self.keys[stage.name], is_cached, seconds, self.artifacts)
         note = self.artifacts[ImageSet].note if stage.artifact is ImageSet else ""
         for observer in self._observers:
             observer.stage_finished(report)
@@ -226,8 +242,7 @@ class Execution:
     def _compute(self, stage: Stage[Any, Any], folder: Path) -> None:
         """Compute the artifact of a stage and save it into `folder`."""
         upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
-        callbacks = [callback for observer in self._observers if (callback := observer.stage_started(stage))]
-        stage.compute(self.settings, upstream, Workspace(folder), fan_out(callbacks)).save(folder)
+        stage.compute(self.settings, upstream, Workspace(folder), self.started(stage)).save(folder)
 
 
 def fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:

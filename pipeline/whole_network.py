@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.cost import seconds_of_layers
 from pipeline.errors import InputError, MemoryExceededError, NetworkError, PipelineError, SettingsError, StorageError
+from pipeline.layers_ahead import LayersAhead, layers_ahead
 from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.arrangement import Heads
@@ -41,7 +42,7 @@ from pipeline.stages.activate import (
 )
 from pipeline.stages.stage import Stage
 from pipeline.store import ArtifactKey, Store, storage_errors
-from pipeline.store.housekeeping import discard
+from pipeline.store.housekeeping import discard_temporary
 
 if TYPE_CHECKING:
     from torch import nn
@@ -208,6 +209,7 @@ class NetworkExecution:
         complete: list[LayerInfo] = []
         ready: list[LayerInfo] = []
         missing: list[LayerInfo] = []
+        not_kept = [info for info in self.layers if not self._keeps_maps(store, info.name)]
         for info in self.layers:
             if not self._needs_maps(store, info.name):
                 complete.append(info)
@@ -222,7 +224,10 @@ class NetworkExecution:
             self._fail(info.name, f"its maps take {needed}, more than {budget.reason}. {budget.advice}")
         self._require_layers()
         groups = compatible(network or self._request.open().network, missing) if missing else [missing]
-        passes = passes_for([*complete, *ready], groups, self.settings, budget.n_bytes)
+        # Also of layers that are finished, so that the run after one that was killed removes as many as that one.
+        n_bytes = sum(map_bytes(info, self.settings) for info in not_kept if info.name not in self.not_ranked)
+        is_temporary = n_bytes > budget.n_bytes
+        passes = passes_for([*complete, *ready], groups, self.settings, budget.n_bytes, is_temporary=is_temporary)
         self.layers = [info for info in self.layers if info.name not in self.not_ranked]
         capturing = [each for each in passes if each.is_captured]
         unfinished = [info for info in self.layers if info not in complete]
@@ -286,21 +291,21 @@ class NetworkExecution:
         found: dict[str, LayerResult] = {}
         with self._store() as store:
             if each.is_captured:
-                self._capture(store, each.layers)
+                self._capture(store, each.layers, is_temporary=each.is_temporary)
             shared = self._attribute(store, each.layers)
-            for info in each.layers:
-                if info.name in self.not_ranked:
-                    continue
-                try:
-                    with using(shared.pop(info.name, None)):
-                        found[info.name] = self._layer(info)
-                except (StorageError, MemoryExceededError):
-                    raise
-                except PipelineError as error:
-                    self._fail(info.name, error)
-        if each.is_temporary:
-            for info in each.layers:
-                discard(store, self.keys[info.name]["activate"])
+            layers = [info for info in each.layers if info.name not in self.not_ranked]
+            computed = [info.name for info in layers if self._needs_maps(store, info.name)]
+            with layers_ahead(self.settings, computed, self._stages, self._executed) as ahead:
+                for info in layers:
+                    try:
+                        with using(shared.pop(info.name, None)), ahead.stages_of(info.name):
+                            found[info.name] = self._layer(info, ahead)
+                    except (StorageError, MemoryExceededError):
+                        raise
+                    except PipelineError as error:
+                        self._fail(info.name, error)
+        for info in each.layers:
+            discard_temporary(store, self.keys[info.name]["activate"])
         return found
 
     def obtain_images(self, store: Store) -> None:
@@ -309,7 +314,7 @@ class NetworkExecution:
         report = Execution(self.settings_of[name], store, self._observers, self.keys[name]).obtain(LAYER_STAGES[0])
         self._count(report.stage.name, report.seconds)
 
-    def _capture(self, store: Store, layers: Sequence[LayerInfo]) -> None:
+    def _capture(self, store: Store, layers: Sequence[LayerInfo], *, is_temporary: bool = False) -> None:
         """Write the maps of some layers into the store, from one pass over the images."""
         by_key = {str(self.keys[info.name]["activate"]): info for info in layers}
         callbacks = [call for observer in self._observers if (call := observer.stage_started(_ACTIVATE)) is not None]
@@ -334,7 +339,8 @@ class NetworkExecution:
                 filled.append(key)
             return filled
 
-        store.obtain_all([self.keys[info.name]["activate"] for info in layers], fill)
+        keys = [self.keys[info.name]["activate"] for info in layers]
+        store.obtain_all(keys, fill, is_temporary=is_temporary)
         seconds = time.perf_counter() - start
         self._count("activate", seconds)
         n_bytes = sum(map_bytes(info, self.settings) for info in layers)
@@ -361,7 +367,12 @@ class NetworkExecution:
             observer.attributed(len(found), seconds)
         return found
 
-    def _layer(self, info: LayerInfo) -> LayerResult:
+    def _executed(self, layer: str, observer: Observer) -> tuple[Store, Execution]:
+        """Return an execution of the stages of a layer with an observer, and its store."""
+        store = self._store()
+        return store, Execution(self.settings_of[layer], store, [observer], self.keys[layer])
+
+    def _layer(self, info: LayerInfo, ahead: LayersAhead) -> LayerResult:
         """Run the stages of one layer, fill its folder, and return what the network's ranking takes from it."""
         settings, keys = self.settings_of[info.name], self.keys[info.name]
         for observer in self._observers:
@@ -369,7 +380,8 @@ class NetworkExecution:
         with self._store() as store:
             execution = Execution(settings, store, self._observers, keys)
             needs_maps = self._needs_maps(store, info.name)
-            reports = tuple(execution.obtain(stage) for stage in self._stages if needs_maps or stage is not _ACTIVATE)
+            stages = [stage for stage in self._stages if needs_maps or stage is not _ACTIVATE]
+            reports = tuple(ahead.obtain(stage, execution) for stage in stages)
             for report in reports:
                 self._count(report.stage.name, report.seconds)
             made = execution.artifacts
@@ -385,6 +397,11 @@ class NetworkExecution:
         """Return whether a stage that reads the maps of a layer has to be run."""
         reading = [stage.name for stage in self._stages if Activations in stage.upstream.values()]
         return not all(store.has(self.keys[layer][name]) for name in reading)
+
+    def _keeps_maps(self, store: Store, layer: str) -> bool:
+        """Return whether the maps of a layer are in the store, from a run that does not remove them."""
+        key = self.keys[layer]["activate"]
+        return store.has(key) and not store.is_temporary(key)
 
     def _seconds_of_pass(self, store: Store) -> float:
         """Return the estimated time of one pass over the images, measured on a few of them."""

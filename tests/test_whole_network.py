@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +17,17 @@ from scipy.stats import false_discovery_control
 from pipeline import whole_network
 from pipeline.artifacts import Activations, NetworkRanking, Ranking
 from pipeline.artifacts.base import DESCRIPTION
+from pipeline.config import compose_settings
 from pipeline.errors import InputError, SettingsError
+from pipeline.layers_ahead import layers_ahead
 from pipeline.networks.remembered import remembered
-from pipeline.observer import NetworkPlan, NetworkResult, Observer
+from pipeline.observer import NetworkPlan, NetworkResult, Observer, StageReport
 from pipeline.report_writer import ReportWriter
 from pipeline.resolve import resolve
-from pipeline.runner import LAYER_STAGES, STAGES, Execution, run, store_of
+from pipeline.runner import LAYER_STAGES, STAGES, Execution, plan, run, store_of
 from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
+from pipeline.store import Store
 from pipeline.whole_network import NetworkExecution, run_network
 from tests.helpers.settings import Compose
 
@@ -70,7 +75,6 @@ def network(outputs: Path, compose_in: Compose) -> tuple[NetworkResult, Watching
 @pytest.fixture(scope="module")
 def compose_in() -> Compose:
     """Return a function from the folder of the outputs and overrides to the settings."""
-    from pipeline.config import compose_settings
     from tests.helpers.settings import SMALL
 
     return lambda outputs, *overrides: compose_settings([*SMALL, *overrides, f"paths.outputs={outputs}"])
@@ -100,7 +104,9 @@ def test_maps_are_computed_in_one_pass_and_found_by_single_runs(
     assert plan.sentence.startswith(
         "3 layers, 112 channels; 1.1 MiB of activation maps in 1 pass over the images; about "
     )
-    assert network[1].computed.count("activate") == 1
+    assert Counter(network[1].computed) == {
+        "download": 1, "activate": 1, "reduce": 3, "score": 3, "rank": 3, "associate": 3
+    }  # fmt: skip
     single = resolve(compose_in(outputs, *FEW, "layer=conv2"))
     with store_of(single) as store:
         assert all(Execution(single, store).is_stored(stage) for stage in STAGES[:5])
@@ -138,10 +144,75 @@ def test_a_small_disk_budget_takes_more_passes_and_gives_up_maps_and_has_the_sam
         assert files(own) == files(Path(network[0].settings.paths.outputs) / "store" / str(execution.keys["activate"]))
 
 
+class Interrupting(Observer):
+    """Ends a run when a stage has been finished for the second time."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage, self._n_finished = stage, 0
+
+    def stage_finished(self, report: StageReport) -> None:
+        self._n_finished += report.stage.name == self._stage
+        if self._n_finished == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["reduce", "associate"])
+def test_the_maps_of_an_interrupted_run_are_removed_by_the_next_one_and_those_of_other_runs_are_not(
+    stage: str, tmp_path: Path, compose_in: Compose
+) -> None:
+    few = [text for text in FEW if "score" not in text] + ["score.permutations=0", "score.bootstrap=0", "score.folds=0"]
+    single = resolve(compose_in(tmp_path, *few, "layer=conv2"))
+    with store_of(single) as store:
+        execution = Execution(single, store)
+        execution.obtain(STAGES[1])
+        own = execution.artifacts.folders[Activations]
+    budget = 1.1 * 4 * 64 * 40 * 64 / 2**30  # conv1 in one pass, conv3 in another one
+    settings = compose_in(tmp_path, *few, f"network.disk_gib={budget}")
+    with remembered(), pytest.raises(KeyboardInterrupt):
+        NetworkExecution(resolve(settings), tmp_path / "run", [Interrupting(stage)], TO_RANK).run()
+    assert len(list((tmp_path / "store" / "activate").iterdir())) == 2
+    ranked(settings, tmp_path / "again")
+    assert list((tmp_path / "store" / "activate").iterdir()) == [own]
+
+
+def test_an_interrupted_run_ends_the_stages_of_the_next_layers(tmp_path: Path, compose_in: Compose) -> None:
+    n_threads = threading.active_count()
+    computed: list[Execution] = []
+
+    def executed(layer: str, observer: Observer) -> tuple[Store, Execution]:
+        own, store = replace(settings, layer=layer), store_of(settings)
+        computed.append(Execution(own, store, [observer], plan(own, LAYER_STAGES)))
+        return store, computed[-1]
+
+    settings = resolve(compose_in(tmp_path, *FEW, "layer=conv1"))
+    with pytest.raises(KeyboardInterrupt), layers_ahead(settings, LAYERS, TO_RANK, executed) as ahead:
+        with ahead.stages_of("conv1"):
+            watching = Watching()
+            execution = Execution(settings, store_of(settings), [watching], plan(settings, LAYER_STAGES))
+            reports = [ahead.obtain(stage, execution) for stage in TO_RANK]
+            assert [report.is_cached for report in reports[2:]] == [False] * 4
+            assert watching.computed[-4:] == ["reduce", "score", "rank", "associate"]
+            assert all(report.artifacts is execution.artifacts for report in reports)
+        raise KeyboardInterrupt
+    assert threading.active_count() == n_threads
+    assert [each.settings.layer for each in computed] == LAYERS
+    assert list((tmp_path / "store" / "tmp").iterdir()) == []
+
+
+def test_with_rankers_that_use_the_network_nothing_is_computed_ahead(tmp_path: Path) -> None:
+    settings = resolve(compose_settings(["score=pearson", "layer=conv1", "n_images=20", f"paths.outputs={tmp_path}"]))
+
+    def executed(layer: str, observer: Observer) -> tuple[Store, Execution]:
+        raise AssertionError
+
+    with layers_ahead(settings, LAYERS, TO_RANK, executed) as ahead, ahead.stages_of("conv1"):
+        assert not ahead.obtain(STAGES[0], Execution(settings, store_of(settings))).is_cached
+
+
 def test_a_layer_that_does_not_fit_into_the_disk_budget_is_listed(
     tmp_path: Path, compose_in: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(whole_network, "discard", lambda store, key: None)
+    monkeypatch.setattr(whole_network, "discard_temporary", lambda store, key: None)
     budget = 2 * 32 * 40 * 64 / 2**30
     settings = compose_in(tmp_path, *FEW, f"network.disk_gib={budget}", "activate.dtype=float16")
     result, _ = ranked(settings, tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from pipeline.arrays import Int64Array
 from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError
 from pipeline.networks.crops import Box
+from pipeline.networks.decoded import ahead, in_threads, once
 from pipeline.networks.libraries import library
 from pipeline.settings import ModelSettings
 
@@ -72,15 +74,24 @@ class Preprocessing:
         return torch.tensor(used.mean).view(-1, 1, 1), torch.tensor(used.std).view(-1, 1, 1)
 
     def open(self, path: Path) -> Image.Image:
-        """Return the decoded image: grey for networks with one input channel, otherwise RGB.
+        """Return the decoded image: grey for networks with one input channel, otherwise RGB. It must not be changed.
 
         Raises
         ------
         InputError
             If the file cannot be decoded.
         """
+        return once(
+            (path, self._mode), lambda: self._decode(path), lambda image: len(self._mode) * math.prod(image.size)
+        )
+
+    @property
+    def _mode(self) -> str:
+        return "L" if self.model.input_size[0] == 1 else "RGB"
+
+    def _decode(self, path: Path) -> Image.Image:
         try:
-            return decode(path.read_bytes()).image.convert("L" if self.model.input_size[0] == 1 else "RGB")
+            return decode(path.read_bytes()).image.convert(self._mode)
         except ImageError as error:  # the file has changed since it was downloaded and checked
             raise InputError(
                 f"every image in the store must be decodable; got {path} ({error}). Remove the folder that contains it."
@@ -94,7 +105,12 @@ class Preprocessing:
         InputError
             If the images differ in size after the transform, or one of them cannot be decoded.
         """
-        inputs = [self.transform(self.open(path)) for path in paths]
+        transform, model = self.transform, repr(self.model)
+
+        def read(path: Path) -> torch.Tensor:
+            return once((path, model), lambda: transform(self._decode(path)), lambda image: image.nbytes)
+
+        inputs = in_threads(read, paths)
         sizes = {tuple(image.shape[1:]) for image in inputs}
         if len(sizes) > 1:
             found = ", ".join(f"{height} x {width}" for height, width in sorted(sizes)[:3])
@@ -248,7 +264,7 @@ class ChosenInputs:
 
 
 def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield the inputs in batches.
+    """Yield the inputs in batches; the next batch is read, in another thread, while the current one is used.
 
     Parameters
     ----------
@@ -264,8 +280,7 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
     tensor : tensor of shape (n_images_in_batch, ...)
         Their inputs.
     """
-    for batch in batch_slices(len(inputs), batch_size):
-        yield batch, inputs.read(batch)
+    yield from ahead(inputs.read, batch_slices(len(inputs), batch_size))
 
 
 def bounded_batch_size(batch_size: int, n_values: int) -> int:

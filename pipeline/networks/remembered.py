@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import asdict
 from typing import Any, TypeVar, cast
 
+from pipeline.networks.decoded import decoded_once
 from pipeline.settings import ModelSettings
 
 _ResultT = TypeVar("_ResultT")
@@ -17,13 +18,14 @@ _known: ContextVar[dict[str, Any] | None] = ContextVar("known", default=None)
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Inside the context, results of `remember` are kept, so files that they come from must not change.
+    """Inside the context, results of `remember` and images are kept, so files that they come from must not change.
 
     Networks are shared inside the context, as they are by all stages of a ranking in memory.
     """
     token = _known.set({})
     try:
-        yield
+        with decoded_once():
+            yield
     finally:
         _known.reset(token)
 

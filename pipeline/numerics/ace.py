@@ -34,7 +34,7 @@ from pipeline.numerics.spline_ace import (
     spline_transforms,
 )
 from pipeline.numerics.spline_layer import N_FUNCTIONS
-from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_correlations, select_smoothness
+from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, held_out_statistics, select_smoothness
 from pipeline.numerics.spline_solver import DEFAULT_SMOOTHNESS, Smoothness
 from pipeline.numerics.spline_subsets import subset_spline_correlations
 from pipeline.progress import Progress
@@ -310,13 +310,8 @@ class SplineAce:
 
         ``penalised`` equals ``maximal``: the penalties shrink transforms, not their correlation on other images.
         """
-        setting = [(predictors.shape[2], self.smoothness)]
-        maximal, first = (
-            held_out_correlations(
-                predictors, response, folds, setting, first_alone=first_alone, n_threads=self.n_threads
-            )[0].T
-            for first_alone in (False, True)
-        )
+        setting = predictors.shape[2], self.smoothness
+        maximal, first = held_out_statistics(predictors, response, folds, setting, n_threads=self.n_threads)
         return {"maximal": maximal, "first": first, "penalised": maximal.copy()}
 
 

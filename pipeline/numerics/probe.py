@@ -7,6 +7,8 @@ the scores of the single channels are computed from.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,7 @@ from pipeline.numerics.groups import Groups
 N_FOLDS = 5
 N_REPEATS = 2
 MOST_IMAGES = 4096  # memory grows with the square of their number, time with the third power
+THREADS_BYTES = 2**28  # of matrices of inner products in all threads: with many images, one thread works alone
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 # Penalties that cross-validation chooses from, as multiples of the mean squared length of an image's predictors.
 PENALTIES = np.logspace(-5, 3, 17)
@@ -75,13 +78,16 @@ def linear_probe(
     kernel = _kernel(projections, chosen)
     if len(groups) < N_FOLDS * MIN_FOLD or not kernel.any():
         return None
-    found = []
-    with threadpool_limits(1, user_api="blas"):  # the last digits depend on the number of threads
-        for _ in range(N_REPEATS):
-            for fold in np.array_split(rng.permutation(len(groups)), N_FOLDS):
-                kept = np.setdiff1d(np.arange(len(groups)), fold)
-                inner = [groups.images(each) for each in np.array_split(rng.permutation(kept), N_FOLDS)]
-                found.append(_held_out(kernel, class_score, inner, groups.images(fold)))
+    tasks = []
+    for _ in range(N_REPEATS):
+        for fold in np.array_split(rng.permutation(len(groups)), N_FOLDS):
+            kept = np.setdiff1d(np.arange(len(groups)), fold)
+            inner = [groups.images(each) for each in np.array_split(rng.permutation(kept), N_FOLDS)]
+            tasks.append((inner, groups.images(fold)))
+    # The last digits depend on the number of BLAS threads, and not on the number of these.
+    n_threads = max(1, min(os.cpu_count() or 1, THREADS_BYTES // (4 * kernel.nbytes)))
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
+        found = list(threads.map(lambda task: _held_out(kernel, class_score, *task), tasks))
     return _interval(float(np.mean(found)), len(groups))
 
 

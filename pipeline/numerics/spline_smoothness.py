@@ -221,7 +221,6 @@ def held_out_correlations(
     folds: Sequence[Int64Array],
     settings: Sequence[Setting],
     *,
-    first_alone: bool = False,
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
 ) -> Float64Array:
@@ -237,9 +236,6 @@ def held_out_correlations(
         Indices of the images of each fold.
     settings : sequence of (int, Smoothness)
         The number of leading components that enter, and the smoothness.
-    first_alone : bool
-        Whether to return the correlation of phi_1 alone with theta, with the sign that makes it positive on the images
-        fitted to.
 
     Returns
     -------
@@ -247,7 +243,50 @@ def held_out_correlations(
         In [-1, 1]; 0 where a transform does not vary on the fold.
     """
     layer = SplineLayer(predictors, response, n_functions, n_threads)
-    found = np.zeros((len(settings), len(folds), layer.n_channels))
+    found: Float64Array = _held_out(layer, folds, settings, with_first=False)[0]
+    return found
+
+
+def held_out_statistics(
+    predictors: ArrayLike | Predictors,
+    response: ArrayLike,
+    folds: Sequence[Int64Array],
+    setting: Setting,
+    *,
+    n_functions: int = N_FUNCTIONS,
+    n_threads: int | None = None,
+) -> tuple[Float64Array, Float64Array]:
+    """Return two correlations on each fold for one setting, computed with the same functions and transforms.
+
+    Parameters
+    ----------
+    predictors, response, folds, n_functions, n_threads
+        As in `held_out_correlations`.
+    setting : (int, Smoothness)
+        The number of leading components that enter, and the smoothness.
+
+    Returns
+    -------
+    maximal : ndarray of shape (n_channels, n_folds)
+        As `held_out_correlations`.
+    first : ndarray of shape (n_channels, n_folds)
+        The correlation of phi_1 alone with theta, with the sign that makes it positive on the images fitted to.
+    """
+    layer = SplineLayer(predictors, response, n_functions, n_threads)
+    maximal, first = _held_out(layer, folds, [setting], with_first=True)[:, 0]
+    return maximal.T, first.T
+
+
+def _held_out(
+    layer: SplineLayer,
+    folds: Sequence[Int64Array],
+    settings: Sequence[Setting],
+    *,
+    with_first: bool,
+) -> Float64Array:
+    """Return the correlations of all components, and of the first alone, (1 or 2, n_settings, n_folds, n_channels)."""
+    n_functions = layer.n_functions
+    found = np.zeros((1 + with_first, len(settings), len(folds), layer.n_channels))
     values = layer.response.values
     fitted = [np.setdiff1d(np.arange(layer.n_images), fold) for fold in folds]
     own = [(moments(values[:, rest], values[:, rest])[0], moments(values[:, fold], values[:, fold])[0])
@@ -274,19 +313,18 @@ def held_out_correlations(
                 penalty = predictor_penalty(basis, settings[members[0]][1])[:, used]
                 solved = np.linalg.solve(penalised(within[:, used, used], penalty), cross[:, used])
                 pairs = leading_pairs(cross[:, used], solved, penalty, *sides[fold, key], within[:, :1, :1])
-                a, b = pairs.predictors, pairs.response
-                if first_alone:
+                a, b, on_fold = pairs.predictors, pairs.response, (held_within[:, used, used], held_cross[:, used])
+                found[0, members, fold, channels] = _correlations(a, b, *on_fold, own[fold][1])
+                if with_first:
                     a[..., n_functions:] = 0.0
                     a *= np.sign((a * (cross[:, used] @ b[..., None])[..., 0]).sum(axis=-1, keepdims=True))
-                found[members, fold, channels] = _held_out(
-                    a, b, held_within[:, used, used], held_cross[:, used], own[fold][1]
-                )
+                    found[1, members, fold, channels] = _correlations(a, b, *on_fold, own[fold][1])
 
     layer.each_chunk(work, chunk=CHUNK)
     return found
 
 
-def _held_out(
+def _correlations(
     a: Float64Array, b: Float64Array, within: Float64Array, cross: Float64Array, response_within: Float64Array
 ) -> Float64Array:
     """Return the correlations of the combinations with coefficients `a`, (..., q), and `b`, (..., k)."""

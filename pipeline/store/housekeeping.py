@@ -92,11 +92,10 @@ def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
     return removed, in_use
 
 
-def discard(store: Store, key: ArtifactKey) -> None:
-    """Remove an artifact that is not needed any more, if it exists, unless another run uses it."""
-    folder = store.root / str(key)
-    if folder.exists():
-        remove(store, Entry(str(key), folder, used=0.0, size=0, description=None))
+def discard_temporary(store: Store, key: ArtifactKey) -> None:
+    """Remove an artifact that was computed to be removed again, if it exists, unless another run uses it."""
+    if store.is_temporary(key):
+        remove(store, Entry(str(key), store.root / str(key), used=0.0, size=0, description=None))
 
 
 def remove(store: Store, entry: Entry) -> bool:

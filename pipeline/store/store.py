@@ -23,6 +23,8 @@ from pipeline.store.description import DamagedError, Description
 from pipeline.store.keys import ArtifactKey
 from pipeline.store.locks import Note, exclusive, hold
 
+TEMPORARY = ".temporary"  # empty file in the folder of an artifact that was computed to be removed again
+
 
 @contextmanager
 def storage_errors(what: str, folder: Path) -> Iterator[None]:
@@ -128,7 +130,11 @@ class Store:
             return self._create(key, fill), False
 
     def obtain_all(
-        self, keys: Sequence[ArtifactKey], fill: Callable[[Mapping[str, Path]], Collection[str]]
+        self,
+        keys: Sequence[ArtifactKey],
+        fill: Callable[[Mapping[str, Path]], Collection[str]],
+        *,
+        is_temporary: bool = False,
     ) -> dict[str, Path]:
         """Return the folders of several artifacts, and compute those that are missing together.
 
@@ -141,6 +147,9 @@ class Store:
         fill : callable
             Called once with an empty folder for each missing artifact, by the text of its key. It returns the keys of
             the artifacts whose files it has written completely; the others are not kept.
+        is_temporary : bool
+            Whether the computed artifacts are marked, so that `housekeeping.discard_temporary` removes them, also if
+            this process is killed before.
 
         Returns
         -------
@@ -173,13 +182,17 @@ class Store:
                 seconds = (time.perf_counter() - start) / len(missing)
                 made = [key for key in missing if str(key) in filled]
                 with ThreadPoolExecutor() as threads:  # checksums of large files take long, and need no Python
-                    list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds), made))
+                    list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds, is_temporary), made))
                 for key in made:
                     found[str(key)] = self._rename(key, temporaries[str(key)])
             finally:
                 for folder in temporaries.values():
                     shutil.rmtree(folder, ignore_errors=True)
         return found
+
+    def is_temporary(self, key: ArtifactKey) -> bool:
+        """Return whether there is an artifact that was computed to be removed again."""
+        return (self.root / str(key) / TEMPORARY).exists()
 
     def folders(self) -> list[Path]:
         """Return the folders of all artifacts, including damaged ones, sorted by stage and digest."""
@@ -223,9 +236,11 @@ class Store:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _write(self, key: ArtifactKey, temporary: Path, seconds: float) -> None:
+    def _write(self, key: ArtifactKey, temporary: Path, seconds: float, is_temporary: bool = False) -> None:
         """Describe the artifact in a temporary folder, and write everything to the disk."""
         Description.of(temporary, key, seconds).save(temporary)
+        if is_temporary:
+            (temporary / TEMPORARY).touch()
         for path in temporary.rglob("*"):
             _fsync(path)
         _fsync(temporary)

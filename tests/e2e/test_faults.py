@@ -125,7 +125,8 @@ def test_a_ranking_of_several_layers_that_is_killed_again_and_again_goes_on_with
         assert (tmp_path / "killed" / "run" / name).read_bytes() == expected
     found = list(entries(Store(tmp_path / "killed" / "store"), verify=True))
     assert [(entry.name, entry.damage) for entry in found if entry.damage] == []
-    assert list((tmp_path / "killed" / "store" / "tmp").iterdir()) == []
+    for folder in ("tmp", "activate"):  # maps of the killed runs are removed as well
+        assert list((tmp_path / "killed" / "store" / folder).iterdir()) == []
 
 
 def test_a_sweep_that_is_killed_goes_on_with_the_same_bytes(tmp_path: Path, cli: Cli, empty_database: Path) -> None:
