@@ -8,6 +8,7 @@ from benchmarks import (
     components,
     cost,
     end_to_end,
+    engine,
     gpu,
     null,
     one_pass,
@@ -20,7 +21,7 @@ from benchmarks import (
 ALL = {
     "solver": solver, "null": null, "spline": spline, "components": components, "end_to_end": end_to_end,
     "one_pass": one_pass, "ablation": ablation, "whole_network": whole_network, "attributions": attributions,
-    "gpu": gpu, "cost": cost, "waiting": waiting,
+    "gpu": gpu, "cost": cost, "engine": engine, "waiting": waiting,
 }  # fmt: skip
 
 for name in sys.argv[1:] or ALL:

@@ -27,7 +27,7 @@ ROOT = DOCS.parent
 WIDTH = 100
 GROUPS = (
     "model", "data", "activate", "reduce", "network", "target", "score", "rank", "ablate", "visualize", "tracking",
-    "paths",
+    "engine", "paths",
 )  # fmt: skip
 # Options that set the settings of a form.
 OPTIONS = {

@@ -91,6 +91,8 @@ def checked_names(ranker: str | None, given: Mapping[str, Any]) -> dict[str, Any
             own = [each for each in values["score"] if each != "kind"]
             if name in ("score", "score.kind"):  # as on the command line
                 hint = f"Give ranker={value!r}."
+            elif name.partition(".")[0] == "engine":
+                hint = "Use the command: pcace run engine=ray."
             elif near:
                 hint = f"Did you mean {near[0]}?"
             else:

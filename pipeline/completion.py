@@ -19,7 +19,7 @@ In bash:
 
 In zsh, run `autoload -U +X bashcompinit && bashcompinit` before. Add the line to ~/.bashrc or ~/.zshrc to keep it."""
 
-GROUPS = ("model", "data", "score", "target", "tracking", "experiment")
+GROUPS = ("model", "data", "score", "target", "tracking", "engine", "experiment")
 SCRIPT = """_pcace() {{
   local word="${{COMP_LINE:0:COMP_POINT}}"
   word="${{word##* }}"

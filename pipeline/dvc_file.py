@@ -31,10 +31,10 @@ TRACKER = "pipeline.tracking.mlflow"
 # Modules that run every stage.
 FRAMEWORK = (
     "pipeline.dvc", "pipeline.runner", "pipeline.whole_network", "pipeline.network_tables", "pipeline.network_budget",
-    "pipeline.resolve", "pipeline.store",
+    "pipeline.resolve", "pipeline.engine", "pipeline.store",
 )  # fmt: skip
-# Settings that do not change a result: where files are, where runs are logged, and how much memory is used.
-NO_RESULT = ("paths.", "tracking.", "reduce.memory_mib", "network.")
+# Settings that do not change a result: where files are, where runs are logged, what computes, how much memory is used.
+NO_RESULT = ("paths.", "tracking.", "engine.", "reduce.memory_mib", "network.")
 # The name and the index of a class are derived from one another, with the class names of the network, which the
 # settings in `CLASS_NAMES` determine.
 CLASS = ("class_name", "target_class")

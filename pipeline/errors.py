@@ -29,6 +29,10 @@ class StorageError(PipelineError):
     """Files cannot be written to the disk or the artifact store, or no longer exist there."""
 
 
+class EngineError(PipelineError):
+    """The workers that compute parts of the stages do not allow the run to continue."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether PyTorch could not allocate memory, on a GPU or a CPU, whose error has no type of its own."""
     words = ("out of memory", "not enough memory", "can't allocate memory")

@@ -144,7 +144,8 @@ def layers_ahead(
 
     The ranking by ACE keeps all cores busy only at times. BLAS uses one thread inside the context, so that the last
     digits of what it computes do not depend on what is computed at the same time. Other rankers may depend on the
-    number of its threads or use the network; with these, nothing is computed ahead.
+    number of its threads or use the network; with these, nothing is computed ahead. Neither is it if workers of a
+    cluster compute the stages.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ def layers_ahead(
         As in `LayersAhead`; of the stages, those in `AHEAD` are computed.
     """
     is_independent = isinstance(settings.score, AceSettings) and settings.score.solver == "compiled"
-    if not is_independent or len(layers) < 2:
+    if not is_independent or settings.engine.kind != "local" or len(layers) < 2:
         yield LayersAhead((), (), executed)
         return
     with threadpool_limits(1, user_api="blas"):

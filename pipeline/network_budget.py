@@ -47,8 +47,20 @@ class DiskBudget:
     advice: str
 
 
-def disk_budget(disk_gib: float, folder: Path) -> DiskBudget:
-    """Return the disk space that maps may take: the setting `network.disk_gib`, or less if the disk has less."""
+def disk_budget(settings: Settings, folder: Path) -> DiskBudget:
+    """Return the disk space that maps may take: the setting `network.disk_gib`, or less if the disk has less.
+
+    An engine that computes the maps in parts has the parts on the disk as well, until the maps are complete.
+    """
+    if settings.engine.kind == "local":
+        return _whole_budget(settings.network.disk_gib, folder)
+    whole = _whole_budget(settings.network.disk_gib, folder)
+    return DiskBudget(
+        whole.n_bytes // 2, f"half of {whole.reason}, as engine={settings.engine.kind} needs them twice", whole.advice
+    )
+
+
+def _whole_budget(disk_gib: float, folder: Path) -> DiskBudget:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = int(FREE_SHARE * shutil.disk_usage(existing).free)
     if free < disk_gib * GIB:

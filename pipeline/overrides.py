@@ -271,7 +271,7 @@ def _missing_launcher(launcher: str) -> Iterable[str]:
 def _is_unknown_setting(override: Override) -> bool:
     """Return whether an override without prefix names a setting that `Settings` lacks, or that depends on a choice.
 
-    The settings below `data`, `target` and `score` depend on the class that the group is validated against.
+    The settings below `data`, `target`, `score` and `engine` depend on the class that the group is validated against.
     """
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or override.is_delete():

@@ -56,7 +56,7 @@ def logged_settings(config: Mapping[str, Any], overrides: list[str], outputs: Pa
     SettingsError
         If this version of pcace has other settings than the logged run, or an override is not possible.
     """
-    values: dict[str, Any] = {**config}
+    values: dict[str, Any] = {**config, "engine": {"kind": "local"}}  # no result depends on what has computed it
     for override, checked in zip(overrides, checked_overrides(overrides), strict=True):
         path, value = value_of(checked)
         *parents, last = path.split(".")
@@ -78,7 +78,8 @@ def reproduce(run_id: str, overrides: list[str]) -> bool:
     run_id : str
         The run's id in MLflow, or its first characters.
     overrides : list of str
-        Settings that are replaced. Those of `paths` and `tracking` say where the runs are logged.
+        Settings that are replaced. Those of `paths` and `tracking` say where the runs are logged, those of `engine`
+        where they are computed.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def reproduce(run_id: str, overrides: list[str]) -> bool:
     PipelineError
         If there is no such run, or it cannot be repeated on this machine.
     """
-    of_machine = [text for text in overrides if text.startswith(("paths.", "tracking."))]
+    of_machine = [text for text in overrides if text.startswith(("paths.", "tracking.", "engine"))]
     of_run = [text for text in overrides if text not in of_machine]
     local = compose_settings([*of_machine, "data=digits"])  # of these, only the outputs and the tracking are used
     outputs = Path(local.paths.outputs).absolute()
@@ -102,7 +103,8 @@ def reproduce(run_id: str, overrides: list[str]) -> bool:
     logged = load_provenance(run_id, outputs, local.tracking)
     print(f"Run {logged.run_id}, logged {logged.started} UTC (commit {logged.commit or 'unknown'}).")
     with TemporaryDirectory() as folder:
-        settings = replace(logged_settings(logged.config, of_run, Path(folder)), tracking=local.tracking)
+        settings = logged_settings(logged.config, of_run, Path(folder))
+        settings = replace(settings, tracking=local.tracking, engine=local.engine)
         tracker = _repeat(settings, Path(folder) / "run", logged, outputs)
     repeated = load_provenance(tracker.run_id, outputs, local.tracking)
     difference: NetworkDifference | RankingDifference

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pipeline.artifacts import Activations, ChannelScores, ImageSet, Workspace
+from pipeline import engine
+from pipeline.artifacts import Activations, ChannelScores, ImageSet
 from pipeline.errors import MemoryExceededError
 from pipeline.networks.decoded import decoded_once
 from pipeline.networks.memory import batch_note, smaller_batch
@@ -183,6 +184,9 @@ class Execution:
             check_network(self.settings)
         elif not self.is_stored(_STAGE_OF[ChannelScores]):
             check_ranker(self.settings)
+        is_local = self.settings.engine.kind == "local"
+        if not is_local and not all(self._store.has(self.keys[name]) for name in engine.DIVIDED):
+            engine.prepare(self.settings, self._note)
 
     def obtain(self, stage: Stage[Any, Any]) -> StageReport:
         """Make the artifact of a stage available, from the store or by computing it.
@@ -242,7 +246,12 @@ class Execution:
     def _compute(self, stage: Stage[Any, Any], folder: Path) -> None:
         """Compute the artifact of a stage and save it into `folder`."""
         upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
-        stage.compute(self.settings, upstream, Workspace(folder), self.started(stage)).save(folder)
+        folders = {name: self.artifacts.folders[artifact] for name, artifact in stage.upstream.items()}
+        engine.compute(stage, self.settings, upstream, folders, folder, self.started(stage), self._note).save(folder)
+
+    def _note(self, text: str) -> None:
+        for observer in self._observers:
+            observer.noted(text)
 
 
 def fan_out(callbacks: Sequence[Callable[[int, int], None]]) -> Callable[[int, int], None]:

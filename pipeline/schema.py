@@ -23,6 +23,7 @@ from pipeline.files import write_whole
 from pipeline.resources import options
 from pipeline.settings import (
     DataSettings,
+    EngineSettings,
     ModelSettings,
     ScoreSettings,
     Settings,
@@ -47,6 +48,7 @@ ALL = "settings"  # the schema of experiments and of all settings
 KINDS: Mapping[str, Any] = {
     ALL: Settings,
     "data": DataSettings,
+    "engine": EngineSettings,
     "model": ModelSettings,
     "score": ScoreSettings,
     "target": TargetSettings,
@@ -55,7 +57,7 @@ KINDS: Mapping[str, Any] = {
     "web": WebSettings,
 }
 # The settings that have several forms, of which one setting tells which it is.
-FORMS = {"data": "source", "score": "kind", "target": "kind"}
+FORMS = {"data": "source", "score": "kind", "target": "kind", "engine": "kind"}
 REFERENCE = {"type": "string", "pattern": r"^(\?\?\?|.*\$\{.+\}.*)$"}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -195,7 +197,9 @@ def main() -> None:
     kind = arguments[0] if arguments else ALL
     if len(arguments) > 1 or kind not in KINDS:
         got = " ".join(arguments)
-        raise SettingsError(f"GROUP must be one of {listed(list(KINDS))}; got {got}. Leave it out for all settings.")
+        raise SettingsError(
+            f"GROUP must be one of {listed(list(KINDS), 20)}; got {got}. Leave it out for all settings."
+        )
     print(as_text(kind), end="")
 
 

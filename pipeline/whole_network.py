@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import engine
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.cost import seconds_of_layers
 from pipeline.errors import InputError, MemoryExceededError, NetworkError, PipelineError, SettingsError, StorageError
@@ -28,6 +29,7 @@ from pipeline.networks.observed import compatible
 from pipeline.networks.remembered import remembered
 from pipeline.networks.selection import select_layers
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult
+from pipeline.progress import Progress
 from pipeline.rankers import RANKERS
 from pipeline.rankers.shared import Found, contributions_of_layers, using
 from pipeline.resolve import check_layer, check_score, resolve
@@ -151,6 +153,8 @@ class NetworkExecution:
         with self._store() as store:
             self.obtain_images(store)
             passes, network_plan = self.plan(store)
+            if network_plan.n_stored < len(network_plan.layers):
+                engine.prepare(self.settings, self._note)
             for observer in self._observers:
                 observer.planned(network_plan)
         found: dict[str, LayerResult] = {}
@@ -217,7 +221,7 @@ class NetworkExecution:
                 ready.append(info)
             else:
                 missing.append(info)
-        budget = disk_budget(self.settings.network.disk_gib, store.root)
+        budget = disk_budget(self.settings, store.root)
         for info in [each for each in missing if map_bytes(each, self.settings) > budget.n_bytes]:
             missing.remove(info)
             needed = gib(map_bytes(info, self.settings))
@@ -277,7 +281,7 @@ class NetworkExecution:
         """Compute the maps of all layers that are not in the store."""
         missing = [info for info in self.layers if not store.has(self.keys[info.name]["activate"])]
         n_bytes = sum(map_bytes(info, self.settings) for info in missing)
-        budget = disk_budget(self.settings.network.disk_gib, store.root)
+        budget = disk_budget(self.settings, store.root)
         if n_bytes > budget.n_bytes:
             raise SettingsError(
                 f"network.disk_gib must be at least {1.05 * n_bytes / GIB:.2g} for DVC, which keeps the maps of all "
@@ -321,13 +325,7 @@ class NetworkExecution:
         start = time.perf_counter()
 
         def fill(folders: Mapping[str, Path]) -> list[str]:
-            chosen = [by_key[key] for key in folders]
-            workspaces = {by_key[key].name: Workspace(folder) for key, folder in folders.items()}
-            examined, inputs = self._open(chosen), self._inputs(store)
-            found = activations_of_layers(
-                examined, chosen, inputs, self.settings.model.batch_size, workspaces, fan_out(callbacks),
-                dtype=self.settings.activate.dtype,
-            )  # fmt: skip
+            found = self._maps(store, {by_key[key].name: folder for key, folder in folders.items()}, fan_out(callbacks))
             filled = []
             for key, folder in folders.items():
                 made = found[by_key[key].name]
@@ -347,13 +345,27 @@ class NetworkExecution:
         for observer in self._observers:
             observer.pass_finished(len(layers), n_bytes, seconds)
 
+    def _maps(
+        self, store: Store, folders: Mapping[str, Path], progress: Progress
+    ) -> Mapping[str, Activations | NetworkError]:
+        """Return the activations of some layers, given the folders that they will be saved into."""
+        if self.settings.engine.kind != "local":
+            settings = self.settings_of[self.layers[0].name]
+            return engine.maps_of_layers(settings, list(folders), self._images(store), folders, progress, self._note)
+        layers = [info for info in self.layers if info.name in folders]
+        workspaces = {layer: Workspace(folder) for layer, folder in folders.items()}
+        return activations_of_layers(
+            self._open(layers), layers, self._inputs(store), self.settings.model.batch_size, workspaces, progress,
+            dtype=self.settings.activate.dtype,
+        )  # fmt: skip
+
     def _attribute(self, store: Store, layers: Sequence[LayerInfo]) -> dict[str, Found]:
         """Return the contributions of the channels of layers without scores, if the ranker computes them together."""
         missing = [
             info for info in layers if info.name not in self.not_ranked and not store.has(self.keys[info.name]["score"])
         ]
         attribution = RANKERS[self.settings.score.kind].attribution
-        if attribution is None or len(missing) < 2:
+        if attribution is None or len(missing) < 2 or self.settings.engine.kind != "local":
             return {}
         callbacks = [call for observer in self._observers if (call := observer.stage_started(_SCORE)) is not None]
         start = time.perf_counter()
@@ -408,9 +420,16 @@ class NetworkExecution:
         return seconds_per_image(self._request.open().network, self._inputs(store)) * self.settings.n_images
 
     def _inputs(self, store: Store) -> Inputs:
+        return self._request.inputs(ImageSet.load(self._images(store)))
+
+    def _images(self, store: Store) -> Path:
         folder = store.find(self.keys[self.layers[0].name]["download"])
         assert folder is not None  # the images were obtained first
-        return self._request.inputs(ImageSet.load(folder))
+        return folder
+
+    def _note(self, text: str) -> None:
+        for observer in self._observers:
+            observer.noted(text)
 
     def _open(self, layers: Sequence[LayerInfo]) -> ExaminedNetwork:
         """Return the network with all of some layers, which may be the heads of attention layers."""

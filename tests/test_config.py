@@ -14,7 +14,7 @@ from pipeline.overrides import as_entered, checked_overrides
 from pipeline.resources import conf_dir, options
 from pipeline.settings import AceSettings
 
-GROUPS = ("model", "data", "score", "visualize", "tracking", "target", "experiment")
+GROUPS = ("model", "data", "score", "visualize", "tracking", "engine", "target", "experiment")
 # Settings that an option of a group requires from the user.
 NEEDED = {
     "model=torchvision": ["model.name=alexnet"],

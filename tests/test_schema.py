@@ -133,6 +133,6 @@ def test_the_command_prints_a_schema(
         code, out, err = cli("models", main=schema.main)
     assert (code, out) == (1, [])
     assert err == [
-        "error: GROUP must be one of settings, data, model, score, target, tracking, visualize, web; got models. "
-        "Leave it out for all settings."
+        "error: GROUP must be one of settings, data, engine, model, score, target, tracking, visualize, web; got "
+        "models. Leave it out for all settings."
     ]

@@ -52,6 +52,8 @@ class Ablation:
 
     Attributes
     ----------
+    examined : ExaminedNetwork
+        The network, the layer and the score.
     cut : Cut or None
         The network in two parts, of which only the second runs for each set of channels. None if the whole network runs
         for each set.
@@ -65,6 +67,7 @@ class Ablation:
     """
 
     def __init__(self, examined: ExaminedNetwork, sample: torch.Tensor) -> None:
+        self.examined = examined
         self._network, self._layer, self._module = examined.network, examined.layer.name, examined.module
         self._channels, self._score = with_all_tokens(examined.channels), examined.score
         units = of_units(examined.channels)
@@ -268,6 +271,12 @@ class AblatedBatch:
                 yield functional.one_hot(chosen, fills.shape[1]).bool()
 
         return self._scores(sets(), fills, on_finished)
+
+    def share_of(self, n_sets: int, share: int, n_shares: int) -> slice:
+        """Return the sets that belong to one of several shares; the sets of one pass are in the same share."""
+        n_passes = -(-n_sets // self.n_at_once)
+        first, last = (min(n_sets, self.n_at_once * (n_passes * each // n_shares)) for each in (share, share + 1))
+        return slice(first, last)
 
     @property
     def n_at_once(self) -> int:

@@ -10,12 +10,12 @@ import torch
 
 from pipeline.arrays import BoolArray, FloatArray, Int64Array
 from pipeline.artifacts import Activations
-from pipeline.networks.ablation import Ablation
+from pipeline.networks.ablation import Ablation, OnFinished
 from pipeline.networks.arrangement import Heads, of_units
 from pipeline.networks.capture import capture
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
-from pipeline.networks.inputs import ChosenInputs, Inputs, batches, bounded_batch_size
+from pipeline.networks.inputs import ChosenInputs, Inputs, batch_slices, batches, bounded_batch_size
 from pipeline.networks.maps import as_maps
 from pipeline.progress import Progress
 
@@ -88,38 +88,123 @@ def ablated_scores(
     dict of str to ndarray of shape (n_sets, n_images)
         Class scores by name of the task, float64.
     """
-    ablation = ablation or Ablation(examined, inputs.read(slice(3)))
-    n_channels, n_all, height, width = activations.maps.shape
-    images_of = np.arange(n_all) if chosen is None else chosen
-    used = inputs if chosen is None else ChosenInputs(inputs, chosen)
-    n_images = len(images_of)
-    is_heads = isinstance(examined.channels, Heads)
-    n_sets = {
-        name: len(task.singles(n_channels) if task.sets is None else task.sets) for name, task in tasks.items()
-    }  # fmt: skip
-    found: dict[str, FloatArray] = {name: np.empty((n_sets[name], n_images)) for name in tasks}
-    order = np.random.default_rng(seed).permutation(n_images)
-    partner = np.empty_like(order)
-    partner[order] = np.roll(order, 1)  # the partner of an image is always another image
-    fills_of = _fills_of_heads(examined, inputs, batch_size) if is_heads else _fills_of_channels(activations)
-    n_done, n_total = 0, n_images * sum(n_sets.values())
-    for batch, images in batches(used, bounded_batch_size(batch_size, n_channels * height * width)):
-        fills = fills_of(images_of[partner[batch]])
+    channels = ChannelAblation(
+        examined, inputs, activations, batch_size=batch_size, seed=seed, chosen=chosen, ablation=ablation
+    )
+    n_images = len(channels.inputs)
+    found: dict[str, FloatArray] = {name: np.empty((channels.n_sets(task), n_images)) for name, task in tasks.items()}
+    n_done, n_total = 0, n_images * sum(map(len, found.values()))
+    for batch, images in batches(channels.inputs, bounded_batch_size(batch_size, activations.maps[:, 0].size)):
 
         def on_finished(n_sets: int, n_inputs: int = len(images)) -> None:
             nonlocal n_done
             n_done += n_sets * n_inputs
             progress(n_done, n_total)
 
-        at_batch = ablation.at(images)
-        for name, task in tasks.items():
-            fill = fills[task.mode].to(examined.device)
-            if task.sets is None:
-                scores = at_batch.scores_of_each(task.singles(n_channels), fill, on_finished)
-            else:
-                scores = at_batch.scores(torch.from_numpy(task.sets).to(examined.device), fill, on_finished)
-            found[name][:, batch] = scores.numpy()
+        for name, (sets, scores) in channels.scores(batch, images, tasks, on_finished).items():
+            found[name][sets, batch] = scores
     return found
+
+
+def ablation_batches(activations: Activations, batch_size: int, n_images: int) -> list[slice]:
+    """Return the batches in which channels are ablated on some images; they are smaller for a layer with many values.
+
+    Parameters
+    ----------
+    activations, batch_size
+        As in `ablated_scores`.
+    n_images : int
+        Number of images that are used.
+    """
+    return batch_slices(n_images, bounded_batch_size(batch_size, activations.maps[:, 0].size))
+
+
+class ChannelAblation:
+    """The class scores of batches of images when sets of channels are ablated.
+
+    Parameters
+    ----------
+    examined, inputs, activations, batch_size, seed, chosen, ablation
+        As in `ablated_scores`.
+
+    Attributes
+    ----------
+    inputs : Inputs
+        The images that are used.
+    """
+
+    def __init__(
+        self,
+        examined: ExaminedNetwork,
+        inputs: Inputs,
+        activations: Activations,
+        *,
+        batch_size: int,
+        seed: int,
+        chosen: Int64Array | None = None,
+        ablation: Ablation | None = None,
+    ) -> None:
+        self._examined = examined
+        self._ablation = ablation or Ablation(examined, inputs.read(slice(3)))
+        self._n_channels, n_all = activations.maps.shape[:2]
+        self._images_of = np.arange(n_all) if chosen is None else chosen
+        self.inputs = inputs if chosen is None else ChosenInputs(inputs, chosen)
+        order = np.random.default_rng(seed).permutation(len(self._images_of))
+        self._partner = np.empty_like(order)
+        self._partner[order] = np.roll(order, 1)  # the partner of an image is always another image
+        is_heads = isinstance(examined.channels, Heads)
+        self._fills_of = _fills_of_heads(examined, inputs, batch_size) if is_heads else _fills_of_channels(activations)
+
+    def n_sets(self, task: AblationTask) -> int:
+        """Return the number of sets of a task."""
+        return len(task.singles(self._n_channels) if task.sets is None else task.sets)
+
+    def scores(
+        self,
+        batch: slice,
+        images: torch.Tensor,
+        tasks: Mapping[str, AblationTask],
+        on_finished: OnFinished = lambda n_sets: None,
+        *,
+        share: int = 0,
+        n_shares: int = 1,
+    ) -> dict[str, tuple[slice, FloatArray]]:
+        """Return the scores of a batch of images for the sets of each task, or for a share of the sets.
+
+        Parameters
+        ----------
+        batch : slice
+            One of `ablation_batches`.
+        images : tensor of shape (n_images_in_batch, ...)
+            The inputs of this batch.
+        tasks : mapping of str to AblationTask
+            The sets of channels, by name of the task.
+        on_finished : callable
+            Called repeatedly with the number of sets that were finished since the last call.
+        share, n_shares : int
+            Which of so many shares is computed. A share consists of the passes of whole groups of sets, so that the
+            scores have the same bytes as without shares.
+
+        Returns
+        -------
+        dict of str to (slice, ndarray of shape (n_sets_in_share, n_images_in_batch))
+            By name of the task, the sets and their class scores, float64.
+        """
+        fills = self._fills_of(self._images_of[self._partner[batch]])
+        at_batch = self._ablation.at(images)
+        found = {}
+        for name, task in tasks.items():
+            fill = fills[task.mode].to(self._examined.device)
+            sets = at_batch.share_of(self.n_sets(task), share, n_shares)
+            if sets.start == sets.stop:
+                scores = torch.empty((0, len(images)), dtype=torch.float64)
+            elif task.sets is None:
+                scores = at_batch.scores_of_each(task.singles(self._n_channels)[sets], fill, on_finished)
+            else:
+                chosen = torch.from_numpy(task.sets[sets]).to(self._examined.device)
+                scores = at_batch.scores(chosen, fill, on_finished)
+            found[name] = sets, scores.numpy()
+        return found
 
 
 def _fills_of_channels(activations: Activations) -> Fills:

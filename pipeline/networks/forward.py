@@ -8,6 +8,7 @@ line in which it was raised.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
@@ -174,6 +175,8 @@ def reported_errors(rule: str, context: str, hint: str) -> Iterator[None]:
         module, place = _origin(error)
         if module.partition(".")[0] == _OWN_PACKAGE and module != _OWN_NETWORKS:
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # a hook of this package has written the output of a layer to a full disk
         if is_out_of_memory(error):
             raise MemoryExceededError(f"{rule}; got {described(error)} ({place}{context}). {LOWER}") from error
         raise NetworkCodeError(f"{rule}; got {described(error)} ({place}{context}). {hint}") from error

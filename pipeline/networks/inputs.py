@@ -263,7 +263,7 @@ class ChosenInputs:
         return torch.cat([self.inputs.read(slice(image, image + 1)) for image in self.chosen[images].tolist()])
 
 
-def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tensor]]:
+def batches(inputs: Inputs, batch_size: int, part: slice | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield the inputs in batches; the next batch is read, in another thread, while the current one is used.
 
     Parameters
@@ -272,6 +272,8 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
         The images.
     batch_size : int
         Largest number of images in a batch, at least 1; see `batch_slices`.
+    part : slice, optional
+        Yield only the batches that begin in this part of the images.
 
     Yields
     ------
@@ -280,7 +282,12 @@ def batches(inputs: Inputs, batch_size: int) -> Iterator[tuple[slice, torch.Tens
     tensor : tensor of shape (n_images_in_batch, ...)
         Their inputs.
     """
-    yield from ahead(inputs.read, batch_slices(len(inputs), batch_size))
+    chosen = [
+        batch
+        for batch in batch_slices(len(inputs), batch_size)
+        if part is None or part.start <= batch.start < part.stop
+    ]
+    yield from ahead(inputs.read, chosen)
 
 
 def bounded_batch_size(batch_size: int, n_values: int) -> int:

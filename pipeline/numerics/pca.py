@@ -100,6 +100,7 @@ def reduce_channels(
     memory_mib: int = MEMORY_MIB,
     n_threads: int | None = None,
     empty: Callable[[tuple[int, ...]], Float64Array] = np.empty,
+    first: int = 0,
 ) -> Reduced:
     """Return the projections of every channel's activation maps onto its leading principal components.
 
@@ -127,6 +128,8 @@ def reduce_channels(
         Number of threads; None for one on each core. Neither this nor `memory_mib` changes the result.
     empty : callable
         Returns an array of the given shape for the projections, which may be memory-mapped.
+    first : int
+        Number of the first channel in its layer, for messages.
 
     Returns
     -------
@@ -147,7 +150,8 @@ def reduce_channels(
     found = _Found(n_channels, n_images, n_components, empty)
 
     def reduce_batch(start: int) -> int:
-        for channel, each in enumerate(reduced(channels[start : start + batch], start, n_components, keep), start):
+        some = reduced(channels[start : start + batch], first + start, n_components, keep)
+        for channel, each in enumerate(some, start):
             found.put(channel, each)
         return int(min(start + batch, n_channels))
 

@@ -7,7 +7,7 @@ computed on that one. A setting is judged by the mean of Fisher's z over folds a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -23,6 +23,8 @@ from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functio
 from pipeline.numerics.spline_solver import Smoothness, correlation, leading_pairs, moments, penalised
 
 Setting = tuple[int, Smoothness]  # components that enter, and the smoothness
+Grid = tuple[Sequence[float], Sequence[float], Sequence[float]]
+HeldOut = Callable[..., Float64Array]  # computes what `held_out_correlations` does, from the same arguments
 
 PREDICTORS = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
 RESPONSE = (0.0, 0.1, 0.3, 0.6, 0.9, 0.98)
@@ -92,9 +94,10 @@ def select_smoothness(
     groups: Groups | None = None,
     choose_components: bool = False,
     n_folds: int = 5,
-    grid: tuple[Sequence[float], Sequence[float], Sequence[float]] = (PREDICTORS, RESPONSE, SHRINKAGE),
+    grid: Grid = (PREDICTORS, RESPONSE, SHRINKAGE),
     n_functions: int = N_FUNCTIONS,
     n_threads: int | None = None,
+    held_out: HeldOut | None = None,
 ) -> SmoothnessChoice:
     """Choose the smoothness for all channels of a layer, and the number of components where asked to.
 
@@ -113,6 +116,8 @@ def select_smoothness(
         At least 2; lowered where a fold would hold fewer than 5 images.
     grid : tuple of 3 sequences of float
         Values of `Smoothness.predictors`, `response` and `shrinkage`, each rising.
+    held_out : callable or None
+        What judges the settings in the place of `held_out_correlations`, for example in several processes.
 
     Returns
     -------
@@ -145,23 +150,14 @@ def select_smoothness(
     of them at most .05); that is why there is none then.
     """
     values = Predictors.of(predictors)
-    n_channels = max(FEWEST_CHANNELS, min(MOST_CHANNELS, MOST_VALUES // (values.shape[1] * values.shape[2])))
-    if len(values) > n_channels:
-        values = values.of_channels(np.linspace(0, len(values) - 1, n_channels).astype(np.int64))
-    n_images = np.size(response)
-    groups = groups or Groups.without_copies(n_images)
-    if len(groups) < MIN_IMAGES_TO_CHOOSE:
-        raise InputError(
-            f"n_images must be at least {MIN_IMAGES_TO_CHOOSE} to choose the smoothness; got {len(groups)}. "
-            "Set it yourself."
-        )
-    order = np.random.default_rng([seed, 4]).permutation(len(groups))
-    n_folds = max(2, min(n_folds, len(groups) // MIN_IMAGES))
-    folds = [np.sort(groups.images(fold)) for fold in np.array_split(order, n_folds)]
+    values = judging_channels(values)
+    groups = groups or Groups.without_copies(np.size(response))
+    folds = choice_folds(groups, seed, n_folds)
+    judge = held_out or held_out_correlations
 
     def judged(settings: Sequence[Setting]) -> tuple[Float64Array, Float64Array, float]:
         """Return mean z of each setting, standard errors of the differences from the best, and the best's own."""
-        held = held_out_correlations(values, response, folds, settings, n_functions=n_functions, n_threads=n_threads)
+        held = judge(values, response, folds, settings, n_functions=n_functions, n_threads=n_threads)
         z = np.arctanh(np.clip(held, -LARGEST, LARGEST)).mean(axis=2)
         mean = z.mean(axis=1)
         best = z[mean.argmax()]
@@ -169,11 +165,12 @@ def select_smoothness(
         return mean, errors[:-1], float(errors[-1])
 
     n_most = values.shape[2]
-    axes = tuple(tuple(float(value) for value in axis) for axis in grid)
-    settings = [Smoothness(x, y, shrinkage) for shrinkage, x, y in product(axes[2], axes[0], axes[1])]
+    predictor_axis, response_axis, shrinkage_axis = (tuple(float(value) for value in axis) for axis in grid)
+    axes = predictor_axis, response_axis, shrinkage_axis
+    settings = grid_settings(n_most, axes)
     shape = len(axes[2]), len(axes[0]), len(axes[1])
-    mean, error, own_error = judged([(n_most, each) for each in settings])
-    places = np.array([_penalties(each) for each in settings])
+    mean, error, own_error = judged(settings)
+    places = np.array([_penalties(each) for _, each in settings])
     # The best setting has an error of 0, and those that are all but the same have next to none.
     behind = (mean.max() - mean) / np.maximum(error, SMALLEST_ERROR)
     log_weight = -(behind**2) / 2 - 2 * np.log1p(np.square(places - _penalties(TYPICAL)).sum(axis=1) / 2)
@@ -199,6 +196,38 @@ def select_smoothness(
         components_correlation=np.tanh(z),
         components_error=z_error,
     )
+
+
+def judging_channels(values: Predictors) -> Predictors:
+    """Return the predictors of the channels that take part in the choice; if not all do, they are evenly spaced."""
+    n_channels = max(FEWEST_CHANNELS, min(MOST_CHANNELS, MOST_VALUES // (values.shape[1] * values.shape[2])))
+    if len(values) <= n_channels:
+        return values
+    return values.of_channels(np.linspace(0, len(values) - 1, n_channels).astype(np.int64))
+
+
+def choice_folds(groups: Groups, seed: int, n_folds: int = 5) -> list[Int64Array]:
+    """Return the images of each fold of the choice, in ascending order.
+
+    Raises
+    ------
+    InputError
+        If fewer than 10 images differ.
+    """
+    if len(groups) < MIN_IMAGES_TO_CHOOSE:
+        raise InputError(
+            f"n_images must be at least {MIN_IMAGES_TO_CHOOSE} to choose the smoothness; got {len(groups)}. "
+            "Set it yourself."
+        )
+    order = np.random.default_rng([seed, 4]).permutation(len(groups))
+    n_folds = max(2, min(n_folds, len(groups) // MIN_IMAGES))
+    return [np.sort(groups.images(fold)) for fold in np.array_split(order, n_folds)]
+
+
+def grid_settings(n_components: int, grid: Grid = (PREDICTORS, RESPONSE, SHRINKAGE)) -> list[Setting]:
+    """Return the settings of a grid, each with `n_components` components."""
+    predictors, response, shrinkage = grid
+    return [(n_components, Smoothness(x, y, each)) for each, x, y in product(shrinkage, predictors, response)]
 
 
 def _penalties(smoothness: Smoothness) -> Float64Array:

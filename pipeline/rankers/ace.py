@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, assert_never
 
 import numpy as np
@@ -17,14 +17,64 @@ from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, SplineAc
 from pipeline.numerics.evidence import Halves, corrected, cross_fitted, halves, permutation_null
 from pipeline.numerics.parameters import AceParameters
 from pipeline.numerics.predictors import Predictors, Transforms
-from pipeline.numerics.spline_smoothness import MIN_IMAGES_TO_CHOOSE, SmoothnessChoice, select_smoothness
+from pipeline.numerics.spline_smoothness import (
+    MIN_IMAGES_TO_CHOOSE,
+    HeldOut,
+    SmoothnessChoice,
+    held_out_correlations,
+    select_smoothness,
+)
 from pipeline.numerics.spline_solver import Smoothness
 from pipeline.progress import Progress, ticker
 from pipeline.rankers.ranker import RankerInputs
 from pipeline.settings import AceSettings, has_folds, has_halves
 
 
-def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
+def fit(
+    score: AceSettings,
+    estimator: AceEstimator,
+    values: Predictors,
+    class_score: FloatArray,
+    transforms: Transforms,
+    progress: Progress,
+) -> AceResult:
+    """Return the result for the varying channels, and write their transforms."""
+    match score.solver:
+        case "ace":
+            # Imported here because only this solver needs the package.
+            from pipeline.numerics import ace_package
+
+            found = ace_package.optimal_transforms(
+                values, class_score, parameters=ace_parameters(score), n_jobs=score.n_jobs or -1, progress=progress
+            )
+            transforms.put(0, found.phi, found.theta)
+            return found
+        case "compiled":
+            return estimator.fit(values, class_score, transforms=transforms)
+        case _:
+            assert_never(score.solver)
+
+
+@dataclass(frozen=True)
+class AceSteps:
+    """The steps that compute each channel by itself; an engine replaces them to divide them among processes.
+
+    Attributes
+    ----------
+    held_out : callable
+        Judges the smoothness: `pipeline.numerics.spline_smoothness.held_out_correlations`.
+    fit : callable
+        Computes the scores and the transforms.
+    estimator : callable
+        From the estimator to the one that computes the evidence.
+    """
+
+    held_out: HeldOut = held_out_correlations
+    fit: Callable[[AceSettings, AceEstimator, Predictors, FloatArray, Transforms, Progress], AceResult] = fit
+    estimator: Callable[[AceEstimator], AceEstimator] = lambda estimator: estimator
+
+
+def score_by_ace(inputs: RankerInputs[AceSettings], steps: AceSteps | None = None) -> ChannelScores:
     """Return each channel's maximal correlation with the class score, the transforms of ACE, and the evidence.
 
     The smoothness of splines, and with ``n_components=auto`` the number of components, is chosen once, for all channels
@@ -34,21 +84,24 @@ def score_by_ace(inputs: RankerInputs[AceSettings]) -> ChannelScores:
     ----------
     inputs : RankerInputs
         The data. The network and the images are not used.
+    steps : AceSteps, optional
+        What computes the channels; by default, this process.
 
     Returns
     -------
     ChannelScores
         The scores ``maximal`` and ``first``, and with splines ``penalised``; 0 for a dead channel.
     """
+    steps = steps or AceSteps()
     projections, class_score = inputs.projections, inputs.activations.class_score
     varying, n_channels = np.flatnonzero(~projections.dead), len(projections.dead)
     values = Predictors(projections.values, varying if projections.dead.any() else None)
-    choice = _choice(inputs, values, class_score)
+    choice = _choice(inputs, values, class_score, steps.held_out)
     if choice is not None:
         values = values.leading(choice.n_components)
-    estimator = _estimator(inputs.settings, choice)
+    estimator = steps.estimator(_estimator(inputs.settings, choice))
     transforms = _empty_transforms(inputs.workspace, n_channels, values, varying)
-    found = _fit(inputs.settings, estimator, values, class_score, transforms, inputs.progress)
+    found = steps.fit(inputs.settings, estimator, values, class_score, transforms, inputs.progress)
     evidence, curves = _evidence(inputs, estimator, values, class_score, found)
 
     def of_all_channels(result: NDArray[Any]) -> NDArray[Any]:
@@ -90,7 +143,9 @@ def _empty_transforms(workspace: Workspace, n_channels: int, values: Predictors,
     return Transforms(phi, theta, varying)
 
 
-def _choice(inputs: RankerInputs[AceSettings], values: Predictors, class_score: FloatArray) -> SmoothnessChoice | None:
+def _choice(
+    inputs: RankerInputs[AceSettings], values: Predictors, class_score: FloatArray, held_out: HeldOut
+) -> SmoothnessChoice | None:
     """Return the smoothness that cross-validation chooses; None if the settings or the smoother do not ask for it."""
     score = inputs.settings
     if inputs.choose_components and inputs.n_different < MIN_IMAGES_TO_CHOOSE:
@@ -102,7 +157,7 @@ def _choice(inputs: RankerInputs[AceSettings], values: Predictors, class_score: 
         return None
     return select_smoothness(
         values, class_score, seed=inputs.seed, groups=inputs.copies, n_threads=score.n_jobs or None,
-        choose_components=inputs.choose_components,
+        choose_components=inputs.choose_components, held_out=held_out,
     )  # fmt: skip
 
 
@@ -116,31 +171,6 @@ def _estimator(score: AceSettings, choice: SmoothnessChoice | None) -> AceEstima
             return SplineAce(given if choice is None else choice.smoothness, n_threads)
         case _:
             assert_never(score.smoother)
-
-
-def _fit(
-    score: AceSettings,
-    estimator: AceEstimator,
-    values: Predictors,
-    class_score: FloatArray,
-    transforms: Transforms,
-    progress: Progress,
-) -> AceResult:
-    """Return the result for the varying channels, and write their transforms."""
-    match score.solver:
-        case "ace":
-            # Imported here because only this solver needs the package.
-            from pipeline.numerics import ace_package
-
-            found = ace_package.optimal_transforms(
-                values, class_score, parameters=ace_parameters(score), n_jobs=score.n_jobs or -1, progress=progress
-            )
-            transforms.put(0, found.phi, found.theta)
-            return found
-        case "compiled":
-            return estimator.fit(values, class_score, transforms=transforms)
-        case _:
-            assert_never(score.solver)
 
 
 def _evidence(

@@ -144,6 +144,8 @@ class Ranker:
     check : callable
         Called with the network, whose weights may be missing, the layer, and two inputs whose values do not matter,
         before anything is computed. It raises `NetworkError` if the ranker cannot be applied to them.
+    runs_network : bool
+        Whether `score` runs the network on the images.
     """
 
     kind: str
@@ -153,3 +155,4 @@ class Ranker:
     scorer: Callable[[RankerInputs[Any]], Scorer] | None = None
     attribution: Attribution | None = None
     check: Check = no_requirements
+    runs_network: bool = False

@@ -179,7 +179,7 @@ def _by_attribution(
     def scorer(inputs: RankerInputs[OtherT]) -> Scorer:
         return _mean_magnitude(inputs, attribution([inputs.open_network()], inputs.settings))
 
-    found = _by_images(kind, label, settings, scorer, check=_check_gradients)
+    found = _by_images(kind, label, settings, scorer, check=_check_gradients, runs_network=True)
     return replace(found, attribution=attribution)
 
 
@@ -191,6 +191,7 @@ def _by_images(
     *,
     is_correlation: bool = False,
     check: Check = no_requirements,
+    runs_network: bool = False,
 ) -> Ranker:
     """Return the entry of a ranker whose scores can be computed from any subset of the images.
 
@@ -206,8 +207,8 @@ def _by_images(
         From the inputs to the function that scores the channels with subsets of the images.
     is_correlation : bool
         Whether the statistic is a correlation.
-    check : callable
-        See `Ranker.check`.
+    check, runs_network
+        See `Ranker`.
     """
 
     def score(inputs: RankerInputs[SettingsT]) -> ChannelScores:
@@ -216,7 +217,7 @@ def _by_images(
         return score_by_images(kind, scorer, inputs)
 
     statistic = Statistic(kind, label, is_correlation)
-    return Ranker(kind, settings, (statistic,), score, scorer, check=check)
+    return Ranker(kind, settings, (statistic,), score, scorer, check=check, runs_network=runs_network)
 
 
 _ENTRIES = (
@@ -245,9 +246,10 @@ _ENTRIES = (
         PathRankerSettings,
         _integrated_gradients,
         check=_check_gradients,
+        runs_network=True,
     ),
-    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=_check_rules),
-    _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation),
+    _by_images("deeplift", "mean |DeepLIFT|", RankerSettings, _deeplift, check=_check_rules, runs_network=True),
+    _by_images("ablation", "mean |change without the channel|", RankerSettings, _ablation, runs_network=True),
 )
 
 RANKERS: Mapping[str, Ranker] = {ranker.kind: ranker for ranker in _ENTRIES}

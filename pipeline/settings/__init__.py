@@ -15,6 +15,7 @@ from pipeline.settings.data import (
     UrlsSettings,
     WebSettings,
 )
+from pipeline.settings.engine import EngineSettings, LocalEngine, RayEngine
 from pipeline.settings.model import (
     ClassTarget,
     Library,
@@ -67,9 +68,11 @@ __all__ = [
     "ClassTarget",
     "DataSettings",
     "DigitsSettings",
+    "EngineSettings",
     "FolderSettings",
     "HalvesSettings",
     "Library",
+    "LocalEngine",
     "ManifestSettings",
     "ModelSettings",
     "NetworkSettings",
@@ -78,6 +81,7 @@ __all__ = [
     "PathSettings",
     "RankSettings",
     "RankerSettings",
+    "RayEngine",
     "ReduceSettings",
     "RegressionTarget",
     "ScoreSettings",

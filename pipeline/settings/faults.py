@@ -122,6 +122,8 @@ def _nearest(path: list[str], values: Mapping[str, Any]) -> str:
     siblings: Any = values
     for part in path[:-1]:
         siblings = siblings[part]
+    if path[0] == "engine" and siblings.get("kind") == "local":
+        return "Add engine=ray."
     known = [key for key in siblings if key != path[-1]]
     near = difflib.get_close_matches(path[-1], known, n=2, cutoff=0.6)
     prefix = "".join(f"{part}." for part in path[:-1])

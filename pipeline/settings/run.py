@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.errors import SettingsError
 from pipeline.settings.data import DataSettings
+from pipeline.settings.engine import EngineSettings
 from pipeline.settings.faults import faults_of
 from pipeline.settings.model import (
     ModelSettings,
@@ -200,6 +201,8 @@ class Settings:
     """The figures."""
     tracking: TrackingSettings
     """The log of runs."""
+    engine: EngineSettings
+    """Where the stages are computed."""
     paths: PathSettings
     """The folders in which files are written."""
 
@@ -241,7 +244,7 @@ def _share(budget: float, n_layers: int) -> float:
 
 
 _ADAPTER = TypeAdapter(Settings)
-UNIONS = ("data", "target", "score")  # groups whose settings depend on the member that is chosen
+UNIONS = ("data", "target", "score", "engine")  # groups whose settings depend on the member that is chosen
 
 
 def settings_from(values: Mapping[str, Any], further_faults: Sequence[str] = ()) -> Settings:

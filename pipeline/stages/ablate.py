@@ -7,11 +7,13 @@ sample, and the stage `evaluate` adds the best ones of a ranking.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Ablations, Activations, ImageSet
 from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
@@ -21,6 +23,8 @@ from pipeline.settings import AblateSettings, Settings
 from pipeline.stages.stage import Stage
 
 if TYPE_CHECKING:
+    from pipeline.networks.ablation import Ablation
+    from pipeline.networks.channel_ablation import AblationTask
     from pipeline.numerics.ablation_plan import AblationPlan, AblationWork
 
 TERA = 1e12
@@ -56,8 +60,45 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
     They are empty if every channel is dead, with ``ablate.when=never``, and with ``ablate.when=auto`` if the budget
     does not allow ten channels.
     """
+
+    def scores_of(
+        tasks: Mapping[str, AblationTask], chosen: Int64Array | None, ablation: Ablation | None
+    ) -> Mapping[str, FloatArray]:
+        return ablation_scores(reads, images, activations, tasks, chosen, ablation, progress)
+
+    return effects(reads, images, activations, scores_of)
+
+
+# From sets of channels, the images that are used (None: all), and the network (None: not prepared yet) to the class
+# scores of these images; both by the name of the task.
+ScoresOf: TypeAlias = (
+    "Callable[[Mapping[str, AblationTask], Int64Array | None, Ablation | None], Mapping[str, FloatArray]]"
+)
+
+
+def ablation_scores(
+    reads: AblateReads,
+    images: ImageSet,
+    activations: Activations,
+    tasks: Mapping[str, AblationTask],
+    chosen: Int64Array | None,
+    ablation: Ablation | None,
+    progress: Progress,
+) -> Mapping[str, FloatArray]:
+    """Return the class scores of images when sets of channels are ablated, computed by this process."""
+    from pipeline.networks.channel_ablation import ablated_scores
+
+    request = reads.network
+    return ablated_scores(
+        request.open() if ablation is None else ablation.examined, request.inputs(images), activations, tasks,
+        batch_size=request.model.batch_size, seed=request.seed, progress=progress, chosen=chosen, ablation=ablation,
+    )  # fmt: skip
+
+
+def effects(reads: AblateReads, images: ImageSet, activations: Activations, scores_of: ScoresOf) -> Ablations:
+    """Return the effects of ablation; `scores_of` computes the class scores if channels are ablated."""
     from pipeline.networks.ablation import Ablation
-    from pipeline.networks.channel_ablation import AblationTask, ablated_scores
+    from pipeline.networks.channel_ablation import AblationTask
     from pipeline.networks.timing import seconds_per_set
     from pipeline.numerics.ablation_plan import AblationWork
     from pipeline.numerics.faithfulness import ablation_sets, random_orders
@@ -86,11 +127,7 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
     if plan.n_draws:
         sets = ablation_sets(random_orders(varying, plan.n_draws, request.seed), n_channels, plan.n_steps)
         tasks["sets"] = AblationTask(sets.reshape(-1, n_channels), settings.mode)
-    found = ablated_scores(
-        examined, inputs, activations, tasks,
-        batch_size=request.model.batch_size, seed=request.seed, progress=progress,
-        chosen=plan.images(n_images) if plan.n_images < n_images else None, ablation=ablation,
-    )  # fmt: skip
+    found = scores_of(tasks, plan.images(n_images) if plan.n_images < n_images else None, ablation)
     changes = np.full((len(AblateSettings.MODES), n_channels, plan.n_images), np.nan)
     for place, mode in enumerate(modes):
         changes[place, slice(None) if sampled is None else sampled] = found[mode] - found["untouched"]

@@ -141,6 +141,7 @@ def activations_of_layers(
     progress: Progress,
     *,
     dtype: MapType = "float32",
+    part: slice | None = None,
 ) -> dict[str, Activations | NetworkError]:
     """Return the maps of several layers, and the class scores, for all images, from the same forward passes.
 
@@ -157,6 +158,9 @@ def activations_of_layers(
         As in `activations_of`.
     workspaces : mapping of str to Workspace
         Storage of the maps by the name of the layer.
+    part : slice, optional
+        Some of the images, from the beginning of a batch to the end of one; all of them by default. The part with the
+        first image includes the checks of the network.
 
     Returns
     -------
@@ -171,17 +175,52 @@ def activations_of_layers(
     import torch
 
     from pipeline.networks.capture import stream
-    from pipeline.networks.consistency import N_SAMPLE, check_consistent
+    from pipeline.networks.consistency import N_SAMPLE
     from pipeline.networks.forward import forward
-    from pipeline.networks.head_outputs import check_heads
     from pipeline.networks.inputs import batches
 
-    sample = inputs.read(slice(N_SAMPLE))
-    n_bytes = COLLECTED // len(layers)
+    part = slice(0, len(inputs)) if part is None else part
+    n_images, n_bytes = part.stop - part.start, COLLECTED // len(layers)
     recorders = {
-        each.name: _Recorder(each, MapWriter(workspaces[each.name], each.name, len(inputs), dtype, n_bytes))
+        each.name: _Recorder(each, MapWriter(workspaces[each.name], each.name, n_images, dtype, n_bytes))
         for each in layers
     }
+    if part.start == 0:
+        _check(examined, layers, recorders, inputs.read(slice(N_SAMPLE)))
+    sound = [name for name, recorder in recorders.items() if recorder.error is None]
+    class_score = np.empty(n_images, dtype=np.float64)
+    if sound:
+
+        def receive(name: str, output: object) -> None:
+            recorders[name].receive(output)
+
+        with torch.no_grad(), stream(examined.network, sound, receive):
+            for batch, images in batches(inputs, batch_size, part):
+                within = slice(batch.start - part.start, batch.stop - part.start)
+                for name in sound:
+                    recorders[name].start(within)
+                class_score[within] = examined.score(forward(examined.network, images)).cpu().numpy()
+                for name in sound:
+                    recorders[name].end()
+                if all(recorders[name].error for name in sound):
+                    break
+                progress(within.stop, n_images)
+    return {name: recorder.error or recorder.activations(class_score) for name, recorder in recorders.items()}
+
+
+def _check(
+    examined: ExaminedNetwork, layers: Sequence[LayerInfo], recorders: Mapping[str, _Recorder], sample: torch.Tensor
+) -> None:
+    """Record which of the layers are no layers of heads or inconsistent.
+
+    Raises
+    ------
+    NetworkError
+        If the outputs of the network as a whole are inconsistent.
+    """
+    from pipeline.networks.consistency import check_consistent
+    from pipeline.networks.head_outputs import check_heads
+
     for layer in layers:
         try:
             check_heads(examined.network, layer, sample)
@@ -194,24 +233,6 @@ def activations_of_layers(
         raise
     except NetworkError as error:
         _find_inconsistent(examined.network, checked, sample, error)
-    sound = [name for name, recorder in recorders.items() if recorder.error is None]
-    class_score = np.empty(len(inputs), dtype=np.float64)
-    if sound:
-
-        def receive(name: str, output: object) -> None:
-            recorders[name].receive(output)
-
-        with torch.no_grad(), stream(examined.network, sound, receive):
-            for batch, images in batches(inputs, batch_size):
-                for name in sound:
-                    recorders[name].start(batch)
-                class_score[batch] = examined.score(forward(examined.network, images)).cpu().numpy()
-                for name in sound:
-                    recorders[name].end()
-                if all(recorders[name].error for name in sound):
-                    break
-                progress(batch.stop, len(inputs))
-    return {name: recorder.error or recorder.activations(class_score) for name, recorder in recorders.items()}
 
 
 def _find_inconsistent(

@@ -5,8 +5,9 @@ If the stage `ablate` has ablated a random sample of the channels only, as many 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,12 @@ from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, ImageSet, Ranking
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings
-from pipeline.stages.ablate import AblateReads, select
+from pipeline.stages.ablate import AblateReads, ScoresOf, ablation_scores, select
 from pipeline.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from pipeline.networks.ablation import Ablation
+    from pipeline.networks.channel_ablation import AblationTask
 
 
 def run(
@@ -32,7 +37,20 @@ def run(
 
     They are empty if the stage `ablate` did not ablate any channel.
     """
-    from pipeline.networks.channel_ablation import AblationTask, ablated_scores
+
+    def scores_of(
+        tasks: Mapping[str, AblationTask], chosen: Int64Array | None, ablation: Ablation | None
+    ) -> Mapping[str, FloatArray]:
+        return ablation_scores(reads, images, activations, tasks, chosen, ablation, progress)
+
+    return effects(reads, activations, ablations, ranking, scores_of)
+
+
+def effects(
+    reads: AblateReads, activations: Activations, ablations: Ablations, ranking: Ranking, scores_of: ScoresOf
+) -> Effects:
+    """Return the effects of ablation; `scores_of` computes the class scores if channels were ablated."""
+    from pipeline.networks.channel_ablation import AblationTask
     from pipeline.numerics.ablation_plan import evenly_spaced
     from pipeline.numerics.faithfulness import ablation_curves, ablation_sets
 
@@ -46,7 +64,7 @@ def run(
     is_sampled = not ablations.is_ablated.all()
     best = order[: ablations.is_ablated.sum()] if is_sampled else order
     missing = np.sort(best[~ablations.is_ablated[best]])
-    tasks = {}
+    tasks: dict[str, AblationTask] = {}
     if len(missing):
         tasks["untouched"] = AblationTask(np.zeros((1, n_channels), dtype=bool), "zero")
         tasks |= {mode: AblationTask(None, mode, missing) for mode in AblateSettings.MODES[: ablations.n_modes]}
@@ -54,11 +72,8 @@ def run(
     if n_steps:
         sets = ablation_sets(np.stack([order, order[::-1]]), n_channels, n_steps)
         tasks["sets"] = AblationTask(sets.reshape(-1, n_channels), reads.ablate.mode)
-    found = {} if not tasks else ablated_scores(
-        request.open(), request.inputs(images), activations, tasks,
-        batch_size=request.model.batch_size, seed=request.seed, progress=progress,
-        chosen=evenly_spaced(n_all, n_images) if n_images < n_all else None,
-    )  # fmt: skip
+    chosen = evenly_spaced(n_all, n_images) if n_images < n_all else None
+    found = scores_of(tasks, chosen, None) if tasks else {}
     for place, mode in enumerate(AblateSettings.MODES):
         if mode in found:
             changes[place, missing] = found[mode] - found["untouched"]

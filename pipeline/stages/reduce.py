@@ -46,10 +46,6 @@ def run(reads: ReduceReads, *, activations: Activations, workspace: Workspace, p
     from pipeline.numerics.pca import reduce_channels
 
     maps = activations.maps
-    if reads.n_components == "auto":
-        n_components: int | float = min(MOST_TO_CHOOSE_FROM, maps.shape[1], maps.shape[2] * maps.shape[3])
-    else:
-        n_components = reads.n_components
 
     def done(n_done: int, n_channels: int) -> None:
         release(maps)
@@ -57,10 +53,18 @@ def run(reads: ReduceReads, *, activations: Activations, workspace: Workspace, p
 
     return Projections(
         *reduce_channels(
-            maps, n_components, done, memory_mib=reads.memory_mib,
+            maps, component_count(reads, activations), done, memory_mib=reads.memory_mib,
             empty=lambda shape: workspace.empty(Projections.VALUES, shape, np.float64),
         )
     )  # fmt: skip
+
+
+def component_count(reads: ReduceReads, activations: Activations) -> int | float:
+    """Return the number of components that are computed, or the share of the variance."""
+    if reads.n_components != "auto":
+        return reads.n_components
+    n_images, height, width = activations.maps.shape[1:]
+    return int(min(MOST_TO_CHOOSE_FROM, n_images, height * width))
 
 
 STAGE = Stage("reduce", 3, "channels", Projections, select, run)

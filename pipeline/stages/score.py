@@ -66,28 +66,43 @@ def run(
     NetworkError
         If the ranker cannot be applied to the network or the layer; see `pipeline.rankers.table`.
     """
+    check_varying(reads, projections)
+    return RANKERS[reads.score.kind].score(inputs_of(reads, images, activations, projections, workspace, progress))
+
+
+def check_varying(reads: ScoreReads, projections: Projections) -> None:
+    """Raise `InputError` if every channel is dead."""
     if projections.dead.all():
         raise InputError(
             f"layer must have a channel that varies over the images; got {len(projections.dead)} dead channels "
             f"(layer '{reads.network.layer}'). Choose another layer."
         )
+
+
+def inputs_of(
+    reads: ScoreReads,
+    images: ImageSet,
+    activations: Activations,
+    projections: Projections,
+    workspace: Workspace,
+    progress: Progress,
+) -> RankerInputs[Any]:
+    """Return the data that the ranker can use."""
     from pipeline.numerics.groups import Groups
 
     request = reads.network
-    return RANKERS[reads.score.kind].score(
-        RankerInputs(
-            settings=reads.score,
-            seed=request.seed,
-            activations=activations,
-            projections=projections,
-            open_network=request.open,
-            images=request.inputs(images),
-            batch_size=request.model.batch_size,
-            progress=progress,
-            choose_components=reads.choose_components,
-            copies=Groups.by_label(images.first_copies) if images.n_copies else None,
-            workspace=workspace,
-        )
+    return RankerInputs(
+        settings=reads.score,
+        seed=request.seed,
+        activations=activations,
+        projections=projections,
+        open_network=request.open,
+        images=request.inputs(images),
+        batch_size=request.model.batch_size,
+        progress=progress,
+        choose_components=reads.choose_components,
+        copies=Groups.by_label(images.first_copies) if images.n_copies else None,
+        workspace=workspace,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.store.description import DamagedError, Description
 from pipeline.store.keys import ArtifactKey
 from pipeline.store.locks import free, unused
+from pipeline.store.parts import owner_of
 from pipeline.store.store import Store, remove_any
 
 
@@ -76,7 +77,7 @@ def collect(store: Store, keep: int) -> tuple[list[Entry], list[Entry]]:
         Artifacts that should have been removed as well, but are in use.
     """
     for leftover in store.root.glob("tmp/*"):
-        with free(store.root / "locks" / leftover.name) as is_free:
+        with free(store.root / "locks" / owner_of(leftover.name)) as is_free:
             if is_free:
                 remove_any(leftover)
     found = sorted(entries(store), key=lambda entry: entry.used)

@@ -1,8 +1,8 @@
 """Artifacts on disk: each is computed by one process at a time, written whole or not at all, and checked when used.
 
 ``<root>/<stage>/<digest>/`` contains one artifact and its ``artifact.json``, ``<root>/tmp/`` the artifacts that are
-being written, and ``<root>/locks/`` one lock file per key. The folder of a key is created by a rename after all files
-have been written to the disk.
+being written (and their parts, see `pipeline.store.parts`), and ``<root>/locks/`` one lock file per key. The folder of
+a key is created by a rename after all files have been written to the disk.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipeline.errors import StorageError
 from pipeline.store.description import DamagedError, Description
 from pipeline.store.keys import ArtifactKey
 from pipeline.store.locks import Note, exclusive, hold
+from pipeline.store.parts import fsync, parts_folder
 
 TEMPORARY = ".temporary"  # empty file in the folder of an artifact that was computed to be removed again
 
@@ -242,8 +243,8 @@ class Store:
         if is_temporary:
             (temporary / TEMPORARY).touch()
         for path in temporary.rglob("*"):
-            _fsync(path)
-        _fsync(temporary)
+            fsync(path)
+        fsync(temporary)
 
     def _rename(self, key: ArtifactKey, temporary: Path) -> Path:
         """Give the folder of a complete artifact its place in the store, and return it."""
@@ -254,7 +255,8 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_any(target)  # a damaged artifact
         temporary.rename(target)
-        _fsync(target.parent)
+        fsync(target.parent)
+        shutil.rmtree(parts_folder(temporary), ignore_errors=True)
         return target
 
     def _temporary(self, key: ArtifactKey) -> Path:
@@ -270,12 +272,3 @@ def remove_any(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _fsync(path: Path) -> None:
-    """Write a file or folder from the cache of the operating system to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

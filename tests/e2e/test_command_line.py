@@ -287,7 +287,7 @@ def test_the_help_shows_the_main_settings_the_groups_and_examples() -> None:
     )
     for name in ("layer=", "class_name=", "target_class=", "n_images=", "n_components=", "seed="):
         assert f"\n  {name}" in done.stdout.replace("    ", "  ")
-    for group in ("model", "data", "score", "visualize", "tracking", "experiment"):
+    for group in ("model", "data", "score", "visualize", "tracking", "engine", "experiment"):
         assert f"{group}: " in done.stdout
     assert done.stdout.count("python -m pipeline ") >= 4
     heavy = subprocess.run(

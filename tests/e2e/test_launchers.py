@@ -69,8 +69,8 @@ def test_slurm(tmp_path: Path, by_basic: dict[str, bytes], slurm: dict[str, str]
 def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None:
         tool_is_missing("hydra-ray-launcher", "pip install --no-deps hydra-ray-launcher")
-    with clusters.ray(tmp_path_factory.mktemp("r")) as environment:
-        yield environment
+    with clusters.ray(tmp_path_factory.mktemp("r")) as cluster:
+        yield cluster.environment
 
 
 def test_ray(tmp_path: Path, by_basic: dict[str, bytes], ray: dict[str, str]) -> None:

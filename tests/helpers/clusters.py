@@ -127,23 +127,69 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
             process.wait()
 
 
+def can_mount() -> bool:
+    """Return whether this process may mount file systems in a namespace of its own."""
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+
+
+# Gives a node a view of a shared folder in which nothing can be written, because the disk is full: an overlay on it.
+FULL_DISK = """
+set -e
+mount -t tmpfs -o size=64k tmpfs "$1"
+mkdir "$1/upper" "$1/work"
+mount -t overlay overlay -o "lowerdir=$0,upperdir=$1/upper,workdir=$1/work" "$0"
+dd if=/dev/zero of="$1/filler" bs=1k 2> /dev/null || true
+shift
+exec "$@"
+"""
+
+
+class RayCluster:
+    """Ray on this machine; see `ray`.
+
+    Attributes
+    ----------
+    environment : dict of str to str
+        The environment variables with which ``address=auto`` finds it.
+    """
+
+    def __init__(self, folder: Path, port: int, environment: dict[str, str]) -> None:
+        self._folder, self._port, self._n_nodes = folder, port, 0
+        self._environment = environment
+        self.environment = {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+
+    @contextmanager
+    def node(self, n_cpus: int, *, is_head: bool = False, full_disk: Path | None = None) -> Iterator[None]:
+        """Run a node within the context; with `full_disk`, it cannot write into this folder."""
+        self._n_nodes += 1
+        log = self._folder / f"ray{self._n_nodes}.out"
+        place = f"--port={self._port}" if is_head else f"--address=127.0.0.1:{self._port}"
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *(["--head"] if is_head else []), "--block"]
+        command += [place, "--node-ip-address=127.0.0.1", f"--num-cpus={n_cpus}", "--disable-usage-stats"]
+        command += ["--include-dashboard=false"] if is_head else []
+        command += ["--object-store-memory=100000000"]
+        # Ray makes sockets deep below its folder, and the path of a socket can have at most 107 characters.
+        with TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as temporary:
+            command += [f"--temp-dir={temporary}"] if is_head else []
+            if full_disk is not None:
+                command = ["unshare", "-m", "sh", "-c", FULL_DISK, str(full_disk), temporary, *command]
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    command, env=self._environment, cwd=self._folder, stdout=out, stderr=subprocess.STDOUT
+                )
+            try:
+                wait_until(lambda: b"Ray runtime started" in log.read_bytes(), "Ray has started", 120)
+                yield
+            finally:
+                end(process.pid, seconds=1)  # by itself, Ray would wait half a minute until the node has no work
+                process.wait()
+
+
 @contextmanager
-def ray(folder: Path) -> Iterator[dict[str, str]]:
-    """Run Ray within the context; yield the environment variables with which ``address=auto`` finds it."""
+def ray(folder: Path, n_cpus: int = 2) -> Iterator[RayCluster]:
+    """Run Ray within the context, with one node."""
     (port,) = free_ports(1)
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
-    command += ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
-    command += ["--object-store-memory=100000000"]
-    # Ray makes sockets deep below its folder, and the path of a socket can have at most 107 characters.
-    with TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as temporary:
-        with (folder / "ray.out").open("wb") as out:
-            head = subprocess.Popen(
-                [*command, f"--temp-dir={temporary}"], env=environment, cwd=folder, stdout=out, stderr=subprocess.STDOUT
-            )
-        try:
-            wait_until(lambda: b"Ray runtime started" in (folder / "ray.out").read_bytes(), "Ray has started", 120)
-            yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
-        finally:
-            end(head.pid, seconds=1)  # by itself, Ray would wait half a minute until the node has no work
-            head.wait()
+    cluster = RayCluster(folder, port, environment)
+    with cluster.node(n_cpus, is_head=True):
+        yield cluster

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.artifacts import Activations, ImageSet, Workspace
+from pipeline.artifacts.base import DESCRIPTION
 from pipeline.settings import Settings
 from pipeline.stages import activate, download
 
@@ -41,3 +42,8 @@ def activations(settings: Settings, images: ImageSet, folder: Path) -> Activatio
     """
     folder.mkdir()
     return activate.STAGE.compute(settings, {"images": images}, Workspace(folder), _no_progress)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of an artifact, without the description that the store adds."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != DESCRIPTION}

@@ -62,6 +62,10 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str | re.Pattern[str]]] = {
         "n_steps must be a setting of a ranking in memory; got 4. "
         "The settings of pearson are bootstrap, top_k; docs/python.md lists the others.",
     ),
+    "the engine of the command line": (
+        lambda: {"engine": "ray"},
+        "engine must be a setting of a ranking in memory; got 'ray'. Use the command: pcace run engine=ray.",
+    ),
     "the ranker as on the command line": (
         lambda: {"score": "ace"},
         "score must be a setting of a ranking in memory; got 'ace'. Give ranker='ace'.",

@@ -8,22 +8,17 @@ import pandas as pd
 import pytest
 
 from pipeline.artifacts import Artifact, Effects, ImageSet, Ranking, Workspace
-from pipeline.artifacts.base import DESCRIPTION
 from pipeline.resolve import resolve
 from pipeline.runner import run
 from pipeline.stages import ORDER, load_stage
 from tests.helpers.settings import Compose
+from tests.helpers.stages import contents
 
 IN_MEMORY = [name for name in ORDER if name not in ("download", "visualize")]  # these two write files
 
 
 def ignore(done: int, total: int) -> None:
     """Accept the progress."""
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of an artifact, without the description that the store adds."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != DESCRIPTION}
 
 
 @pytest.mark.parametrize(
