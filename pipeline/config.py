@@ -259,7 +259,7 @@ def register_resolvers() -> None:
 
 
 def _convolutions(_root_: DictConfig) -> str:
-    from pipeline.networks.load import layout_of
+    from pipeline.networks.known import layout_of
 
     layers = layout_of(validated(ModelSettings, _root_.model)).rankable()
     return ",".join(layer.name for layer in layers if layer.type == "Conv2d")
