@@ -14,13 +14,14 @@ from benchmarks import (
     one_pass,
     solver,
     spline,
+    waiting,
     whole_network,
 )
 
 ALL = {
     "solver": solver, "null": null, "spline": spline, "components": components, "end_to_end": end_to_end,
     "one_pass": one_pass, "ablation": ablation, "whole_network": whole_network, "attributions": attributions,
-    "gpu": gpu, "cost": cost, "engine": engine,
+    "gpu": gpu, "cost": cost, "engine": engine, "waiting": waiting,
 }  # fmt: skip
 
 for name in sys.argv[1:] or ALL:

@@ -20,8 +20,8 @@ from pipeline.config import compose_settings, register_resolvers
 from pipeline.networks.contributed import Contributed, ContributionsOfLayers
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import TensorInputs
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.load import layout_of
 from pipeline.networks.selection import select_layers
 from pipeline.rankers import RANKERS, shared
 from pipeline.settings import Settings

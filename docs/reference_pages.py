@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 from docs import tables
 from pipeline.commands import COMMANDS, usage
 from pipeline.figures.catalogue import FIGURES
-from pipeline.overrides import options
+from pipeline.resources import options
 from pipeline.schema import FORMS, defaults, described, forms_of
 from pipeline.settings import Settings
 from pipeline.stages import associate, load_stages

@@ -23,8 +23,9 @@ from pipeline.errors import InputError, MemoryExceededError, NetworkError, Pipel
 from pipeline.figures.ranked_layer import check_choice
 from pipeline.network_tables import LayerResult, network_ranking
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.inputs import Inputs, batch_note, smaller_batch
+from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo, NetworkLayout
+from pipeline.networks.memory import batch_note, smaller_batch
 from pipeline.networks.observed import compatible
 from pipeline.networks.selection import select_layers
 from pipeline.networks.targets import check_target, score_of

@@ -19,8 +19,8 @@ from pipeline.figures.attempts import Attempts
 from pipeline.figures.network_views import coloured
 from pipeline.figures.pictures import FilePictures
 from pipeline.figures.ranked_layer import RankedLayer
+from pipeline.networks.declared import class_names
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.load import class_names
 from pipeline.run_folder import KEYS, SETTINGS
 from pipeline.settings import Settings, settings_from
 from pipeline.stages import load_stages

@@ -12,7 +12,7 @@ from pcace._forms import Transform
 from pcace._images import N_EXAMPLES, collected
 from pcace._network import Model, adapted, borrowed, device_of, unwrapped
 from pcace._wording import worded_for_python
-from pipeline.networks.layout import layout
+from pipeline.networks.layout_pass import layout
 
 
 @worded_for_python()

@@ -36,7 +36,8 @@ from pipeline.artifacts import ImageSet
 from pipeline.environment import environment
 from pipeline.errors import InputError, NetworkError
 from pipeline.networks.heads import exposed_heads
-from pipeline.networks.layout import NetworkLayout, layout
+from pipeline.networks.layout import NetworkLayout
+from pipeline.networks.layout_pass import layout
 from pipeline.settings import MIN_IMAGES
 
 # Not a sequence, since a text is one as well.

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.config import checked_settings, compose_config, values_of
 from pipeline.errors import SettingsError, listed
-from pipeline.overrides import options
+from pipeline.resources import options
 from pipeline.settings import Settings
 
 GROUPS = ("activate", "reduce", "score", "rank", "ablate", "visualize", "target")

@@ -2,14 +2,22 @@
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from pathlib import Path
 
-try:
-    __version__ = version("pcace")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    __version__ = "0+unknown"
+
+def __getattr__(name: str) -> str:
+    """Return the version when it is first used: reading it would double the time in which the help appears."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("pcace")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        found = "0+unknown"
+    globals()[name] = found
+    return found
 
 
 def _packages_of_the_same_name() -> list[str]:

@@ -1,6 +1,7 @@
 """``python -m pipeline``: compose the settings, run one job or the jobs of a sweep, and summarise the sweep.
 
-``torch`` and MLflow are imported only when a job runs, so that ``--help`` and messages about settings appear at once.
+Hydra is imported only if a job is composed, and MLflow only if one runs, so that ``--help`` and messages about settings
+appear at once. PyTorch is imported only if something is computed.
 """
 
 from __future__ import annotations
@@ -10,30 +11,31 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import hydra
+from typing import TYPE_CHECKING
 
 from pipeline.command_line import command, print_error
 from pipeline.commands import dispatched
-from pipeline.config import (
-    COMPOSITION_ERRORS,
-    CONFIG_NAME,
-    check_folders,
-    register_resolvers,
-    with_absolute_outputs,
-)
 from pipeline.errors import PipelineError
-from pipeline.job import run_job
-from pipeline.overrides import checked_overrides, with_own_options
 from pipeline.resources import conf_dir
-from pipeline.sweep_folder import RESUME, release
-from pipeline.sweep_start import SweepStart, resume_command, started_sweep
+
+if TYPE_CHECKING:
+    from pipeline.sweep_start import SweepStart
 
 
 @command
 def main() -> None:
     """Run what the command line asks for; exit with 0, with 1 after an error, or with 130 after Ctrl-C."""
     arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        _print_usage()
+        return
+    import hydra
+
+    from pipeline.config import CONFIG_NAME, check_folders, register_resolvers, with_absolute_outputs
+    from pipeline.job import run_job
+    from pipeline.overrides import checked_overrides, with_own_options
+    from pipeline.sweep_folder import RESUME
+
     register_resolvers()
     if any(text.partition("=")[0] == RESUME for text in arguments):
         from pipeline.resume import go_on, requested
@@ -59,8 +61,20 @@ def main() -> None:
     sys.exit(_run_hydra(hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(run_job)))
 
 
+def _print_usage() -> None:
+    """Print the help; exit with 1 if it cannot be written."""
+    from pipeline.usage import usage
+
+    try:
+        print(usage(), flush=True)
+    except OSError as error:
+        sys.exit(_report_disk_error(error))
+
+
 def _run_hydra(start: Callable[[], None]) -> int:
     """Let Hydra run the job or the jobs of a sweep, summarise the sweep if there was one, and return the exit code."""
+    from pipeline.sweep_folder import release
+
     try:
         return _run_and_summarise(start)
     finally:
@@ -68,6 +82,9 @@ def _run_hydra(start: Callable[[], None]) -> int:
 
 
 def _run_and_summarise(start: Callable[[], None]) -> int:
+    from pipeline.config import COMPOSITION_ERRORS
+    from pipeline.sweep_start import resume_command, started_sweep
+
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises errors instead of printing and exiting
     launcher_error = None
     try:
@@ -105,6 +122,7 @@ def _report_disk_error(disk_error: OSError) -> int:
 def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
     """Print and log the summary of a sweep; return the exit code, which is 0 only if every job has finished."""
     from pipeline.sweep import sum_up
+    from pipeline.sweep_start import resume_command
 
     try:
         is_complete = sum_up(sweep)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.command_line import command
 from pipeline.commands import COMMANDS
 from pipeline.config import compose_config, values_of
-from pipeline.overrides import options
+from pipeline.resources import options
 
 USAGE = """Usage: pcace completion
 

@@ -265,7 +265,7 @@ def register_resolvers() -> None:
 
 
 def _convolutions(_root_: DictConfig) -> str:
-    from pipeline.networks.load import layout_of
+    from pipeline.networks.known import layout_of
 
     settings = _model(_root_)
     names = [layer.name for layer in layout_of(settings).rankable() if layer.is_convolution]

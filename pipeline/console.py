@@ -27,7 +27,7 @@ from pipeline.environment import git_state
 from pipeline.figures.columns import best_channels
 from pipeline.network_budget import gib
 from pipeline.network_console import N_NAME, channels_table, layer_line, layers_table, not_ranked_lines
-from pipeline.numerics.compiled import announced_by
+from pipeline.numerics.announcement import announced_by
 from pipeline.observer import NetworkPlan, NetworkResult, Observer, RunResult, StageReport
 from pipeline.overrides import for_shell
 from pipeline.progress import told

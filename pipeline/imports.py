@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+# Numbers of new objects, and of searches of younger generations, after which a command searches for garbage. Python's
+# are 700, 10 and 10.
+THRESHOLDS = (20_000, 20, 20)
+
 
 @contextmanager
 def without_collection() -> Iterator[None]:
@@ -29,7 +33,10 @@ def without_collection() -> Iterator[None]:
 def import_for_command(*names: str) -> None:
     """Import the modules of a command without searching for garbage, and never search them later either.
 
-    Only commands call this function, because `gc.freeze` concerns all objects of the process. It does nothing if all
+    From then on, garbage is searched for more rarely: the stages import torch, matplotlib and others when they need
+    them, and Python's thresholds would let it search the objects of these libraries dozens of times.
+
+    Only commands call this function, because this concerns all objects of the process. It does nothing if all
     modules have been imported already, as in the second job of a sweep.
 
     Parameters
@@ -43,3 +50,4 @@ def import_for_command(*names: str) -> None:
         for name in names:
             import_module(name)
     gc.freeze()
+    gc.set_threshold(*THRESHOLDS)

@@ -78,32 +78,47 @@ def _run_in_sweep(config: DictConfig, sweep: Path) -> None:
 def _run(config: DictConfig, record: Record) -> None:
     """Run the pipeline with the observers that the command line uses."""
     settings = settings_from_config(config)
-    tracking = ["pipeline.tracking.mlflow"] if settings.tracking.enabled else []
-    import_for_command("pipeline.runner", "pipeline.report_writer", "pipeline.console", *tracking)
+    several = settings.selects_several
+    names = ["pipeline.runner", "pipeline.report_writer", "pipeline.console"]
+    if several:
+        names += ["pipeline.whole_network", "pipeline.network_report"]
+    if settings.tracking.enabled:
+        names.append("pipeline.tracking.network" if several else "pipeline.tracking.mlflow")
+    import_for_command(*names)
     from pipeline.console import ConsoleObserver
-    from pipeline.network_report import NetworkReportWriter
     from pipeline.records import RecordingObserver
     from pipeline.report_writer import ReportWriter
-    from pipeline.runner import run
-    from pipeline.whole_network import run_network
 
     # The report comes first, because the tracker logs it.
-    reports = ReportWriter(rerun_command(), rerun_command)
-    observers: list[Observer] = [reports]
-    if settings.selects_several:
+    observers: list[Observer] = [ReportWriter(rerun_command(), rerun_command)]
+    if several:
+        from pipeline.network_report import NetworkReportWriter
+
         observers.append(NetworkReportWriter(rerun_command()))
     observers += [ConsoleObserver(), RecordingObserver(record)]
     if settings.tracking.enabled:
-        from pipeline.tracking.mlflow import MlflowTracker
-        from pipeline.tracking.network import NetworkTracker
-
         sweep = sweep_dir()
-        tracker = NetworkTracker if settings.selects_several else MlflowTracker
-        observers.append(tracker({} if sweep is None else {"sweep": sweep.name, "job": Path(run_dir()).name}))
-    if settings.selects_several:
+        tags = {} if sweep is None else {"sweep": sweep.name, "job": Path(run_dir()).name}
+        observers.append(_tracker(tags, is_of_network=several))
+    if several:
+        from pipeline.whole_network import run_network
+
         run_network(settings, Path(run_dir()), observers)
     else:
+        from pipeline.runner import run
+
         run(settings, Path(run_dir()), observers)
+
+
+def _tracker(tags: dict[str, str], *, is_of_network: bool) -> Observer:
+    """Return the observer that logs to MLflow."""
+    if is_of_network:
+        from pipeline.tracking.network import NetworkTracker
+
+        return NetworkTracker(tags)
+    from pipeline.tracking.mlflow import MlflowTracker
+
+    return MlflowTracker(tags)
 
 
 def _save(record: Record) -> None:

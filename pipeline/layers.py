@@ -10,7 +10,6 @@ from rich.table import Table
 
 from pipeline.command_line import command
 from pipeline.config import checked_settings, compose_config, values_of
-from pipeline.imports import import_for_command
 
 USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
 
@@ -38,9 +37,8 @@ def main() -> None:
     relevant = [override for override in overrides if not re.match(r"[+~]*(data|target)[.=]", override)]
     standard = values_of(compose_config())
     settings = checked_settings({**values_of(compose_config(relevant)), **{name: standard[name] for name in DROPPED}})
-    import_for_command("pipeline.networks.load")
-    from pipeline.networks.inputs import input_shape
-    from pipeline.networks.load import layout_of
+    from pipeline.networks.declared import input_shape
+    from pipeline.networks.known import layout_of
 
     found = layout_of(settings.model)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2))

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.errors import SettingsError, listed
-from pipeline.resources import conf_dir, own_conf_dir
+from pipeline.resources import conf_dir, options, own_conf_dir
 from pipeline.settings import UNIONS, Settings
 
 # Settings of Hydra that are text.
@@ -125,12 +125,6 @@ def as_entered(override: str) -> str:
         if _read_as_text(unquoted, is_sweep=False) == plain:
             return unquoted
     return plain
-
-
-def options(group: str) -> list[str]:
-    """Return the options of a config group: the names of the files in ``conf/model``, also in the user's own folder."""
-    folders = [folder for folder in (conf_dir(), own_conf_dir()) if folder is not None]
-    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
 def with_own_options(overrides: Sequence[str]) -> list[str]:

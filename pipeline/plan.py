@@ -60,7 +60,7 @@ def predicted(settings: Settings) -> tuple[list[Cost], set[str], Timing]:
     settings : Settings
         The resolved settings of one layer.
     """
-    from pipeline.networks.load import layout_of
+    from pipeline.networks.known import layout_of
     from pipeline.resolve import check_network
     from pipeline.runner import plan, store_of
 
@@ -74,7 +74,7 @@ def predicted(settings: Settings) -> tuple[list[Cost], set[str], Timing]:
 
 
 def _print_layer(settings: Settings, console: Console) -> None:
-    from pipeline.networks.load import layout_of
+    from pipeline.networks.known import layout_of
 
     costs, stored, timing = predicted(settings)
     layer = layout_of(settings.model).find(settings.layer)

@@ -6,13 +6,11 @@ import difflib
 from dataclasses import replace
 
 from pipeline.errors import InputError, NetworkError, SettingsError, listed
-from pipeline.networks.checkpoints import RANDOM
-from pipeline.networks.forward import forward
-from pipeline.networks.inputs import MIN_BATCH_SIZE
+from pipeline.networks.declared import class_names
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout import canonical_name
-from pipeline.networks.load import check_weights, class_names, layout_of, probe
 from pipeline.networks.targets import check_target
-from pipeline.numerics.pca import check_n_components
+from pipeline.networks.weight_files import RANDOM
 from pipeline.rankers import RANKERS
 from pipeline.rankers.ranker import no_requirements
 from pipeline.settings import ModelSettings, RegressionTarget, Settings
@@ -109,6 +107,8 @@ def check_ranker(settings: Settings) -> None:
     """Raise `NetworkError` if the ranker cannot be applied to the network; `settings` must be resolved."""
     check = RANKERS[settings.score.kind].check
     if check is not no_requirements:
+        from pipeline.networks.load import probe
+
         layer = layout_of(settings.model).find(settings.layer)
         probe(settings.model, lambda network, example: check(network, layer, example))
 
@@ -124,6 +124,8 @@ def check_network(settings: Settings) -> None:
     InputError
         If `target_class` or `n_components` is out of range.
     """
+    from pipeline.networks.load import check_weights
+
     check_weights(settings.model)
     layout_of(settings.model).find(settings.layer)
     check_layer(settings)
@@ -135,6 +137,8 @@ def check_layer(settings: Settings) -> None:
     check_ranker(settings)
     _, height, width = layout_of(settings.model).find(settings.layer).maps
     if settings.n_components != "auto":
+        from pipeline.numerics.pca import check_n_components
+
         check_n_components(settings.n_components, settings.n_images, height, width)
 
 
@@ -155,6 +159,10 @@ def _check_batch_size(model: ModelSettings) -> None:
 
     With batches of at least 3 images, no batch has one image; see `pipeline.networks.inputs.batch_slices`.
     """
+    from pipeline.networks.forward import forward
+    from pipeline.networks.inputs import MIN_BATCH_SIZE
+    from pipeline.networks.load import probe
+
     if model.batch_size >= MIN_BATCH_SIZE:
         return
     try:

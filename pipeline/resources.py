@@ -27,3 +27,9 @@ def own_conf_dir() -> Path | None:
 def shipped_weights(name: str) -> Path:
     """Return the path of the weights that are shipped for the model `name`. The file need not exist."""
     return _resource_dir("data") / f"{name}.safetensors"
+
+
+def options(group: str) -> list[str]:
+    """Return the options of a config group: the names of the files in ``conf/model``, also in the user's own folder."""
+    folders = [folder for folder in (conf_dir(), own_conf_dir()) if folder is not None]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})

@@ -13,7 +13,7 @@ from pipeline import engine
 from pipeline.artifacts import Activations, ChannelScores, ImageSet
 from pipeline.errors import MemoryExceededError
 from pipeline.networks.decoded import decoded_once
-from pipeline.networks.inputs import batch_note, smaller_batch
+from pipeline.networks.memory import batch_note, smaller_batch
 from pipeline.observer import Artifacts, Observer, RunResult, StageReport
 from pipeline.resolve import check_network, check_ranker, resolve
 from pipeline.run_folder import publish

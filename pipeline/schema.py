@@ -20,7 +20,7 @@ from pipeline.command_line import command
 from pipeline.config import compose_config, values_of
 from pipeline.errors import SettingsError, listed
 from pipeline.files import write_whole
-from pipeline.overrides import options
+from pipeline.resources import options
 from pipeline.settings import (
     DataSettings,
     EngineSettings,

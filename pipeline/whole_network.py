@@ -27,11 +27,12 @@ from pipeline.errors import (
 from pipeline.layers_ahead import LayersAhead, layers_ahead
 from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for
 from pipeline.network_tables import LayerResult, network_ranking
+from pipeline.networks.arrangement import Heads
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.inputs import Inputs
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.load import check_weights, layout_of
-from pipeline.networks.maps import Heads
+from pipeline.networks.load import check_weights
 from pipeline.networks.observed import compatible
 from pipeline.networks.remembered import remembered
 from pipeline.networks.selection import select_layers

@@ -11,8 +11,8 @@ from torch import nn
 from pipeline import overrides as overrides_module
 from pipeline.config import compose_settings, register_resolvers, with_absolute_outputs
 from pipeline.errors import SettingsError
-from pipeline.overrides import as_entered, checked_overrides, options
-from pipeline.resources import conf_dir
+from pipeline.overrides import as_entered, checked_overrides
+from pipeline.resources import conf_dir, options
 from pipeline.settings import AceSettings
 
 GROUPS = ("model", "data", "score", "visualize", "tracking", "engine", "target", "experiment")

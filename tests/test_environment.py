@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +56,12 @@ def test_the_environment_has_the_version_of_each_package_and_the_machine() -> No
     assert found["numpy"] == packages()["numpy"] == np.__version__
     assert int(found["n_cpus"]) >= 1
     assert all(found.values())
+
+
+def test_names_and_versions_are_those_of_the_parsed_metadata() -> None:
+    parsed = {each.metadata["Name"]: each.version for each in distributions()}
+    assert packages() == parsed
+    assert list(packages()) == sorted(parsed, key=str.lower)
 
 
 def test_an_optional_package_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

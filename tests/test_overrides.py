@@ -15,7 +15,8 @@ from pipeline import __main__ as pcace
 from pipeline import config
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
-from pipeline.overrides import as_entered, checked_overrides, for_shell, options, quoted, value_of, with_own_options
+from pipeline.overrides import as_entered, checked_overrides, for_shell, quoted, value_of, with_own_options
+from pipeline.resources import options
 from pipeline.settings import FolderSettings, Settings
 from tests.helpers.cli import Cli, command_line
 

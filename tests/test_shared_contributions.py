@@ -20,7 +20,7 @@ from pipeline.networks import inputs as inputs_module
 from pipeline.networks.contributed import Contributed, ContributionsOfLayers
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import TensorInputs
-from pipeline.networks.layout import layout
+from pipeline.networks.layout_pass import layout
 from pipeline.networks.remembered import remembered
 from pipeline.observer import Observer, StageReport
 from pipeline.rankers import RANKERS, shared

@@ -21,7 +21,7 @@ from pipeline.networks.ablation import Ablation
 from pipeline.networks.backends import fixed_backends
 from pipeline.networks.channel_ablation import AblationTask, ChannelAblation, ablation_batches
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.forward import reported_memory
+from pipeline.networks.memory import reported_memory
 from pipeline.settings import Settings
 from pipeline.stages import ablate, evaluate
 from pipeline.store.parts import write_part

@@ -16,7 +16,7 @@ from pipeline.engine.task import Shard
 from pipeline.errors import NetworkError
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import batch_slices
-from pipeline.networks.load import layout_of
+from pipeline.networks.known import layout_of
 from pipeline.stages.activate import activations_of_layers, check_class_score, class_label
 from pipeline.stages.map_writer import COLLECTED, MapWriter
 

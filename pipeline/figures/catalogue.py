@@ -1,25 +1,22 @@
 """The catalogue of the figures of a run: name, caption, when a figure applies, and the function that draws it.
 
-A new figure is one entry here and the function that draws it.
+A new figure is one entry here and the function that draws it. The modules that draw are imported when a figure is
+drawn: a report that shows stored figures needs their captions only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-from pipeline.figures.activation_maps import draw_activation_maps
-from pipeline.figures.cam import channel_weighted, draw_cam, draw_channel_weighted
-from pipeline.figures.effects import draw_association_effect, draw_faithfulness
-from pipeline.figures.maximization import draw_maximization
-from pipeline.figures.ranked_layer import RankedLayer
-from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
-from pipeline.figures.smoothness import draw_smoothness
-from pipeline.figures.style import FigureMaker, new_figure
-from pipeline.networks.attribution import ClassActivation
-from pipeline.networks.maximization import Maximized
+    from pipeline.figures.ranked_layer import RankedLayer
+    from pipeline.figures.style import FigureMaker
+    from pipeline.networks.attribution import ClassActivation
+    from pipeline.networks.maximization import Maximized
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,8 @@ class FigureEntry:
 
 
 def _maps(data: FigureData, *, overlay: bool) -> Figure:
+    from pipeline.figures.activation_maps import draw_activation_maps
+
     ranked = data.ranked
     _, n_top = ranked.channels
     return draw_activation_maps(
@@ -76,6 +75,8 @@ def _maps(data: FigureData, *, overlay: bool) -> Figure:
 
 
 def _transforms(data: FigureData) -> Figure:
+    from pipeline.figures.ranking import draw_transforms
+
     ranked, fit = data.ranked, data.ranked.scores.fit
     assert fit is not None
     channel = ranked.channels[0][0]
@@ -91,28 +92,52 @@ def _transforms(data: FigureData) -> Figure:
 
 
 def _smoothness(data: FigureData) -> Figure:
+    from pipeline.figures.smoothness import draw_smoothness
+
     assert data.ranked.scores.smoothness is not None
     return draw_smoothness(data.ranked.scores.smoothness, data.ranked.question)
 
 
 def _reliability(data: FigureData) -> Figure:
+    from pipeline.figures.ranking import draw_reliability
+
     return draw_reliability(data.ranked.ranking.trust, len(data.ranked.images), data.ranked.question)
 
 
 def _association_effect(data: FigureData) -> Figure:
+    from pipeline.figures.effects import draw_association_effect
+
     return draw_association_effect(data.ranked.effects, data.ranked.ranking.table, data.ranked.question)
 
 
-def draw_cam_of(data: FigureData, make: FigureMaker = new_figure) -> Figure:
+def _faithfulness(data: FigureData) -> Figure:
+    from pipeline.figures.effects import draw_faithfulness
+
+    return draw_faithfulness(data.ranked.effects, data.ranked.question)
+
+
+def _ranking_curve(data: FigureData) -> Figure:
+    from pipeline.figures.ranking import draw_ranking_curve
+
+    return draw_ranking_curve(data.ranked.ranking.table, data.ranked.question)
+
+
+def draw_cam_of(data: FigureData, make: FigureMaker | None = None) -> Figure:
     """Draw predictions and class activation maps for the chosen images; `make` makes the empty figure."""
+    from pipeline.figures.cam import draw_cam
+    from pipeline.figures.style import new_figure
+
     ranked, found = data.ranked, data.activation
     assert found is not None
     assert ranked.target_class is not None
     outputs = ranked.outputs or tuple(f"class {index}" for index in range(found.outputs.shape[1]))
-    return draw_cam(ranked.originals(ranked.chosen), found, outputs, ranked.target_class, ranked.question, make)
+    originals = ranked.originals(ranked.chosen)
+    return draw_cam(originals, found, outputs, ranked.target_class, ranked.question, make or new_figure)
 
 
 def _channel_weighted(data: FigureData) -> Figure:
+    from pipeline.figures.cam import channel_weighted, draw_channel_weighted
+
     ranked = data.ranked
     best = ranked.varying[: ranked.visualize.n_weighted]
     score = ranked.ranking.table.set_index("channel").score
@@ -123,14 +148,17 @@ def _channel_weighted(data: FigureData) -> Figure:
     return draw_channel_weighted(ranked.originals(ranked.chosen), maps, len(best), ranked.question)
 
 
-def draw_maximization_of(data: FigureData, make: FigureMaker = new_figure) -> Figure:
+def draw_maximization_of(data: FigureData, make: FigureMaker | None = None) -> Figure:
     """Draw the inputs found by activation maximisation; `make` makes the empty figure."""
+    from pipeline.figures.maximization import draw_maximization
+    from pipeline.figures.style import new_figure
+
     ranked = data.ranked
     assert data.maximized is not None
     best_images = [ranked.most_activating[channel] for channel in data.maximized.channels]
     return draw_maximization(
         data.maximized, ranked.pictures(best_images), ranked.titles(data.maximized.channels),
-        ranked.names(best_images), ranked.question, make,
+        ranked.names(best_images), ranked.question, make or new_figure,
     )  # fmt: skip
 
 
@@ -143,7 +171,7 @@ _ENTRIES = (
     FigureEntry(
         "ranking_curve",
         "Scores by rank, with the permutation null and the bias-corrected scores with their 95 % intervals.",
-        lambda data: draw_ranking_curve(data.ranked.ranking.table, data.ranked.question),
+        _ranking_curve,
         in_report=False,
     ),
     FigureEntry(
@@ -177,7 +205,7 @@ _ENTRIES = (
         "Deletion and insertion curves: the class score as channels are ablated, or as only these are kept, in the "
         "order of the ranking, in the reversed order, and in random orders. It is normalised to 1 with no channel "
         "ablated and to 0 with all of them ablated.",
-        lambda data: draw_faithfulness(data.ranked.effects, data.ranked.question),
+        _faithfulness,
         lambda data: len(data.ranked.effects.curves) > 0,
     ),
     FigureEntry(

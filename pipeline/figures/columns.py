@@ -45,6 +45,8 @@ KNOWN = {
     "rank_high": ("rank, upper limit", "Upper limit of the 95 % confidence interval of the rank."),
 }  # fmt: skip
 
+# Standard deviations of the null on each side of its mean, in figures: 90 % of it (scipy.stats.norm.ppf(0.95)).
+NULL_BAND = 1.6448536269514722
 
 # Columns of the best channels in the terminal and in notebooks: heading, column that must exist, format of the cells.
 SUMMARY = (

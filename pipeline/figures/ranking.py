@@ -9,16 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-from scipy.stats import norm
 
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import Trust
-from pipeline.figures.columns import is_correlation, score_label
+from pipeline.figures.columns import NULL_BAND, is_correlation, score_label
 from pipeline.figures.labels import set_title
 from pipeline.figures.style import BLUE, GREY, ORANGE, FigureMaker, new_figure
 from pipeline.numerics.evidence import RELIABLE, reliability
 
-NULL_BAND = float(norm.ppf(0.95))  # standard deviations of the null on each side of its mean: 90 % of it
 N_NAMED = 5
 MAX_PANELS = 12
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")

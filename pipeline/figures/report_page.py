@@ -24,6 +24,7 @@ from PIL import Image
 from pipeline.artifacts import Trust
 from pipeline.figures.catalogue import FIGURES
 from pipeline.figures.columns import (
+    NULL_BAND,
     cell_text,
     is_by_statistic,
     is_correlation,
@@ -31,8 +32,6 @@ from pipeline.figures.columns import (
     score_text,
     shown_columns,
 )  # fmt: skip
-from pipeline.figures.gallery import compact
-from pipeline.figures.ranking import NULL_BAND
 
 LARGE = 150_000  # bytes; larger figures are embedded as WebP, which takes a third of the size and looks the same
 # In the report of one layer of a network, figures are reduced to this width in pixels, with this quality as WebP.
@@ -94,7 +93,11 @@ def render_report(content: ReportContent) -> str:
     target = content.target or ("the output of the network" if is_regression else f"class {class_name}")
     kept = float(first.n_components)
     components = f"{kept:.0%} of the variance" if kept < 1 else f"{kept:.0f} component" + ("s" if kept > 1 else "")
-    data = compact(content.gallery) if content.network else content.gallery
+    data = content.gallery
+    if content.network:
+        from pipeline.figures.gallery import compact  # imported here because it imports matplotlib
+
+        data = compact(data)
     sheet = data["maps"]
     names = {path.stem for path in content.figures}
     left_out = {name for name, other in LEFT_OUT.items() if content.network and other in {"", *names}}

@@ -79,8 +79,23 @@ def render_png(figure: Figure, dpi: int) -> bytes:
     """Return the figure as a PNG file without date and version, so that the same figure gives the same bytes."""
     buffer = BytesIO()
     with paper_style():  # ticks and their labels are created only now
+        _switch_off_empty_axes(figure)
+        # The layout is computed here once. Otherwise `savefig` would draw the figure a first time only to compute it.
+        figure.set_dpi(dpi)
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _switch_off_empty_axes(figure: Figure) -> None:
+    """Switch off axes that have no ticks, labels and frames, such as those of pictures: laying them out takes time."""
+    for axes in figure.axes:
+        has_ticks = len(axes.get_xticks()) + len(axes.get_yticks()) > 0
+        has_frame = any(spine.get_visible() for spine in axes.spines.values())
+        if not (has_ticks or has_frame or axes.get_xlabel() or axes.get_ylabel()):
+            axes.set_axis_off()
 
 
 def save_png(figure: Figure, path: Path, dpi: int) -> None:

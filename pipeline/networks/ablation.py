@@ -18,22 +18,13 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import NetworkError
+from pipeline.networks.arrangement import PatchTokens, of_units, with_all_tokens
 from pipeline.networks.capture import capture
 from pipeline.networks.consistency import check_same_by_batch
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward, network_input, network_scores
 from pipeline.networks.hooks import attached
-from pipeline.networks.maps import (
-    PatchTokens,
-    as_before,
-    as_float,
-    as_maps,
-    from_maps,
-    of_units,
-    only_tensor,
-    with_all_tokens,
-    with_tensor,
-)
+from pipeline.networks.maps import as_before, as_float, as_maps, from_maps, only_tensor, with_tensor
 from pipeline.networks.operations import Operations, counted_operations
 from pipeline.networks.targets import Score
 from pipeline.networks.tracing import Cut, cut_at

@@ -10,15 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import torch
-from torch import backends
-
-_CUDA: Any = backends.cuda
-_CUDNN: Any = backends.cudnn
-_ONEDNN: Any = backends.mkldnn
-# What has a precision of float32 of its own: products of matrices, convolutions and recurrent layers.
-_PRECISIONS = (_CUDA.matmul, _CUDNN.conv, _CUDNN.rnn, _ONEDNN.matmul, _ONEDNN.conv)
-
 
 @contextmanager
 def fixed_backends() -> Iterator[None]:
@@ -28,9 +19,16 @@ def fixed_backends() -> Iterator[None]:
     deterministic algorithms and does not choose them by their speed. ``torch.use_deterministic_algorithms`` stays as it
     is, because some networks have no deterministic kernels on a GPU. At the end, all settings are as they were.
     """
-    cudnn = _CUDNN
+    import torch
+
+    # The annotations of torch lack some of these.
+    cuda: Any = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    onednn: Any = torch.backends.mkldnn
+    # What has a precision of float32 of its own: products of matrices, convolutions and recurrent layers.
+    precisions = (cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul, onednn.conv)
     flags = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
-    has_onednn, before = torch._C._get_mkldnn_enabled(), [each.fp32_precision for each in _PRECISIONS]
+    has_onednn, before = torch._C._get_mkldnn_enabled(), [each.fp32_precision for each in precisions]
     allows_tf32, matmul = None, None
     with suppress(RuntimeError):  # raised if the program has set the precision of single operations
         allows_tf32 = cudnn.allow_tf32
@@ -42,7 +40,7 @@ def fixed_backends() -> Iterator[None]:
             cudnn.allow_tf32 = False
         if matmul is not None:
             torch.set_float32_matmul_precision("highest")
-        for each in _PRECISIONS:
+        for each in precisions:
             each.fp32_precision = "ieee"
         cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
         torch._C._set_mkldnn_enabled(True)
@@ -52,21 +50,33 @@ def fixed_backends() -> Iterator[None]:
             cudnn.allow_tf32 = allows_tf32
         if matmul is not None:
             torch.set_float32_matmul_precision(matmul)
-        for each, precision in zip(_PRECISIONS, before, strict=True):
+        for each, precision in zip(precisions, before, strict=True):
             each.fp32_precision = precision
         for name, value in flags.items():
             setattr(cudnn, name, value)
         torch._C._set_mkldnn_enabled(has_onednn)
 
 
-def keyed_backends(device: torch.device) -> dict[str, bool]:
-    """Return the settings that decide the last digits and are not fixed, for the keys; none on a CPU."""
-    is_deterministic = torch.are_deterministic_algorithms_enabled()
-    return {"deterministic_algorithms": True} if device.type == "cuda" and is_deterministic else {}
+def keyed_backends(device: str) -> dict[str, bool]:
+    """Return the settings that decide the last digits and are not fixed, for the keys; none on a CPU.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+        Type of the device.
+    """
+    if device != "cuda":
+        return {}
+    import torch
+
+    return {"deterministic_algorithms": True} if torch.are_deterministic_algorithms_enabled() else {}
 
 
 def described_backends() -> dict[str, str]:
     """Return the device that ``model.device=auto`` selects, and what is fixed while a network runs, for people."""
+    import torch
+    from torch import backends
+
     with fixed_backends():
         precision = torch.get_float32_matmul_precision()
         cudnn = f"deterministic {backends.cudnn.deterministic}, benchmark {backends.cudnn.benchmark}"

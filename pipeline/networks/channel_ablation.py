@@ -11,11 +11,12 @@ import torch
 from pipeline.arrays import BoolArray, FloatArray, Int64Array
 from pipeline.artifacts import Activations
 from pipeline.networks.ablation import Ablation, OnFinished
+from pipeline.networks.arrangement import Heads, of_units
 from pipeline.networks.capture import capture
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
 from pipeline.networks.inputs import ChosenInputs, Inputs, batch_slices, batches, bounded_batch_size
-from pipeline.networks.maps import Heads, as_maps, of_units
+from pipeline.networks.maps import as_maps
 from pipeline.progress import Progress
 
 

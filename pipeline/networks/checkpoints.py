@@ -1,7 +1,4 @@
-"""Files of weights: reading them, and loading them into a network.
-
-The names `RANDOM` and `SHIPPED` are the values of ``model.weights`` that do not name published weights.
-"""
+"""Files of weights: reading them, and loading them into a network."""
 
 from __future__ import annotations
 
@@ -19,9 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.weight_files import require_checkpoint
 
-RANDOM = "random"  # weights as initialised, with a seed
-SHIPPED = "shipped"  # the file of this package
 # Keys under which training scripts save the weights, by preference. If none of them is there, any other key will do.
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network")
 # The names under which DataParallel and torch.compile keep the network that they wrap.
@@ -43,13 +39,6 @@ class Ignored:
 
     def __setstate__(self, _state: object) -> None:
         """Discard the attributes."""
-
-
-def require_checkpoint(path: Path) -> Path:
-    """Return the path; raise `NetworkError` if it is not a file."""
-    if not path.is_file():
-        raise NetworkError(f"model.checkpoint must be an existing file; got {path}. Give the path of the weights.")
-    return path
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:

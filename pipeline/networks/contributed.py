@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.networks.arrangement import Heads, with_all_tokens
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
-from pipeline.networks.maps import Heads, as_float, as_maps, with_all_tokens
+from pipeline.networks.maps import as_float, as_maps
 
 ROUNDING = 1e-5  # of class scores, as a share of their size: they are computed in float32
 

@@ -1,22 +1,26 @@
-"""The network that is examined: with one of its layers, the class score, and the device."""
+"""The network that is examined: with one of its layers, the class score, and the device.
+
+The modules that import torch are imported when a network is made, not for a request, which keys are computed from.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import torch
-from torch import nn
-
-from pipeline.artifacts import ImageSet
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.heads import AttentionHeads, expose_heads
-from pipeline.networks.inputs import FileInputs, Preprocessing
-from pipeline.networks.layout import LayerInfo, layout
-from pipeline.networks.load import layout_of, load, resolve_device
-from pipeline.networks.maps import Arrangement, ChannelAxisSetting
+from pipeline.networks.known import layout_of
 from pipeline.networks.targets import Score, score_of
 from pipeline.settings import ModelSettings, Settings, TargetSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipeline.artifacts import ImageSet
+    from pipeline.networks.arrangement import Arrangement, ChannelAxisSetting
+    from pipeline.networks.inputs import FileInputs, Preprocessing
+    from pipeline.networks.layout import LayerInfo
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class ExaminedNetwork:
         NetworkError
             If the network is in training mode, if there is no such layer, or if the layer cannot be ranked.
         """
+        from pipeline.networks.layout_pass import layout
+
         training = [name or "the network" for name, module in network.named_modules() if module.training]
         if training:
             raise NetworkError(
@@ -130,6 +136,8 @@ class NetworkRequest:
     @property
     def preprocessing(self) -> Preprocessing:
         """The function from image files to the network's input, and back."""
+        from pipeline.networks.inputs import Preprocessing
+
         return Preprocessing(self.model)
 
     def open(self) -> ExaminedNetwork:
@@ -140,6 +148,9 @@ class NetworkRequest:
         NetworkError
             If there is no such network, weights or layer, or if the layer cannot be ranked.
         """
+        from pipeline.networks.heads import AttentionHeads, expose_heads
+        from pipeline.networks.load import load, resolve_device
+
         layer = layout_of(self.model).find(self.layer)
         network = load(self.model, self.seed).requires_grad_(False)
         if layer.type == AttentionHeads.__name__:
@@ -148,4 +159,7 @@ class NetworkRequest:
 
     def inputs(self, images: ImageSet) -> FileInputs:
         """Return the images as inputs of the network, on its device."""
+        from pipeline.networks.inputs import FileInputs
+        from pipeline.networks.load import resolve_device
+
         return FileInputs(images.paths, self.preprocessing, resolve_device(self.model))

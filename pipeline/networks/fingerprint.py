@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.digests import digest_bytes, digest_file
+from pipeline.digests import digest_bytes
+from pipeline.networks.portable import portable
 
 # Attributes that every module has: its parts, which are described themselves, and its mode.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -69,17 +68,6 @@ def digest_of_values(network: nn.Module) -> str:
     description = _Description()
     values = {name: description.of(value) for name, value in _tensors(network)}
     return digest_bytes(json.dumps(values, sort_keys=True).encode())
-
-
-def portable(value: Any) -> Any:
-    """Return a value of a setting in plain JSON types, without paths; files are represented by their content."""
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, Mapping):
-        return {str(name): portable(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [portable(each) for each in value]
-    return value
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
@@ -133,7 +121,7 @@ class _Description:
             case None | bool() | int():
                 return value
             case str():
-                return _text(value)
+                return portable(value)
             case float() | complex() | bytes() | torch.dtype() | torch.layout() | np.dtype():
                 return repr(value)
             case torch.Tensor():
@@ -202,18 +190,3 @@ class _Description:
             value = value.to_dense()
         plain = value.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
         return [*what, hashlib.sha256(plain.view(torch.uint8).numpy().data).hexdigest()]
-
-
-def _text(text: str) -> Any:
-    """Return a text; the content of a file that it names, and nothing but the fact for the absolute path of a folder.
-
-    A single word may be the name of a file by chance, and is kept as well.
-    """
-    try:
-        path = Path(text).expanduser()
-        if path.is_file():
-            content = {"file": digest_file(path)}
-            return content if os.sep in text or path.suffix else {**content, "text": text}
-        return {"folder": True} if path.is_absolute() and path.is_dir() else text
-    except (OSError, ValueError, RuntimeError):  # too long, or not readable, or with a zero byte, or a ~ of nobody
-        return text

@@ -152,17 +152,6 @@ def evaluated(network: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def reported_memory() -> Iterator[None]:
-    """Turn errors of memory outside of forward passes into a `MemoryExceededError`; also a decorator of functions."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryExceededError(f"a batch must fit into the memory; got {described(error)}. {LOWER}") from error
-
-
-@contextmanager
 def reported_errors(rule: str, context: str, hint: str) -> Iterator[None]:
     """Turn an exception of somebody else's code inside the context into a `NetworkCodeError`.
 

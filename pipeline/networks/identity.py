@@ -6,12 +6,13 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.digests import digest_file
-from pipeline.networks.checkpoints import RANDOM, require_checkpoint
-from pipeline.networks.fingerprint import fingerprint, portable
+from pipeline.kept_values import kept_value
+from pipeline.networks.declared import packages_of
 from pipeline.networks.libraries import library
-from pipeline.networks.load import checkpoint_path, load_on_cpu
+from pipeline.networks.portable import portable
 from pipeline.networks.remembered import remember
 from pipeline.networks.user_code import code_of
+from pipeline.networks.weight_files import RANDOM, checkpoint_path, require_checkpoint
 from pipeline.settings import ModelSettings
 
 
@@ -40,11 +41,11 @@ def _identity(model: ModelSettings, seed: int) -> dict[str, Any]:
     """Return what `identity` does, without remembering it."""
     arguments = portable(model.arguments)
     if model.factory is not None:
-        found = fingerprint(load_on_cpu(model, seed))
-        modules = {*found.modules, model.factory.partition(":")[0]}
+        found = _fingerprint(model, seed)
+        modules = {*found["modules"], model.factory.partition(":")[0]}
         return {
             "architecture": {"factory": model.factory, "arguments": arguments, **code_of(modules)},
-            "weights": {"fingerprint": found.digest},
+            "weights": {"fingerprint": found["digest"]},
         }
     used = library(model)
     path = checkpoint_path(model)
@@ -65,3 +66,23 @@ def _identity(model: ModelSettings, seed: int) -> dict[str, Any]:
         "arguments": arguments,
     }
     return {"architecture": architecture, "weights": weights}
+
+
+def _fingerprint(model: ModelSettings, seed: int) -> dict[str, Any]:
+    """Return the digest of the fingerprint of a network that a factory builds, and the modules of its code.
+
+    It is kept for a network of this package whose weights are all in a file.
+    """
+
+    def found() -> dict[str, Any]:
+        from pipeline.networks.fingerprint import fingerprint
+        from pipeline.networks.load import load_on_cpu
+
+        made = fingerprint(load_on_cpu(model, seed))
+        return {"digest": made.digest, "modules": sorted(made.modules)}
+
+    path = checkpoint_path(model)
+    if path is None or model.randomized or not packages_of(model):
+        return found()
+    inputs = [model.factory, model.arguments, digest_file(require_checkpoint(path)), list(model.input_size)]
+    return dict(kept_value("fingerprint", inputs, packages_of(model), found))

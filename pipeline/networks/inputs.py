@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, assert_never, cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.arrays import Int64Array
 from pipeline.decoding import ImageError, decode
-from pipeline.errors import InputError, MemoryExceededError
+from pipeline.errors import InputError
 from pipeline.networks.crops import Box
 from pipeline.networks.decoded import ahead, in_threads, once
 from pipeline.networks.libraries import library
@@ -51,13 +51,20 @@ class Preprocessing:
         transform = self.model.transform
         if transform.kind == "weights":
             return library(self.model).preset(self.model)
-        steps: list[Callable[..., Any]] = []
-        if transform.kind == "resize":
-            steps.append(transforms.Resize((transform.size, transform.size)))
         # ToTensor divides by 255. Version 2's ToDtype multiplies by 1/255, which differs in the last digit and
         # eventually in the third digit of some scores (docs/decisions/0003).
-        steps += [transforms.ToTensor(), transforms.Normalize(list(transform.mean), list(transform.std))]
-        return cast(ToInput, transforms.Compose(steps))
+        normalize = transforms.Normalize(list(transform.mean), list(transform.std))
+        return cast(ToInput, transforms.Compose([self._resized, transforms.ToTensor(), normalize]))
+
+    @cached_property
+    def _resized(self) -> Callable[[Image.Image], Image.Image]:
+        """The function from a decoded image to one of the size of the network's input, without published weights."""
+        from torchvision import transforms
+
+        transform = self.model.transform
+        if transform.kind == "none":
+            return lambda image: image
+        return cast("Callable[[Image.Image], Image.Image]", transforms.Resize((transform.size, transform.size)))
 
     @cached_property
     def normalization(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,6 +130,16 @@ class Preprocessing:
         pictures = (self.to_pixels(inputs.cpu()) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return [picture[..., 0] if picture.shape[-1] == 1 else picture for picture in pictures]
 
+    def pictures(self, paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
+        """Return images as the network sees them: what `to_pictures` makes of the result of `load`.
+
+        Without the transform of published weights, the pictures are the resized images themselves, because their pixels
+        are whole numbers: the normalisation and its inverse would change nothing.
+        """
+        if self.model.transform.kind == "weights":
+            return self.to_pictures(self.load(paths)) if paths else []
+        return [np.asarray(self._resized(self.open(path))) for path in paths]
+
     def visible_box(self, width: int, height: int) -> Box:
         """Return the part of an image that the network receives: left, top, right, bottom, in pixels.
 
@@ -136,25 +153,6 @@ class Preprocessing:
         if self.model.transform.kind != "weights":
             return 0.0, 0.0, float(width), float(height)
         return library(self.model).visible_box(self.model, width, height)
-
-
-def input_shape(model: ModelSettings) -> tuple[int, int, int]:
-    """Return the number of channels, height and width of the network's input.
-
-    The transform determines height and width, except with ``kind=none``: then they are those of the images, which
-    ``model.input_size`` states.
-    """
-    n_channels, height, width = model.input_size
-    match model.transform.kind:
-        case "none":
-            return n_channels, height, width
-        case "resize":
-            return n_channels, model.transform.size, model.transform.size
-        case "weights":
-            size = library(model).preset(model).crop_size
-            return n_channels, size[0], size[-1]
-        case _:
-            assert_never(model.transform.kind)
 
 
 class Inputs(Protocol):
@@ -316,18 +314,3 @@ def batch_slices(n_images: int, batch_size: int) -> list[slice]:
     """
     edges = np.linspace(0, n_images, -(-n_images // batch_size) + 1).round().astype(int)
     return [slice(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
-
-
-def smaller_batch(batch_size: int, n_images: int) -> int | None:
-    """Return half of the number of images in the largest batch; None if a batch has one image."""
-    largest = min(batch_size, n_images)
-    return largest // 2 if largest > 1 else None
-
-
-def batch_note(error: MemoryExceededError, size: int) -> str:
-    """Return the message that a batch does not fit, and what is done."""
-    got = str(error).partition("; got ")[2].partition(". Lower ")[0]
-    return (
-        f"A batch of images does not fit into the memory ({got}). The run goes on with model.batch_size={size}, which "
-        "changes the last digits; finished stages that do not depend on it are kept."
-    )

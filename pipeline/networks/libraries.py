@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
-import torch
-from PIL import Image
-from torch import nn
-
-from pipeline.networks import timm_models, torchvision_models, transformers_models
 from pipeline.networks.crops import Box
 from pipeline.settings import Library, ModelSettings
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
 
 
 class WeightsTransform(Protocol):
@@ -95,13 +95,25 @@ class ModelLibrary(Protocol):
         ...
 
 
-LIBRARIES: Mapping[Library, ModelLibrary] = {
-    "torchvision": torchvision_models,
-    "timm": timm_models,
-    "transformers": transformers_models,
-}
-
-
 def library(model: ModelSettings) -> ModelLibrary:
     """Return the library that a model comes from."""
-    return LIBRARIES[model.library]
+    return library_named(model.library)
+
+
+def library_named(name: Library) -> ModelLibrary:
+    """Return the library of this name; its module is imported when it is first needed."""
+    match name:
+        case "torchvision":
+            from pipeline.networks import torchvision_models
+
+            return torchvision_models
+        case "timm":
+            from pipeline.networks import timm_models
+
+            return timm_models
+        case "transformers":
+            from pipeline.networks import transformers_models
+
+            return transformers_models
+        case _:
+            assert_never(name)

@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, PipelineError, listed
-from pipeline.networks.checkpoints import RANDOM, SHIPPED, load_weights, read_checkpoint
+from pipeline.networks.checkpoints import load_weights, read_checkpoint
+from pipeline.networks.declared import input_shape
 from pipeline.networks.factories import call_factory, check_arguments, seeded
 from pipeline.networks.forward import NetworkCodeError, described, evaluated, forward
 from pipeline.networks.heads import exposed_heads
-from pipeline.networks.inputs import input_shape
-from pipeline.networks.layout import NetworkLayout, layout
+from pipeline.networks.layout import NetworkLayout
+from pipeline.networks.layout_pass import layout
 from pipeline.networks.libraries import library
 from pipeline.networks.module_order import in_forward_order, owner
 from pipeline.networks.remembered import remember
-from pipeline.resources import shipped_weights
+from pipeline.networks.weight_files import RANDOM, SHIPPED, checkpoint_path
 from pipeline.settings import ModelSettings
 
 # Number of images in a forward pass that only shows shapes. With one image, an output without a batch axis could be
@@ -186,9 +186,9 @@ def _initialise_lazy(network: nn.Module, model: ModelSettings) -> None:
             forward(network, torch.zeros((N_PROBED, *input_shape(model))))
 
 
-def layout_of(model: ModelSettings) -> NetworkLayout:
-    """Return the layers of the network; no weights are loaded or downloaded."""
-    return remember("layout", model, 0, lambda: probe(model, partial(layout, channels=model.channels)))
+def probed_layout(model: ModelSettings) -> NetworkLayout:
+    """Return the layers of the network, which is built; no weights are loaded or downloaded."""
+    return probe(model, partial(layout, channels=model.channels))
 
 
 def weighted_modules(model: ModelSettings) -> list[str]:
@@ -232,25 +232,6 @@ def _library_errors(model: ModelSettings) -> Iterator[None]:
             f"model.arguments must suit the network; got {listed([f'{k}={v}' for k, v in model.arguments.items()])} "
             f"({model.library}'s {model.name}, {described(error)}). Correct or remove them."
         ) from error
-
-
-def class_names(model: ModelSettings) -> tuple[str, ...] | None:
-    """Return the names of the network's outputs, or None if neither the settings nor the weights define them.
-
-    With random weights, these are the names that belong to the default weights.
-    """
-    if model.class_names is not None:
-        return model.class_names
-    if model.factory is not None or model.checkpoint is not None or "num_classes" in model.arguments:
-        return None
-    return library(model).class_names(model)
-
-
-def checkpoint_path(model: ModelSettings) -> Path | None:
-    """Return the path of the file of weights; None for random and published weights."""
-    if model.checkpoint is not None:
-        return Path(model.checkpoint).expanduser()
-    return shipped_weights(model.name) if model.weights == SHIPPED else None
 
 
 def _is_published(model: ModelSettings) -> bool:

@@ -12,52 +12,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import nn
 
-ChannelAxis = Literal["first", "last"]  # axis 1, or the last axis
-ChannelAxisSetting = Literal["auto", "first", "last"]  # "auto": inferred, see pipeline.networks.layout
-
-
-@dataclass(frozen=True)
-class PatchTokens:
-    """An output of shape (n, tokens, channels) whose tokens are the patches of an image, row by row.
-
-    Attributes
-    ----------
-    n_others : int
-        Number of tokens before the patches: class and register tokens.
-    height, width : int
-        Number of patches.
-    """
-
-    n_others: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Heads:
-    """The outputs of attention heads, side by side on the last axis: each head is a channel of several units.
-
-    Attributes
-    ----------
-    n_heads : int
-        Number of heads, all with the same number of units.
-    tokens : {"last"} or PatchTokens
-        The arrangement of the units, as if each were a channel.
-    """
-
-    n_heads: int
-    tokens: ChannelAxis | PatchTokens
-
-
-Arrangement = ChannelAxis | PatchTokens | Heads
-"""Where the channels and the pixels of the maps are in a layer's output."""
-
+from pipeline.networks.arrangement import Arrangement, ChannelAxis, Heads, PatchTokens
 
 _FIRST = (
     nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LocalResponseNorm,
@@ -135,17 +93,6 @@ def declared_channels(module: nn.Module, shape: tuple[int, ...]) -> ChannelAxis 
             return "first" if type(module).__name__.endswith("2d") else "last"
         return "first" if is_first else "last" if is_last else None
     return None
-
-
-def of_units(channels: Arrangement) -> ChannelAxis | PatchTokens:
-    """Return the arrangement of what a layer computes: the units of attention heads, otherwise the channels."""
-    return channels.tokens if isinstance(channels, Heads) else channels
-
-
-def with_all_tokens(channels: Arrangement) -> ChannelAxis:
-    """Return the axis of the channels, or of the units of heads, with which maps contain all tokens."""
-    units = of_units(channels)
-    return "last" if isinstance(units, PatchTokens) else units
 
 
 def as_maps(output: torch.Tensor, channels: Arrangement) -> torch.Tensor:

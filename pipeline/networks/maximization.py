@@ -32,11 +32,12 @@ from torch.nn import functional
 
 from pipeline.arrays import FloatArray
 from pipeline.errors import NetworkError
+from pipeline.networks.arrangement import Arrangement
 from pipeline.networks.capture import capture
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
 from pipeline.networks.hooks import attached
-from pipeline.networks.maps import Arrangement, as_maps
+from pipeline.networks.maps import as_maps
 from pipeline.networks.operations import counting
 
 MAX_SHIFT = 1 / 16  # share of the picture's side

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import assert_never
-
-import torch
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from pipeline.errors import NetworkError
 from pipeline.settings import ClassTarget, RegressionTarget, TargetSettings
 
-Score = Callable[[torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Score: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 def output_index(target: TargetSettings, target_class: int | None) -> int:
@@ -89,7 +91,7 @@ def target_scores(outputs: torch.Tensor, target: TargetSettings, target_class: i
             return (outputs.softmax(dim=1) if outputs.shape[1] > 1 else outputs.sigmoid())[:, index]
         case "margin":
             others = outputs.clone()
-            others[:, index] = -torch.inf
+            others[:, index] = -math.inf
             return outputs[:, index] - others.amax(dim=1)
         case _:
             assert_never(target.score)

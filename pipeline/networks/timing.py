@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from pipeline.networks.ablation import Ablation
+from pipeline.networks.declared import input_shape
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import forward
-from pipeline.networks.inputs import input_shape
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.load import build, layout_of, resolve_device
+from pipeline.networks.load import build, resolve_device
 from pipeline.networks.maximization import step_operations
 from pipeline.numerics.ablation_plan import AblationWork
 from pipeline.settings import AblateSettings, ModelSettings, Settings

@@ -9,16 +9,19 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, cast
-
-import torch
-from PIL import Image
-from torch import nn
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.checkpoints import RANDOM
+from pipeline.kept_values import kept_value
 from pipeline.networks.crops import Box, central_box
+from pipeline.networks.weight_files import RANDOM
 from pipeline.settings import ModelSettings
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,13 @@ def pretrained(model: ModelSettings) -> nn.Module:
 
 def identity(model: ModelSettings) -> dict[str, Any]:
     """Return what determines the pretrained weights: timm maps an architecture and a tag to a file on the hub."""
-    config = _config(model)
-    return {"timm": version("timm"), "weights": f"{config.architecture}.{config.tag}", "hub": config.hf_hub_id}
+
+    def found() -> dict[str, Any]:
+        config = _config(model)
+        return {"weights": f"{config.architecture}.{config.tag}", "hub": config.hf_hub_id}
+
+    require()
+    return {"timm": version("timm"), **kept_value("timm's weights", model.name, ("timm",), found)}
 
 
 def architecture(model: ModelSettings) -> dict[str, Any]:
@@ -140,12 +148,17 @@ def _config(model: ModelSettings) -> Any:
     return timm.get_pretrained_cfg(model.name)
 
 
-def _timm() -> Any:
-    """Return the package, which is imported only if it is needed."""
-    try:
-        import timm
-    except ImportError as error:
+def require() -> None:
+    """Raise `NetworkError` if timm is not installed."""
+    if find_spec("timm") is None:
         raise NetworkError(
             'model.library must be installed; got timm, which is not installed. Run pip install "pcace[timm]".'
-        ) from error
+        )
+
+
+def _timm() -> Any:
+    """Return the package, which is imported only if it is needed."""
+    require()
+    import timm
+
     return timm

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from pipeline.networks.maps import PatchTokens
+from pipeline.networks.arrangement import PatchTokens
 
 
 def n_other_tokens(network: nn.Module) -> int:

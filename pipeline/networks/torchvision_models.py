@@ -1,13 +1,15 @@
 """The classification models of torchvision: names, published weights, their class names and transform.
 
-It implements `pipeline.networks.libraries.ModelLibrary`. torchvision is imported inside the functions, because the
-import takes a second in each process and other networks do not need it.
+It implements `pipeline.networks.libraries.ModelLibrary`. torch and torchvision are imported inside the functions,
+because each takes a second in each process: the key of a model's results is known without them.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -16,16 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
-import torch
-from torch import nn
-
 from pipeline.digests import digest_file
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.checkpoints import RANDOM, read_checkpoint
+from pipeline.kept_values import kept_value
 from pipeline.networks.crops import Box, central_box
+from pipeline.networks.weight_files import RANDOM
 from pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:
+    from torch import nn
     from torchvision.models import WeightsEnum
 
     from pipeline.networks.libraries import WeightsTransform
@@ -50,7 +51,10 @@ def factory(model: ModelSettings) -> Callable[..., nn.Module]:
 
 def is_published(model: ModelSettings) -> bool:
     """Return whether the weights are published ones, which torchvision loads itself."""
-    return _published(model) is not None
+    if model.checkpoint is None:
+        return model.weights != RANDOM and _address(model) is not None
+    name = Path(model.checkpoint).name
+    return any(_file_name(address) == name for address in _addresses(model.name).values())
 
 
 def check_weights(model: ModelSettings) -> None:
@@ -66,6 +70,8 @@ def pretrained(model: ModelSettings) -> nn.Module:
     """
     from torchvision.models import get_model
 
+    from pipeline.networks.checkpoints import read_checkpoint
+
     weights = _published(model)
     assert weights is not None
     given = None if model.checkpoint is None else read_checkpoint(Path(model.checkpoint).expanduser())
@@ -73,7 +79,7 @@ def pretrained(model: ModelSettings) -> nn.Module:
         with nullcontext() if given is None else _get_state_dict(given):
             return cast("nn.Module", get_model(model.name, weights=weights, progress=False, **model.arguments))
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:  # urllib's are OSErrors
-        file = _cached(weights) if model.checkpoint is None else Path(model.checkpoint)
+        file = _cached(weights.url) if model.checkpoint is None else Path(model.checkpoint)
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".: ")
         if file.is_file():
             raise NetworkError(
@@ -91,7 +97,7 @@ def identity(model: ModelSettings) -> dict[str, Any]:
 
     A file in the cache that is not the published one is identified by its content instead.
     """
-    file = _cached(torchvision_weights(model))
+    file = _cached(_address(model))
     found: dict[str, Any] = {"url": file.name}
     if file.is_file():
         digest = digest_file(file)
@@ -149,10 +155,42 @@ def torchvision_weights(model: ModelSettings) -> WeightsEnum:
     return cast("WeightsEnum", available[model.weights])
 
 
-def _cached(weights: WeightsEnum) -> Path:
+def _addresses(name: str) -> Mapping[str, str]:
+    """Return the address of each file of published weights, by the name of the weights, including ``DEFAULT``.
+
+    They are kept, because torchvision takes two seconds to import.
+    """
+
+    def found() -> dict[str, str]:
+        from torchvision.models import get_model_weights
+
+        _check_name(name)
+        return {member: weights.url for member, weights in get_model_weights(name).__members__.items()}
+
+    return cast("dict[str, str]", kept_value("torchvision's weights", name, ("torchvision",), found))
+
+
+def _address(model: ModelSettings) -> str:
+    """Return the address of the file of the weights that `model.weights` names; see `torchvision_weights`."""
+    address = _addresses(model.name).get("DEFAULT" if model.weights == RANDOM else model.weights)
+    return str(torchvision_weights(model).url) if address is None else address
+
+
+def _file_name(address: str) -> str:
+    return address.rpartition("/")[2]
+
+
+def _cached(address: str) -> Path:
     """Return the path at which torch keeps the file of the weights once it is downloaded."""
-    folder: str = torch.hub.get_dir()
-    return Path(folder) / "checkpoints" / str(weights.url).rpartition("/")[2]
+    return _hub_folder() / "checkpoints" / _file_name(address)
+
+
+def _hub_folder() -> Path:
+    """Return what `torch.hub.get_dir` does, without importing torch."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return Path(torch.hub.get_dir())
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))).expanduser() / "hub"
 
 
 @contextmanager
@@ -161,6 +199,7 @@ def _get_state_dict(state: Mapping[str, Any], *, is_loaded: bool = True) -> Iter
 
     Without loading, it builds the network that the weights imply although they have not been downloaded yet.
     """
+    from torch import nn
     from torchvision.models import WeightsEnum
 
     with ExitStack() as stack:
@@ -181,7 +220,7 @@ def _published(model: ModelSettings) -> WeightsEnum | None:
 
     _check_name(model.name)
     name = Path(model.checkpoint).name
-    return next((weights for weights in get_model_weights(model.name) if _cached(weights).name == name), None)
+    return next((weights for weights in get_model_weights(model.name) if _file_name(weights.url) == name), None)
 
 
 def _check_name(name: str) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
-from pipeline.networks.checkpoints import RANDOM
 from pipeline.networks.class_labels import class_labels
 from pipeline.networks.crops import Box
 from pipeline.networks.fingerprint import digest_of_values
@@ -37,6 +36,7 @@ from pipeline.networks.transformers_sources import (
     quiet,
     read_from,
 )
+from pipeline.networks.weight_files import RANDOM
 from pipeline.settings import ModelSettings
 
 DEFAULT_SIDE = 224  # of the images, in pixels, for types of models that process images of any size

@@ -2,15 +2,18 @@
 
 The public functions do not need the pipeline: `ACERegressor` is a scikit-learn estimator, `maximal_correlation` and
 `optimal_transforms` take many sets of predictors in one call, and `supersmooth` is Friedman's
-smoother.
+smoother. Each name is imported when it is first used, because SciPy, scikit-learn and numba take a second.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms
-from pipeline.numerics.estimator import ACERegressor
-from pipeline.numerics.parameters import AceParameters
-from pipeline.numerics.spline_solver import Smoothness
+if TYPE_CHECKING:
+    from pipeline.numerics.ace import AceResult, maximal_correlation, optimal_transforms
+    from pipeline.numerics.estimator import ACERegressor
+    from pipeline.numerics.parameters import AceParameters
+    from pipeline.numerics.spline_solver import Smoothness
+    from pipeline.numerics.supersmoother import supersmooth
 
 __all__ = [
     "ACERegressor",
@@ -22,11 +25,21 @@ __all__ = [
     "supersmooth",
 ]
 
+_MODULES = {
+    "ACERegressor": "estimator",
+    "AceParameters": "parameters",
+    "AceResult": "ace",
+    "Smoothness": "spline_solver",
+    "maximal_correlation": "ace",
+    "optimal_transforms": "ace",
+    "supersmooth": "supersmoother",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the supersmoother when it is first asked for: with its compiler, that takes a second."""
-    if name == "supersmooth":
-        from pipeline.numerics.supersmoother import supersmooth
-
-        return supersmooth
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

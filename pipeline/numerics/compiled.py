@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +15,7 @@ from numba.core.caching import UserProvidedCacheLocator
 from platformdirs import user_cache_path
 
 from pipeline.files import temporary_home
-
-ANNOUNCEMENT = "Compiling the solver: about 15 seconds, once on this machine."
+from pipeline.numerics.announcement import announce
 
 
 @cache
@@ -84,22 +81,17 @@ def _compiled(function: Callable[..., Any], inline: Literal["never", "always"]) 
     return result
 
 
-def _to_stderr(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
 class _Announcer(event.Listener):
     """Announces once that functions of this package are being compiled."""
 
     def __init__(self) -> None:
-        self.say: Callable[[str], None] = _to_stderr
         self._said = False
 
     def on_start(self, event: event.Event) -> None:
         function = event.data["dispatcher"].py_func
         if not self._said and function.__module__.startswith("pipeline."):
             self._said = True
-            self.say(ANNOUNCEMENT)
+            announce()
 
     def on_end(self, event: event.Event) -> None:
         """Do nothing: the end of a compilation is not announced."""
@@ -107,13 +99,3 @@ class _Announcer(event.Listener):
 
 _announcer = _Announcer()
 event.register("numba:compile", _announcer)  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def announced_by(say: Callable[[str], None]) -> Iterator[None]:
-    """Within the context, announce compilation by calling `say` instead of printing to stderr."""
-    before, _announcer.say = _announcer.say, say
-    try:
-        yield
-    finally:
-        _announcer.say = before

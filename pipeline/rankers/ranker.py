@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Activations, ChannelScores, Projections, Workspace
-from pipeline.networks.contributed import ContributionsOfLayers
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.inputs import Inputs
 from pipeline.networks.layout import LayerInfo
-from pipeline.numerics.groups import Groups
 from pipeline.progress import Progress
 from pipeline.settings import HalvesSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipeline.networks.contributed import ContributionsOfLayers
+    from pipeline.networks.inputs import Inputs
+    from pipeline.numerics.groups import Groups
 
 SettingsT_co = TypeVar("SettingsT_co", bound=HalvesSettings, covariant=True)
 
@@ -114,8 +116,8 @@ def no_requirements(network: nn.Module, layer: LayerInfo, example: torch.Tensor)
     """Accept every network and layer."""
 
 
-Attribution = Callable[[Sequence[ExaminedNetwork], Any], ContributionsOfLayers]
-Check = Callable[[nn.Module, LayerInfo, torch.Tensor], None]
+Attribution: TypeAlias = "Callable[[Sequence[ExaminedNetwork], Any], ContributionsOfLayers]"
+Check: TypeAlias = "Callable[[nn.Module, LayerInfo, torch.Tensor], None]"
 
 
 @dataclass(frozen=True)

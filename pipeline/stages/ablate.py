@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Ablations, Activations, ImageSet
-from pipeline.networks.ablation import Ablation
 from pipeline.networks.backends import fixed_backends
-from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.forward import reported_memory
-from pipeline.networks.timing import seconds_per_set
-from pipeline.numerics.ablation_plan import AblationPlan, AblationWork
-from pipeline.numerics.faithfulness import ablation_sets, random_orders
+from pipeline.networks.memory import reported_memory
 from pipeline.progress import Progress, about, tell
 from pipeline.settings import AblateSettings, Settings
 from pipeline.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from pipeline.networks.ablation import Ablation
+    from pipeline.networks.channel_ablation import AblationTask
+    from pipeline.numerics.ablation_plan import AblationPlan, AblationWork
 
 TERA = 1e12
 N_SAMPLE = 3  # images with which the network is examined
@@ -71,7 +71,9 @@ def run(reads: AblateReads, *, images: ImageSet, activations: Activations, progr
 
 # From sets of channels, the images that are used (None: all), and the network (None: not prepared yet) to the class
 # scores of these images; both by the name of the task.
-ScoresOf = Callable[[Mapping[str, AblationTask], Int64Array | None, Ablation | None], Mapping[str, FloatArray]]
+ScoresOf: TypeAlias = (
+    "Callable[[Mapping[str, AblationTask], Int64Array | None, Ablation | None], Mapping[str, FloatArray]]"
+)
 
 
 def ablation_scores(
@@ -84,6 +86,8 @@ def ablation_scores(
     progress: Progress,
 ) -> Mapping[str, FloatArray]:
     """Return the class scores of images when sets of channels are ablated, computed by this process."""
+    from pipeline.networks.channel_ablation import ablated_scores
+
     request = reads.network
     return ablated_scores(
         request.open() if ablation is None else ablation.examined, request.inputs(images), activations, tasks,
@@ -93,6 +97,12 @@ def ablation_scores(
 
 def effects(reads: AblateReads, images: ImageSet, activations: Activations, scores_of: ScoresOf) -> Ablations:
     """Return the effects of ablation; `scores_of` computes the class scores if channels are ablated."""
+    from pipeline.networks.ablation import Ablation
+    from pipeline.networks.channel_ablation import AblationTask
+    from pipeline.networks.timing import seconds_per_set
+    from pipeline.numerics.ablation_plan import AblationWork
+    from pipeline.numerics.faithfulness import ablation_sets, random_orders
+
     request, settings = reads.network, reads.ablate
     varying = np.flatnonzero(activations.varying())
     if settings.when == "never" or not len(varying):

@@ -5,31 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import InputError, MemoryExceededError, NetworkError
 from pipeline.networks.backends import fixed_backends, keyed_backends
-from pipeline.networks.capture import runs_error, stream
-from pipeline.networks.consistency import N_SAMPLE, check_consistent
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
-from pipeline.networks.forward import forward, reported_memory
-from pipeline.networks.head_outputs import check_heads
 from pipeline.networks.identity import identity
-from pipeline.networks.inputs import Inputs, batches
+from pipeline.networks.known import device_type
 from pipeline.networks.layout import LayerInfo
-from pipeline.networks.load import resolve_device
-from pipeline.networks.maps import as_float, as_maps, only_tensor
+from pipeline.networks.memory import reported_memory
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.stages.map_writer import COLLECTED, MapType, MapWriter
 from pipeline.stages.stage import Stage
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pipeline.networks.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class ActivateReads:
             "transform": asdict(model.transform),
             "n_input_channels": model.input_size[0],
             "batch_size": model.batch_size,
-            "device": resolve_device(model).type,
-            **keyed_backends(resolve_device(model)),
+            "device": device_type(model),
+            **keyed_backends(device_type(model)),
             "layer": request.layer,
             "channels": model.channels,
             "target": asdict(request.target),
@@ -173,6 +172,13 @@ def activations_of_layers(
     NetworkError
         If the outputs of the network differ between passes or depend on the batch.
     """
+    import torch
+
+    from pipeline.networks.capture import stream
+    from pipeline.networks.consistency import N_SAMPLE
+    from pipeline.networks.forward import forward
+    from pipeline.networks.inputs import batches
+
     part = slice(0, len(inputs)) if part is None else part
     n_images, n_bytes = part.stop - part.start, COLLECTED // len(layers)
     recorders = {
@@ -212,6 +218,9 @@ def _check(
     NetworkError
         If the outputs of the network as a whole are inconsistent.
     """
+    from pipeline.networks.consistency import check_consistent
+    from pipeline.networks.head_outputs import check_heads
+
     for layer in layers:
         try:
             check_heads(examined.network, layer, sample)
@@ -236,6 +245,8 @@ def _find_inconsistent(
     NetworkError
         If the outputs of the network as a whole are inconsistent.
     """
+    from pipeline.networks.consistency import check_consistent
+
     if len(recorders) > 1:
         check_consistent(network, [], sample)
     for name, recorder in recorders.items():
@@ -252,6 +263,11 @@ def seconds_per_image(network: nn.Module, inputs: Inputs) -> float:
 
     It is measured on a few images. The next images are read while the network runs, see `batches`.
     """
+    import torch
+
+    from pipeline.networks.consistency import N_SAMPLE
+    from pipeline.networks.forward import forward
+
     reading, running = [], []
     for first in (0, N_SAMPLE):  # the first time, much is slower
         start = time.perf_counter()
@@ -290,6 +306,8 @@ class _Recorder:
 
     def receive(self, output: object) -> None:
         """Write the output of the layer."""
+        from pipeline.networks.maps import as_float, as_maps, only_tensor
+
         self._n_runs += 1
         if self.error is not None or self._n_runs > 1:
             return
@@ -314,6 +332,8 @@ class _Recorder:
     def end(self) -> None:
         """Check that the layer has run once."""
         if self.error is None and self._n_runs != 1:
+            from pipeline.networks.capture import runs_error
+
             self.error = runs_error(self._name, self._n_runs)
 
 

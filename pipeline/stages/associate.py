@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts import Activations, ImageSet, Probe, Projections
-from pipeline.numerics.groups import Groups
-from pipeline.numerics.probe import linear_probe
 from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
 
@@ -33,6 +31,9 @@ def select(settings: Settings) -> AssociateReads:
 
 def run(reads: AssociateReads, *, images: ImageSet, activations: Activations, projections: Projections) -> Probe:
     """Return the association of the layer with the class score."""
+    from pipeline.numerics.groups import Groups
+    from pipeline.numerics.probe import linear_probe
+
     copies = Groups.by_label(images.first_copies) if images.n_copies else None
     found = linear_probe(projections.values, activations.class_score, seed=reads.seed, groups=copies)
     return Probe() if found is None else Probe(found.value, found.low, found.high)

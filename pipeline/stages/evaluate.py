@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Ablations, Activations, Effects, Faithfulness, ImageSet, Ranking
-from pipeline.networks.ablation import Ablation
-from pipeline.networks.channel_ablation import AblationTask
-from pipeline.numerics.ablation_plan import FEW_STEPS, evenly_spaced
-from pipeline.numerics.faithfulness import N_STEPS, ablation_counts, ablation_curves, ablation_sets, area
-from pipeline.numerics.sampled_effects import agreement, over_images
 from pipeline.progress import Progress
 from pipeline.settings import AblateSettings
 from pipeline.stages.ablate import AblateReads, ScoresOf, ablation_scores, select
 from pipeline.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from pipeline.networks.ablation import Ablation
+    from pipeline.networks.channel_ablation import AblationTask
 
 
 def run(
@@ -51,6 +50,10 @@ def effects(
     reads: AblateReads, activations: Activations, ablations: Ablations, ranking: Ranking, scores_of: ScoresOf
 ) -> Effects:
     """Return the effects of ablation; `scores_of` computes the class scores if channels were ablated."""
+    from pipeline.networks.channel_ablation import AblationTask
+    from pipeline.numerics.ablation_plan import evenly_spaced
+    from pipeline.numerics.faithfulness import ablation_curves, ablation_sets
+
     if not ablations.is_measured:
         return Effects(note=ablations.note)
     varying = ranking.table[~ranking.table.dead]
@@ -97,6 +100,9 @@ def effects(
 
 def _n_steps(ablations: Ablations, n_varying: int) -> int:
     """Return the number of steps of the curves with random orders, 0 if there are none."""
+    from pipeline.numerics.ablation_plan import FEW_STEPS
+    from pipeline.numerics.faithfulness import N_STEPS, ablation_counts
+
     n_points = ablations.random.shape[1]
     steps = (n_steps for n_steps in (N_STEPS, FEW_STEPS) if len(ablation_counts(n_varying, n_steps)) == n_points)
     return next(steps) if n_points else 0
@@ -104,6 +110,8 @@ def _n_steps(ablations: Ablations, n_varying: int) -> int:
 
 def _agreement(table: pd.DataFrame, changes: FloatArray, n_best: int, seed: int) -> dict[str, Any]:
     """Return the rank correlation of the scores with the effects, and its confidence interval."""
+    from pipeline.numerics.sampled_effects import agreement
+
     is_measured = table.zero.notna().to_numpy()
     is_best = np.arange(len(table)) < n_best
     found = agreement(
@@ -126,6 +134,9 @@ def _areas(curves: pd.DataFrame, ranked: FloatArray, n_varying: int, n_steps: in
     seed : int
         Seed of the bootstrap.
     """
+    from pipeline.numerics.faithfulness import ablation_curves, area
+    from pipeline.numerics.sampled_effects import over_images
+
     areas: dict[str, Any] = {}
     for name in ("deletion", "insertion"):
 

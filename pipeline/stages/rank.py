@@ -14,7 +14,6 @@ import pandas as pd
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import ChannelScores, Ranking, Trust
 from pipeline.errors import InputError
-from pipeline.numerics.evidence import images_for, reliability
 from pipeline.settings import ACE_STATISTICS, AceSettings, Settings
 from pipeline.stages.stage import Stage
 
@@ -117,6 +116,8 @@ def _score(reads: RankReads, scores: ChannelScores, evidence: pd.DataFrame) -> F
 
 def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
     """Return the reliability of the ranking, and the number of significant channels."""
+    from pipeline.numerics.evidence import images_for, reliability
+
     evidence, curve = scores.evidence[reads.statistic], scores.curves[reads.statistic]
     n_significant = int((evidence.q_value < SIGNIFICANT).sum()) if "q_value" in evidence else None
     error = scores.completeness_error

@@ -9,7 +9,6 @@ import numpy as np
 
 from pipeline.artifacts import Activations, Projections, Workspace
 from pipeline.artifacts.workspace import release
-from pipeline.numerics.pca import reduce_channels
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from pipeline.stages.stage import Stage
@@ -44,6 +43,8 @@ def run(reads: ReduceReads, *, activations: Activations, workspace: Workspace, p
     InputError
         If there are fewer images or pixels than components, or one channel does not fit into the memory.
     """
+    from pipeline.numerics.pca import reduce_channels
+
     maps = activations.maps
 
     def done(n_done: int, n_channels: int) -> None:

@@ -9,8 +9,7 @@ from pipeline.artifacts import Activations, ChannelScores, ImageSet, Projections
 from pipeline.errors import InputError
 from pipeline.networks.backends import fixed_backends
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.forward import reported_memory
-from pipeline.numerics.groups import Groups
+from pipeline.networks.memory import reported_memory
 from pipeline.progress import Progress
 from pipeline.rankers import RANKERS, RankerInputs
 from pipeline.settings import AceSettings, ScoreSettings, Settings
@@ -89,6 +88,8 @@ def inputs_of(
     progress: Progress,
 ) -> RankerInputs[Any]:
     """Return the data that the ranker can use."""
+    from pipeline.numerics.groups import Groups
+
     request = reads.network
     return RankerInputs(
         settings=reads.score,

@@ -11,10 +11,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline.artifacts import (
     Activations,
@@ -26,22 +25,20 @@ from pipeline.artifacts import (
     Ranking,
     Workspace,
 )
-from pipeline.figures.attempts import Attempts
-from pipeline.figures.cam import overlay_image
-from pipeline.figures.catalogue import FigureData, figures_of
-from pipeline.figures.gallery import draw_card, gallery
-from pipeline.figures.network_views import coloured, maximized, n_maximized, notes_on_channels, notes_on_views
-from pipeline.figures.pictures import FilePictures
-from pipeline.figures.ranked_layer import RankedLayer
-from pipeline.figures.style import paper_style, render_png
-from pipeline.networks.attribution import ClassActivation, class_activation
 from pipeline.networks.backends import fixed_backends
+from pipeline.networks.declared import class_names
 from pipeline.networks.examined import NetworkRequest
-from pipeline.networks.load import class_names
 from pipeline.networks.targets import score_label
 from pipeline.progress import Progress
 from pipeline.settings import Settings, VisualizeSettings
 from pipeline.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from pipeline.figures.attempts import Attempts
+    from pipeline.figures.ranked_layer import RankedLayer
+    from pipeline.networks.attribution import ClassActivation
 
 N_CARDS = 12
 
@@ -106,6 +103,15 @@ def run(
     InputError
         If the layer does not have a channel that the settings name, or the set does not have such an image.
     """
+    from pipeline.figures.attempts import Attempts
+    from pipeline.figures.catalogue import FigureData, figures_of
+    from pipeline.figures.gallery import gallery
+    from pipeline.figures.network_views import coloured, maximized, n_maximized, notes_on_channels, notes_on_views
+    from pipeline.figures.pictures import FilePictures
+    from pipeline.figures.ranked_layer import RankedLayer
+    from pipeline.figures.style import paper_style, render_png
+    from pipeline.networks.attribution import class_activation
+
     request, folder = reads.network, workspace.folder
     views = FilePictures(images, request.preprocessing)
     ranked = RankedLayer(
@@ -166,6 +172,8 @@ def run(
 
 def _overlays(ranked: RankedLayer, found: ClassActivation) -> Iterator[tuple[str, Image.Image]]:
     """Yield the file names and pictures of the class activation maps over the images at their original sizes."""
+    from pipeline.figures.cam import overlay_image
+
     both = (("target", found.target_maps), ("predicted", found.predicted_maps))
     drawn = [(name, maps) for name, maps in both if maps is not None]
     if not drawn:
@@ -178,6 +186,8 @@ def _overlays(ranked: RankedLayer, found: ClassActivation) -> Iterator[tuple[str
 
 def _cards(ranked: RankedLayer) -> Iterator[tuple[str, Image.Image]]:
     """Yield the file names and small pictures of the best channels, which MLflow shows in a table."""
+    from pipeline.figures.gallery import draw_card
+
     channels = ranked.varying[:N_CARDS]
     pictures = ranked.pictures([ranked.most_activating[channel] for channel in channels])
     for rank, (channel, picture) in enumerate(zip(channels, pictures, strict=True), start=1):

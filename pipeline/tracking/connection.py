@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
@@ -142,6 +141,8 @@ def _client(outputs: Path, uri: str) -> MlflowClient:
 
 def _reach(uri: str) -> None:
     """Raise `StorageError` if the server does not answer: MLflow itself would try for minutes, without a message."""
+    import httpx  # imported here because most runs are logged to a file
+
     try:
         httpx.get(uri, timeout=SERVER_SECONDS, verify=False)  # certificates are checked by MLflow, see its variables
     except (httpx.TransportError, httpx.InvalidURL) as error:

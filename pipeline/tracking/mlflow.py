@@ -21,7 +21,6 @@ from PIL import Image
 from pipeline.artifacts import Effects, Figures, ImageSet, Ranking
 from pipeline.environment import environment, packages
 from pipeline.errors import PipelineError
-from pipeline.numerics.agreement import rank_biased_overlap, top_overlap
 from pipeline.observer import Observer, RunResult, StageReport
 from pipeline.report_writer import flat
 from pipeline.run_folder import FIGURES, REPORT
@@ -60,6 +59,7 @@ class MlflowTracker(Observer):
         self._client: MlflowClient | None = None
         self._uri = ""
         self._notes: list[str] = []
+        self._environment: dict[str, str] = {}
 
     @property
     def _logged(self) -> MlflowClient:
@@ -85,7 +85,7 @@ class MlflowTracker(Observer):
     def resolved(self, settings: Settings) -> None:
         """Log the settings and the environment."""
         with tracking_errors(self._uri):
-            log_settings(self._logged, self.run_id, settings)
+            self._environment = log_settings(self._logged, self.run_id, settings)
 
     def noted(self, text: str) -> None:
         """Add the message to the tag ``notes``."""
@@ -127,6 +127,7 @@ class MlflowTracker(Observer):
                 if (result.run_dir / name).exists():
                     client.log_artifact(run_id, str(result.run_dir / name))
             self._log_overlap(result)
+            log_changed_environment(client, run_id, self._environment)
             client.set_terminated(run_id, "FINISHED")
 
     def failed(self, error: BaseException) -> None:
@@ -137,6 +138,8 @@ class MlflowTracker(Observer):
         message = str(error) or type(error).__name__
         with tracking_errors(self._uri):
             self._client.set_tag(self.run_id, "error", message)
+            if self._environment:
+                log_changed_environment(self._client, self.run_id, self._environment)
             self._client.set_terminated(self.run_id, "KILLED" if is_stopped else "FAILED")
 
     def _log_overlap(self, result: RunResult) -> None:
@@ -144,6 +147,8 @@ class MlflowTracker(Observer):
         sweep = self._tags.get("sweep")
         if sweep is None:
             return
+        from pipeline.numerics.agreement import rank_biased_overlap, top_overlap  # imported here for SciPy's sake
+
         run = self._logged.get_run(self.run_id)
         finished = ranked_runs(self._logged, run.info.experiment_id, sweep)
         first = finished[-1] if finished else run
@@ -177,13 +182,36 @@ class MlflowTracker(Observer):
             self._logged.log_artifact(self.run_id, str(Path(folder) / "images.csv"))
 
 
-def log_settings(client: MlflowClient, run_id: str, settings: Settings) -> None:
-    """Log the settings, as the file ``config.json`` and as parameters with dotted names, and the environment."""
+def log_settings(client: MlflowClient, run_id: str, settings: Settings) -> dict[str, str]:
+    """Log the settings, as the file ``config.json`` and as parameters with dotted names, and the environment.
+
+    Returns
+    -------
+    dict of str to str
+        The environment, see `pipeline.environment.environment`.
+    """
     config = asdict(settings)
     client.log_dict(run_id, config, CONFIG)
     params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
     client.log_batch(run_id, params=params)
-    client.log_dict(run_id, {**environment(), "packages": packages()}, ENVIRONMENT)
+    return _log_environment(client, run_id)
+
+
+def log_changed_environment(client: MlflowClient, run_id: str, logged: Mapping[str, str]) -> None:
+    """Log the environment again if it has changed during the run.
+
+    PyTorch, whose GPU and threads are part of it, is imported only by a run that computes something.
+    """
+    changed = {name: value for name, value in environment().items() if logged.get(name) != value}
+    if changed:
+        client.log_batch(run_id, tags=[RunTag(f"env.{name}", value) for name, value in changed.items()])
+        _log_environment(client, run_id)
+
+
+def _log_environment(client: MlflowClient, run_id: str) -> dict[str, str]:
+    found = environment()
+    client.log_dict(run_id, {**found, "packages": packages()}, ENVIRONMENT)
+    return found
 
 
 def _pictured(table: pd.DataFrame, cards: Mapping[int, Path]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pipeline.observer import NetworkResult, Observer, RunResult, StageReport
 from pipeline.run_folder import FIGURES, NETWORK_PAGE, REPORT, SETTINGS
 from pipeline.settings import Settings
 from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
-from pipeline.tracking.mlflow import BATCH_SIZE, MlflowTracker, log_settings
+from pipeline.tracking.mlflow import BATCH_SIZE, MlflowTracker, log_changed_environment, log_settings
 from pipeline.tracking.names import network_metrics, run_name
 from pipeline.tracking.runs import NETWORK, NETWORK_SUMMARY
 
@@ -47,6 +47,7 @@ class NetworkTracker(Observer):
         self._client: MlflowClient | None = None
         self._uri = ""
         self._notes: list[str] = []
+        self._environment: dict[str, str] = {}
         self._layer: tuple[str, MlflowTracker] | None = None
 
     @property
@@ -75,7 +76,7 @@ class NetworkTracker(Observer):
     def resolved(self, settings: Settings) -> None:
         """Log the settings and the environment."""
         with tracking_errors(self._uri):
-            log_settings(self._logged, self.run_id, settings)
+            self._environment = log_settings(self._logged, self.run_id, settings)
 
     def noted(self, text: str) -> None:
         """Add the message to the tag ``notes`` of the layer that is being ranked, or of the network."""
@@ -124,6 +125,7 @@ class NetworkTracker(Observer):
                 client.log_text(run_id, _whole_page(result), NETWORK_PAGE)
             if (result.run_dir / FIGURES).is_dir():
                 client.log_artifacts(run_id, str(result.run_dir / FIGURES), FIGURES)
+            log_changed_environment(client, run_id, self._environment)
             client.set_terminated(run_id, "FINISHED")
 
     def failed(self, error: BaseException) -> None:
@@ -135,6 +137,8 @@ class NetworkTracker(Observer):
             return
         with tracking_errors(self._uri):
             self._client.set_tag(self.run_id, "error", str(error) or type(error).__name__)
+            if self._environment:
+                log_changed_environment(self._client, self.run_id, self._environment)
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             self._client.set_terminated(self.run_id, status)
 

@@ -15,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import console, layers
-from pipeline.overrides import options
 from pipeline.records import Record
+from pipeline.resources import options
 from pipeline.sweep import gather, summary
 from tests.helpers.cli import Cli
 from tests.helpers.faulty_server import misbehave

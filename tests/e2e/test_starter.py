@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline import layers, starter
-from pipeline.overrides import options
+from pipeline.resources import options
 from tests.helpers.cli import Cli
 
 

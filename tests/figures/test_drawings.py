@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
+from scipy.stats import norm
 
 from pipeline.artifacts import Trust
 from pipeline.figures.activation_maps import ChannelMaps, draw_activation_maps
 from pipeline.figures.cam import SizedImage, channel_weighted, draw_cam, draw_channel_weighted, overlay_image
+from pipeline.figures.columns import NULL_BAND
 from pipeline.figures.comparison import _apart, draw_agreement, draw_distributions, draw_slopes
 from pipeline.figures.maximization import draw_maximization
 from pipeline.figures.ranking import draw_ranking_curve, draw_reliability, draw_transforms
 from pipeline.figures.smoothness import draw_smoothness
-from pipeline.figures.style import paper_style, save_png
+from pipeline.figures.style import paper_style, render_png, save_png
 from pipeline.figures.sweep import Line, draw_sweep, draw_with_first
 from pipeline.networks.attribution import ClassActivation
 from pipeline.networks.maximization import Maximized
@@ -334,3 +337,21 @@ def test_the_grid_of_the_smoothness_shows_the_best_setting_and_the_chosen_one(is
     marks = [[line.get_xydata().tolist() for line in image.axes.lines] for image in shown]
     assert marks == [[], [[[3.0, 2.0]]]]
     assert f"Chosen, {rule}: 0.25, 0.20, shrinkage 0.10" in " ".join(figure.get_supxlabel().split())
+
+
+def test_a_figure_is_the_same_to_the_byte_as_if_matplotlib_had_laid_it_out() -> None:
+    draw = np.random.default_rng(0)
+    pictures = [draw.integers(0, 255, (24, 24, 3), dtype=np.uint8)] * 2
+    channels = [ChannelMaps(f"channel {each}", draw.random((2, 7, 7)), pictures, ["a", "b"], 0.0, 1.0) for each in "12"]
+
+    def drawn() -> Figure:
+        return draw_activation_maps(channels, 1, "network, layer", overlay=True, own_images=True)
+
+    with paper_style():
+        buffer = BytesIO()
+        drawn().savefig(buffer, format="png", dpi=60, metadata={"Software": None})
+        assert render_png(drawn(), 60) == buffer.getvalue()
+
+
+def test_the_band_of_the_null_holds_90_percent_of_it() -> None:
+    assert float(norm.ppf(0.95)) == NULL_BAND

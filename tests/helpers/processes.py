@@ -18,7 +18,13 @@ from pipeline.stages.stage import Stage
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["pipeline.__main__", "pipeline.runner", "pipeline.whole_network", "pipeline.console", "pipeline.records",
-     "pipeline.tracking.mlflow", "matplotlib.backends.backend_agg", "ace.ace"]
+     "pipeline.tracking.mlflow", "matplotlib.backends.backend_agg", "ace.ace",
+     # What the stages import when they compute something.
+     "sklearn.datasets", "torchvision.transforms", "pipeline.networks.load", "pipeline.networks.head_outputs",
+     "pipeline.networks.channel_ablation", "pipeline.networks.contributions", "pipeline.numerics.pca",
+     "pipeline.numerics.probe", "pipeline.rankers.ace", "pipeline.rankers.images", "pipeline.figures.activation_maps",
+     "pipeline.figures.cam", "pipeline.figures.effects", "pipeline.figures.gallery", "pipeline.figures.network_views",
+     "pipeline.figures.pictures", "pipeline.figures.ranking", "pipeline.figures.smoothness"]
 )  # fmt: skip
 
 

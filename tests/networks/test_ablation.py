@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.networks import ablation
 from pipeline.networks.ablation import AblatedBatch, Ablation
+from pipeline.networks.arrangement import ChannelAxis
 from pipeline.networks.digits import digits_cnn
 from pipeline.networks.examined import ExaminedNetwork
-from pipeline.networks.maps import ChannelAxis, as_maps
+from pipeline.networks.maps import as_maps
 from pipeline.networks.targets import Score
 from tests.helpers.networks import Deciding, Token
 

@@ -90,10 +90,10 @@ def test_other_devices_than_cpu_and_cuda_are_refused() -> None:
 
 
 def test_deterministic_algorithms_are_part_of_the_key_on_a_gpu_only() -> None:
-    assert keyed_backends(torch.device("cuda")) == {}
+    assert keyed_backends("cuda") == {}
     torch.use_deterministic_algorithms(True)
     try:
-        assert keyed_backends(torch.device("cuda")) == {"deterministic_algorithms": True}
-        assert keyed_backends(torch.device("cpu")) == {}
+        assert keyed_backends("cuda") == {"deterministic_algorithms": True}
+        assert keyed_backends("cpu") == {}
     finally:
         torch.use_deterministic_algorithms(False)

@@ -17,7 +17,8 @@ from pipeline.networks.conductance import conductance
 from pipeline.networks.contributed import Contributed, Contributions
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.heads import exposed_heads
-from pipeline.networks.layout import LayerInfo, layout
+from pipeline.networks.layout import LayerInfo
+from pipeline.networks.layout_pass import layout
 from pipeline.networks.observed import compatible
 from pipeline.rankers import RANKERS
 from tests.helpers.networks import Deciding, Frozen, Token, only

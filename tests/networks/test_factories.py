@@ -10,7 +10,8 @@ import torch
 
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
-from pipeline.networks.load import check_weights, layout_of, load
+from pipeline.networks.known import layout_of
+from pipeline.networks.load import check_weights, load
 from pipeline.settings import ModelSettings
 from tests.helpers.user_modules import UserModules
 

@@ -20,7 +20,7 @@ from pipeline.networks.conductance import conductance
 from pipeline.networks.contributions import check_gradients, check_rules, deeplift, integrated_gradients
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.forward import NetworkCodeError, evaluated, forward
-from pipeline.networks.layout import layout
+from pipeline.networks.layout_pass import layout
 from pipeline.networks.maps import as_before, as_float
 from pipeline.networks.maximization import maximize
 from pipeline.stages.activate import activations_of

@@ -18,6 +18,7 @@ import pcace
 from pipeline.artifacts import Workspace
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
+from pipeline.networks.arrangement import Heads, PatchTokens
 from pipeline.networks.capture import capture
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.conductance import conductance
@@ -26,8 +27,7 @@ from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
 from pipeline.networks.forward import forward
 from pipeline.networks.heads import AttentionHeads, exposed_heads
 from pipeline.networks.inputs import TensorInputs
-from pipeline.networks.layout import layout
-from pipeline.networks.maps import Heads, PatchTokens
+from pipeline.networks.layout_pass import layout
 from pipeline.stages.activate import activations_of
 from tests.helpers.networks import only
 from tests.helpers.project import in_ci

@@ -18,8 +18,9 @@ from torch import nn
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.digits import digits_cnn
-from pipeline.networks.fingerprint import fingerprint, portable
+from pipeline.networks.fingerprint import fingerprint
 from pipeline.networks.identity import identity
+from pipeline.networks.portable import portable
 from tests.helpers.project import ROOT
 from tests.helpers.user_modules import UserModules
 

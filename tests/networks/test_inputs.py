@@ -50,6 +50,22 @@ def test_none_only_normalises_the_pixels(photograph: Image.Image) -> None:
     torch.testing.assert_close(found, normalised(photograph))
 
 
+@pytest.mark.parametrize(
+    ("kind", "n_channels"), [("resize", 3), ("none", 3), ("weights", 3), ("resize", 1), ("none", 1)]
+)
+def test_the_pictures_are_what_the_network_receives(
+    kind: str, n_channels: int, photograph: Image.Image, tmp_path: Path
+) -> None:
+    photograph.save(tmp_path / "photograph.jpg")
+    grey = ["model.input_size=[1,224,224]", "model.transform.mean=[0.4]", "model.transform.std=[0.2]"]
+    asked = Preprocessing(model(f"model.transform.kind={kind}", *(grey if n_channels == 1 else [])))
+    paths = [tmp_path / "photograph.jpg"] * 2
+    expected = asked.to_pictures(asked.load(paths))
+    assert expected[0].ndim == (2 if n_channels == 1 else 3)
+    for found, picture in zip(asked.pictures(paths), expected, strict=True):
+        np.testing.assert_array_equal(found, picture)
+
+
 def test_the_orientation_of_a_photograph_is_applied(photograph: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

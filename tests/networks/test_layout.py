@@ -6,8 +6,8 @@ from torch import nn
 
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
+from pipeline.networks.known import layout_of
 from pipeline.networks.layout import canonical_name
-from pipeline.networks.load import layout_of
 from pipeline.settings import ModelSettings
 
 

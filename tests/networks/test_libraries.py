@@ -10,24 +10,20 @@ import torch
 from PIL import Image
 
 from pipeline.config import compose_settings
-from pipeline.networks.libraries import LIBRARIES, ModelLibrary, library
+from pipeline.networks.libraries import ModelLibrary, library, library_named
 from pipeline.settings import Library, ModelSettings
 
 FUNCTIONS = [name for name, member in vars(ModelLibrary).items() if inspect.isfunction(member) and name[0] != "_"]
 
 
-def test_the_settings_and_the_table_contain_the_same_libraries() -> None:
-    assert set(get_args(Library)) == set(LIBRARIES)
-
-
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("name", get_args(Library))
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_each_library_provides_all_functions_with_the_same_arguments(name: Library, function: str) -> None:
     expected = list(inspect.signature(getattr(ModelLibrary, function)).parameters)[1:]  # without self
-    assert list(inspect.signature(getattr(LIBRARIES[name], function)).parameters) == expected
+    assert list(inspect.signature(getattr(library_named(name), function)).parameters) == expected
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("name", get_args(Library))
 def test_each_library_has_a_config_file_that_selects_it(name: Library) -> None:
     assert compose_settings([f"model={name}", "model.name=any"]).model.library == name
 

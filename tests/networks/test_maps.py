@@ -11,8 +11,10 @@ from torch import nn
 
 from pipeline.artifacts import Activations
 from pipeline.errors import NetworkError
-from pipeline.networks.load import layout_of, load
-from pipeline.networks.maps import ChannelAxis, as_maps, from_maps
+from pipeline.networks.arrangement import ChannelAxis
+from pipeline.networks.known import layout_of
+from pipeline.networks.load import load
+from pipeline.networks.maps import as_maps, from_maps
 from pipeline.resolve import resolve
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import Settings

@@ -12,9 +12,10 @@ from torch import nn
 
 from pipeline import layers
 from pipeline.errors import NetworkError, SettingsError
-from pipeline.networks.inputs import input_shape
-from pipeline.networks.layout import layout
-from pipeline.networks.load import layout_of, load
+from pipeline.networks.declared import input_shape
+from pipeline.networks.known import layout_of
+from pipeline.networks.layout_pass import layout
+from pipeline.networks.load import load
 from pipeline.resolve import check_network, resolve
 from pipeline.settings import ModelSettings, Settings
 from tests.helpers.settings import Compose

@@ -13,7 +13,7 @@ from torchvision.models import SwinTransformer
 from pipeline.networks.capture import capture
 from pipeline.networks.forward import forward
 from pipeline.networks.heads import exposed_heads
-from pipeline.networks.layout import layout
+from pipeline.networks.layout_pass import layout
 from pipeline.networks.maps import as_maps
 
 Make = Callable[[], nn.Module]

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError
-from pipeline.networks.layout import NetworkLayout, layout
+from pipeline.networks.layout import NetworkLayout
+from pipeline.networks.layout_pass import layout
 from pipeline.networks.selection import select_layers
 from tests.helpers.networks import Branching
 

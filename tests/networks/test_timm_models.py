@@ -13,10 +13,12 @@ from torchvision.transforms.functional import to_tensor
 from pipeline.artifacts import Activations
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
+from pipeline.networks.declared import class_names
 from pipeline.networks.identity import identity
 from pipeline.networks.inputs import Preprocessing
+from pipeline.networks.known import layout_of
 from pipeline.networks.libraries import library
-from pipeline.networks.load import check_weights, class_names, layout_of, load
+from pipeline.networks.load import check_weights, load
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import ModelSettings
 from tests.helpers.project import in_ci

@@ -13,14 +13,15 @@ from torchvision.models import VisionTransformer
 from pipeline.arrays import FloatArray
 from pipeline.artifacts import Activations, Workspace
 from pipeline.errors import NetworkError
+from pipeline.networks.arrangement import PatchTokens
 from pipeline.networks.channel_ablation import AblationTask, ablated_scores
 from pipeline.networks.conductance import conductance
 from pipeline.networks.contributed import Contributions
 from pipeline.networks.contributions import deeplift, gradient_x_activation, integrated_gradients
 from pipeline.networks.examined import ExaminedNetwork
 from pipeline.networks.inputs import TensorInputs
-from pipeline.networks.layout import layout
-from pipeline.networks.maps import PatchTokens, as_maps
+from pipeline.networks.layout_pass import layout
+from pipeline.networks.maps import as_maps
 from pipeline.networks.tokens import patch_tokens
 from pipeline.stages.activate import activations_of
 from tests.helpers.networks import only

@@ -18,9 +18,11 @@ from torchvision.models import get_model, get_model_weights
 
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
+from pipeline.networks.declared import class_names
 from pipeline.networks.identity import identity
+from pipeline.networks.known import layout_of
 from pipeline.networks.libraries import library
-from pipeline.networks.load import check_weights, class_names, layout_of, load
+from pipeline.networks.load import check_weights, load
 from pipeline.settings import ModelSettings
 
 CASES = ["squeezenet1_1", "googlenet", "densenet121", "mnasnet0_5"]

@@ -20,9 +20,11 @@ from pipeline.artifacts import Activations
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.class_labels import class_labels
+from pipeline.networks.declared import class_names, input_shape
 from pipeline.networks.identity import identity
-from pipeline.networks.inputs import Preprocessing, input_shape
-from pipeline.networks.load import check_weights, class_names, layout_of, load
+from pipeline.networks.inputs import Preprocessing
+from pipeline.networks.known import layout_of
+from pipeline.networks.load import check_weights, load
 from pipeline.runner import plan
 from pipeline.runner import run as run_pipeline
 from pipeline.settings import ModelSettings, Settings

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.numerics.compiled import ANNOUNCEMENT
+from pipeline.numerics.announcement import ANNOUNCEMENT
 from tests.helpers.project import ROOT
 
 SOLVE = """
