@@ -144,8 +144,7 @@ def layers_ahead(
 
     The ranking by ACE keeps all cores busy only at times. BLAS uses one thread inside the context, so that the last
     digits of what it computes do not depend on what is computed at the same time. Other rankers may depend on the
-    number of its threads or use the network; with these, nothing is computed ahead. Neither is it if workers of a
-    cluster compute the stages.
+    number of its threads or use the network; with these, nothing is computed ahead.
 
     Parameters
     ----------
@@ -155,10 +154,13 @@ def layers_ahead(
         As in `LayersAhead`; of the stages, those in `AHEAD` are computed.
     """
     is_independent = isinstance(settings.score, AceSettings) and settings.score.solver == "compiled"
-    if not is_independent or settings.engine.kind != "local" or len(layers) < 2:
+    if not is_independent or len(layers) < 2:
         yield LayersAhead((), (), executed)
         return
     with threadpool_limits(1, user_api="blas"):
+        if settings.engine.kind != "local":  # other processes keep the cores busy
+            yield LayersAhead((), (), executed)
+            return
         ahead = LayersAhead(layers, [stage for stage in stages if stage.name in AHEAD], executed)
         try:
             yield ahead

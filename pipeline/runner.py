@@ -247,7 +247,8 @@ class Execution:
         """Compute the artifact of a stage and save it into `folder`."""
         upstream = {name: self.artifacts[artifact] for name, artifact in stage.upstream.items()}
         folders = {name: self.artifacts.folders[artifact] for name, artifact in stage.upstream.items()}
-        engine.compute(stage, self.settings, upstream, folders, folder, self.started(stage), self._note).save(folder)
+        progress = self.started(stage)
+        engine.compute(stage, self.settings, upstream, folders, folder, progress, self._note).save(folder)
 
     def _note(self, text: str) -> None:
         for observer in self._observers:

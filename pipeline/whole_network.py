@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from pipeline import engine
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.cost import seconds_of_layers
-from pipeline.errors import InputError, MemoryExceededError, NetworkError, PipelineError, SettingsError, StorageError
+from pipeline.errors import (
+    EngineError,
+    InputError,
+    MemoryExceededError,
+    NetworkError,
+    PipelineError,
+    SettingsError,
+    StorageError,
+)
 from pipeline.layers_ahead import LayersAhead, layers_ahead
 from pipeline.network_budget import GIB, Pass, disk_budget, gib, map_bytes, passes_for
 from pipeline.network_tables import LayerResult, network_ranking
@@ -268,7 +276,7 @@ class NetworkExecution:
                 with self._store() as own, using(shared.pop(info.name, None)):
                     execution = Execution(self.settings_of[info.name], own, keys=self.keys[info.name])
                     execution.obtain(stage)
-            except (StorageError, MemoryExceededError):
+            except (EngineError, StorageError, MemoryExceededError):
                 raise
             except PipelineError as error:
                 self._fail(info.name, error)
@@ -304,7 +312,7 @@ class NetworkExecution:
                     try:
                         with using(shared.pop(info.name, None)), ahead.stages_of(info.name):
                             found[info.name] = self._layer(info, ahead)
-                    except (StorageError, MemoryExceededError):
+                    except (EngineError, StorageError, MemoryExceededError):
                         raise
                     except PipelineError as error:
                         self._fail(info.name, error)
@@ -349,10 +357,10 @@ class NetworkExecution:
         self, store: Store, folders: Mapping[str, Path], progress: Progress
     ) -> Mapping[str, Activations | NetworkError]:
         """Return the activations of some layers, given the folders that they will be saved into."""
-        if self.settings.engine.kind != "local":
-            settings = self.settings_of[self.layers[0].name]
-            return engine.maps_of_layers(settings, list(folders), self._images(store), folders, progress, self._note)
         layers = [info for info in self.layers if info.name in folders]
+        if self.settings.engine.kind != "local":
+            settings = self.settings_of[_with_heads(layers).name]
+            return engine.maps_of_layers(settings, list(folders), self._images(store), folders, progress, self._note)
         workspaces = {layer: Workspace(folder) for layer, folder in folders.items()}
         return activations_of_layers(
             self._open(layers), layers, self._inputs(store), self.settings.model.batch_size, workspaces, progress,
@@ -433,8 +441,7 @@ class NetworkExecution:
 
     def _open(self, layers: Sequence[LayerInfo]) -> ExaminedNetwork:
         """Return the network with all of some layers, which may be the heads of attention layers."""
-        first = next((info for info in layers if isinstance(info.channels, Heads)), layers[0])
-        return NetworkRequest.of(self.settings_of[first.name]).open()
+        return NetworkRequest.of(self.settings_of[_with_heads(layers).name]).open()
 
     @property
     def _request(self) -> NetworkRequest:
@@ -462,6 +469,11 @@ class NetworkExecution:
                 f"layer must select a layer that can be ranked; got {len(self.not_ranked)} that cannot, among them "
                 f"{layer}: {reason}"
             )
+
+
+def _with_heads(layers: Sequence[LayerInfo]) -> LayerInfo:
+    """Return the layer with which a network is opened that has all of some layers: one of heads, if there is any."""
+    return next((info for info in layers if isinstance(info.channels, Heads)), layers[0])
 
 
 _ACTIVATE, _SCORE = LAYER_STAGES[1], LAYER_STAGES[3]

@@ -18,8 +18,10 @@ from pipeline.engine.division import Division
 from pipeline.engine.maps import images_of
 from pipeline.engine.task import Shard
 from pipeline.networks.ablation import Ablation
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.channel_ablation import AblationTask, ChannelAblation, ablation_batches
 from pipeline.networks.examined import NetworkRequest
+from pipeline.networks.memory import reported_memory
 from pipeline.settings import Settings
 from pipeline.stages import ablate, evaluate
 from pipeline.store.parts import write_part
@@ -28,6 +30,8 @@ CHOSEN = "chosen.npy"  # the images that are used, if not all are
 TASKS = "tasks"  # folder with the sets of channels, which the command writes for the workers
 
 
+@fixed_backends()
+@reported_memory()
 def divided_ablate(division: Division, images: ImageSet, activations: Activations) -> Ablations:
     """Return the effects of ablation, independent of any ranking."""
     reads = ablate.select(division.settings)
@@ -72,6 +76,8 @@ def _scores_of(
     return found
 
 
+@fixed_backends()
+@reported_memory()
 def compute_ablation(shard: Shard, folder: Path) -> None:
     """Write the class scores of one batch of images for a share of the sets of each task, and which sets these are."""
     settings, n_shares, tasks = shard.settings, shard.given["n_shares"], Path(shard.given["tasks"])

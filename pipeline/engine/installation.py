@@ -13,7 +13,7 @@ from typing import Any
 import pipeline
 from pipeline.digests import digest_bytes, digest_file
 from pipeline.environment import OPTIONAL_PACKAGES, PACKAGES
-from pipeline.errors import SettingsError, listed
+from pipeline.errors import EngineError, listed
 from pipeline.settings import Settings
 from pipeline.stages import load_stage
 
@@ -45,7 +45,7 @@ class Installation:
         return cls(versions(), stage, identities(stage, settings, runs_network=runs_network))
 
     def check(self, settings: Settings, *, runs_network: bool, host: str) -> None:
-        """Raise `SettingsError` if this process, on another machine, has something else.
+        """Raise `EngineError` if this process, on another machine, has something else.
 
         The comparison is made once for each process and settings: to identify a network, it must be built.
         """
@@ -56,7 +56,7 @@ class Installation:
         if not differing:
             differing = [*_differences(self.identity, identities(self.stage, settings, runs_network=runs_network))]
         if differing:
-            raise SettingsError(
+            raise EngineError(
                 "all nodes must have the code, the packages, the weights and the device of the command; got "
                 f"{listed(differing, 3)} (node {host}). Install the same versions on all nodes, and reserve a GPU with "
                 "engine.num_gpus if the network runs on one."

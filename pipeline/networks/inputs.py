@@ -282,12 +282,8 @@ def batches(inputs: Inputs, batch_size: int, part: slice | None = None) -> Itera
     tensor : tensor of shape (n_images_in_batch, ...)
         Their inputs.
     """
-    chosen = [
-        batch
-        for batch in batch_slices(len(inputs), batch_size)
-        if part is None or part.start <= batch.start < part.stop
-    ]
-    yield from ahead(inputs.read, chosen)
+    slices = batch_slices(len(inputs), batch_size)
+    yield from ahead(inputs.read, [each for each in slices if part is None or part.start <= each.start < part.stop])
 
 
 def bounded_batch_size(batch_size: int, n_values: int) -> int:
