@@ -22,7 +22,7 @@ def usage() -> str:
 
 
 def groups() -> list[str]:
-    """Return the names of the configuration groups, such as ``model`` and ``data/web``."""
+    """Return the names of the configuration groups; those inside of others with both names, separated by a slash."""
     folders = [folder for folder in (conf_dir(), own_conf_dir()) if folder is not None]
     found: set[Path] = {path.parent.relative_to(folder) for folder in folders for path in folder.rglob("*.yaml")}
     return sorted(path.as_posix() for path in found if path.parts and path.parts[0] != "hydra")

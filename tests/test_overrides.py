@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from pipeline import __main__ as pcace
 from pipeline import config
 from pipeline.config import compose_settings
 from pipeline.errors import SettingsError
@@ -123,7 +122,7 @@ def test_the_command_that_repeats_a_run_has_the_same_settings(
     def job(composed: DictConfig) -> None:
         found.append((config.rerun_command(), config.settings_from_config(composed)))
 
-    monkeypatch.setattr(pcace, "run_job", job)
+    monkeypatch.setattr("pipeline.job.run_job", job)
     names = ["it's \\' (1)", "a=b, c", "n\\${y}", "{{7*7}}${7*7}", "20_05", "back\\"]
     values = [quoted(name) for name in names]
     for value in [",".join(values)] if flags else values:
