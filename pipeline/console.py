@@ -35,6 +35,7 @@ from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, LAYERS, NETWORK_PAGE, 
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages import ORDER
 from pipeline.stages.stage import Stage
+from pipeline.text_tables import print_whole
 
 N_SHOWN = 10
 TABLE_WIDTH = 120
@@ -182,7 +183,7 @@ class ConsoleObserver(Observer):
         width = self._console.width
         for table in (layers_table(result.ranking, width), channels_table(result.ranking, width)):
             self._console.print()
-            self._console.print(table)
+            print_whole(self._console, table)
         self._print(f"{len(result.ranking.channels):,} channels of {len(result.ranking.layers)} layers in all.")
         self._console.print()
         for line in not_ranked_lines(result.ranking):

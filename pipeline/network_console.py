@@ -105,9 +105,7 @@ def _table(rows: pd.DataFrame, columns: tuple[tuple[str, str, str], ...], width:
     for heading in LESS_IMPORTANT:
         if heading in cells and sum(longest.values()) - GAP > width:
             del cells[heading], longest[heading]
-    # A table without a width of its own would be reduced to that of the console, by shortening its numbers.
-    total = sum(longest.values()) - GAP
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0), width=total)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
     for name in cells:
         table.add_column(name, no_wrap=True, justify="left" if name in TEXTS else "right")
     for row in zip(*cells.values(), strict=True):

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.network_console import channels_table, layers_table
+from pipeline.text_tables import print_whole
 from tests.helpers.network_rankings import network_ranking
 
 LONG = "features.12.block.0._depthwise_separable_convolution"
@@ -15,7 +16,7 @@ RANKING = network_ranking([[0.5, 0.2, 0.1], [0.7, 0.2]], names=[LONG, "head"], a
 
 def printed(table: Table, width: int) -> list[str]:
     screen = StringIO()
-    Console(file=screen, width=width, soft_wrap=True).print(table)
+    print_whole(Console(file=screen, width=width, soft_wrap=True), table)
     return [line.rstrip() for line in screen.getvalue().splitlines()]
 
 
