@@ -27,6 +27,7 @@ NEEDED = {
     "data=torchvision": ["data.name=MNIST"],
     "data=urls": ["data.file=CLASS.txt"],
     "experiment=cifar10_resnet20": ["data.root=photographs"],
+    "experiment=street_level": ["data.file=panoramas.csv"],
     "experiment=original_resnet18": ["data.root=photographs", "class_name=tabby"],
     "experiment=original_vgg16": ["data.root=photographs", "class_name=tabby"],
 }
@@ -149,8 +150,8 @@ def test_the_message_for_an_unknown_option_lists_the_options_of_the_group() -> N
     with pytest.raises(SettingsError) as caught:
         checked_overrides(["model=resnet50", "data=pigeons"])
     assert str(caught.value).splitlines() == [
-        "model must be one of cifar10_resnet20, densenet121, densenet161, digits_cnn, efficientnet_lite0, resnet18, "
-        "squeezenet1_1, timm, torchvision, transformers, vgg16; got 'resnet50'. "
+        "model must be one of cifar10_resnet20, densenet121, densenet161, digits_cnn, efficientnet_lite0, mnist_cnn, "
+        "resnet18, squeezenet1_1, street_level, timm, torchvision, transformers, vgg16; got 'resnet50'. "
         "Any torchvision model works: model=torchvision model.name=resnet50.",
         "data must be one of digits, folder, manifest, street_view, torchvision, urls; got 'pigeons'.",
     ]

@@ -32,7 +32,7 @@ def train(data: TensorDataset, n_epochs: int, seed: int) -> nn.Module:
     for _ in range(n_epochs):
         for images, labels in DataLoader(data, batch_size=64, shuffle=True):
             optimiser.zero_grad()
-            functional.cross_entropy(network(images), labels).backward()
+            torch.autograd.backward(functional.cross_entropy(network(images), labels))
             optimiser.step()
     return network.eval()
 

@@ -66,6 +66,7 @@ def fit(network: nn.Module, paths: Sequence[Path], values: np.ndarray) -> float:
     held_out = cross_val_predict(ridge, standardised, values, cv=5)
     ridge.fit(standardised, values)
     last = network.get_submodule("_fc")
+    assert isinstance(last, nn.Linear)
     with torch.no_grad():
         last.weight.copy_(torch.from_numpy(ridge.coef_ / scale)[None])
         last.bias.fill_(float(ridge.intercept_ - (ridge.coef_ / scale) @ centre))
