@@ -23,7 +23,6 @@ from pipeline.figures.style import new_figure, paper_style
 from pipeline.figures.sweep import Line, draw_sweep, draw_with_first
 from pipeline.runner import run
 from pipeline.sources.sklearn_digits import scans
-from pipeline.stages import visualize
 from tests.figures.drawn import drawn_texts, faults
 from tests.helpers.rankings import ranking
 from tests.helpers.settings import Compose
@@ -177,12 +176,13 @@ def test_titles_stay_inside_their_figure_which_grows(width: float) -> None:
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures of a run, in the order in which they are drawn."""
     found: list[Figure] = []
+    rendered = style.render_png
 
     def render_png(figure: Figure, dpi: int) -> bytes:
         found.append(figure)
-        return style.render_png(figure, dpi)
+        return rendered(figure, dpi)
 
-    monkeypatch.setattr(visualize, "render_png", render_png)
+    monkeypatch.setattr(style, "render_png", render_png)
     return found
 
 
