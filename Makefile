@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
-.PHONY: help setup run test test-unit lint repro sweep ui notebooks docs bench bench-gpu clean
+.PHONY: help setup run test test-unit lint repro sweep ui notebooks docs gallery bench bench-gpu clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ notebooks: .venv/installed-dev  ## run the notebooks in examples/notebooks
 docs: .venv/installed-dev  ## build the documentation into site/ (open site/index.html)
 	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html -d site/.doctrees docs site
 	@echo "Open site/index.html"
+
+gallery: .venv/installed-dev  ## make the figures of the documentation again (docs/gallery.md says what it needs)
+	@$(BIN)/python -m docs.gallery
 
 bench: .venv/installed-dev  ## run the benchmarks
 	@$(BIN)/python -m benchmarks

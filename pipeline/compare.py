@@ -16,6 +16,7 @@ from pipeline.command_line import command
 from pipeline.config import compose_settings
 from pipeline.errors import InputError
 from pipeline.imports import import_for_command
+from pipeline.text_tables import print_whole
 
 if TYPE_CHECKING:
     from pipeline.network_comparison import NetworkComparison
@@ -123,7 +124,7 @@ def _print_networks(found: NetworkComparison) -> None:
         table.add_column(column["label"], justify="right" if place else "left")
     for row in rows:
         table.add_row(*(cell["text"] for cell in row))
-    console.print(table)
+    print_whole(console, table)
 
 
 def _print(found: Comparison) -> None:
@@ -139,7 +140,7 @@ def _print(found: Comparison) -> None:
         best = " ".join(str(channel) for channel in run.table.head(N_BEST).channel)
         share = f"{(run.table.score > 0.5).mean():.0%}"
         runs.add_row(label, f"{run.table.score.max():.3f}", f"{varying.score.median():.3f}", share, best)
-    console.print(runs)
+    print_whole(console, runs)
     if len(found.pairs):
         top = int(found.pairs.top.iloc[0])
         headings = ("first run", "second run", "Spearman", "Kendall", "RBO", f"top {top}")
@@ -147,7 +148,7 @@ def _print(found: Comparison) -> None:
         for row in found.pairs.to_dict("records"):
             pairs.add_row(row["first"], row["second"], *(f"{row[name]:.3f}" for name in MEASURES))
         console.print()
-        console.print(pairs)
+        print_whole(console, pairs)
     if found.is_mixed:
         console.print(f"\n{WHY_NOT_RANKS}")
 

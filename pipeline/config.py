@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter
 
-from pipeline.errors import SettingsError
+from pipeline.errors import PipelineError, SettingsError
 from pipeline.overrides import (
     HYDRA_TEXTS,
     as_entered,
@@ -37,6 +37,7 @@ from pipeline.overrides import (
 )
 from pipeline.resources import conf_dir
 from pipeline.settings import AceSettings, ModelSettings, Settings, settings_from
+from pipeline.settings.model import model_contradictions
 
 EXTENDED = ("activate", "network", "ablate", "visualize")  # groups that did not exist, or had fewer settings, at first
 CONFIG_NAME = "config"
@@ -162,6 +163,11 @@ def values_of(config: DictConfig) -> dict[str, Any]:
         missing = OmegaConf.missing_keys(config)
         values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
+        raised: BaseException | None = error
+        while raised is not None and not isinstance(raised, PipelineError):  # raised by one of the resolvers below
+            raised = raised.__cause__ or raised.__context__
+        if raised is not None:
+            raise raised from error
         raise SettingsError(_unresolved(config, error)) from error
     for path in missing:  # removed, so that `settings_from` reports them together with all other faults
         *parents, name = path.split(".")
@@ -261,14 +267,21 @@ def register_resolvers() -> None:
 def _convolutions(_root_: DictConfig) -> str:
     from pipeline.networks.known import layout_of
 
-    layers = layout_of(validated(ModelSettings, _root_.model)).rankable()
-    return ",".join(layer.name for layer in layers if layer.type == "Conv2d")
+    settings = _model(_root_)
+    names = [layer.name for layer in layout_of(settings).rankable() if layer.is_convolution]
+    if not names:
+        raise SettingsError(
+            f"layer must select a layer that can be ranked; got ${{convolutions:}}, but {settings.label} has no "
+            "convolution that can be ranked. "
+            "Set layer=all, or a list of the names that `python -m pipeline.layers` prints."
+        )
+    return ",".join(names)
 
 
 def _randomizations(_root_: DictConfig) -> str:
     from pipeline.networks.load import weighted_modules
 
-    n_modules = len(weighted_modules(validated(ModelSettings, _root_.model)))
+    n_modules = len(weighted_modules(_model(_root_)))
     steps = [round(n_modules * step / (N_RANDOMIZATIONS - 2)) for step in range(N_RANDOMIZATIONS - 1)]
     return ",".join(map(str, sorted({*steps, 1})))
 
@@ -277,6 +290,14 @@ def _rankers() -> str:
     from pipeline.rankers import RANKERS
 
     return ",".join(RANKERS)
+
+
+def _model(root: DictConfig) -> ModelSettings:
+    """Return the settings of the model, without faults."""
+    settings = validated(ModelSettings, root.model)
+    if faults := model_contradictions(settings):
+        raise SettingsError("\n".join(faults))
+    return settings
 
 
 def validated(schema: type[_Schema], config: DictConfig) -> _Schema:

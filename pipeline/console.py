@@ -35,6 +35,7 @@ from pipeline.run_folder import DOWNLOAD_REPORT, FIGURES, LAYERS, NETWORK_PAGE, 
 from pipeline.settings import AceSettings, Settings
 from pipeline.stages import ORDER
 from pipeline.stages.stage import Stage
+from pipeline.text_tables import print_whole
 
 N_SHOWN = 10
 TABLE_WIDTH = 120
@@ -99,7 +100,7 @@ class ConsoleObserver(Observer):
             network += f", {model.randomized} module{'s' if model.randomized > 1 else ''} randomised"
         what = f"channels of {settings.layer} ({network})"
         if settings.selects_several:
-            what = f"layers and channels of {network} (layer={settings.layer})"
+            what = f"layers and channels of {network} ({settings.layer_label})"
         self._print(
             f"Which {what} matter for {settings.target_label}? {settings.n_images} images, {how}.", style="bold"
         )
@@ -179,9 +180,10 @@ class ConsoleObserver(Observer):
         self._console.print()
         for number, sentence in enumerate(result.ranking.sentences):
             self._print(sentence, style="bold" if number == 0 else "")
-        for table in (layers_table(result.ranking), channels_table(result.ranking)):
+        width = self._console.width
+        for table in (layers_table(result.ranking, width), channels_table(result.ranking, width)):
             self._console.print()
-            self._console.print(table)
+            print_whole(self._console, table)
         self._print(f"{len(result.ranking.channels):,} channels of {len(result.ranking.layers)} layers in all.")
         self._console.print()
         for line in not_ranked_lines(result.ranking):

@@ -36,6 +36,9 @@ CHANNEL_COLUMNS = (
     ("cross-fitted", "cross_fitted", "{:.2f}"),
     ("q", "q", "{:.3f}"),
 )
+TEXTS = ("layer", "type", "best channels")  # headings of the columns that are not numbers
+LESS_IMPORTANT = ("type", "maps", "best channels")  # headings, in the order in which they are left out
+GAP = 2
 
 
 def layer_line(result: RunResult) -> str:
@@ -53,19 +56,22 @@ def layer_line(result: RunResult) -> str:
     return f"  {result.settings.layer:<{N_NAME}} {', '.join(words):<64} {time:>14}"
 
 
-def layers_table(ranking: NetworkRanking) -> Table:
-    """Return the table of the layers, in the order of execution; empty columns are left out."""
+def layers_table(ranking: NetworkRanking, width: int) -> Table:
+    """Return the table of the layers, in the order of execution; empty columns are left out.
+
+    So are some columns, such as the types of the layers, if the table has more than `width` characters.
+    """
     layers = ranking.layers.assign(
         maps=[f"{row['height']} x {row['width']}" for row in ranking.layers.to_dict("records")],
         whole=_intervals(ranking.layers, "association", "association_low", "association_high"),
     )
-    return _table(layers, LAYER_COLUMNS)
+    return _table(layers, LAYER_COLUMNS, width)
 
 
-def channels_table(ranking: NetworkRanking) -> Table:
+def channels_table(ranking: NetworkRanking, width: int) -> Table:
     """Return the table of the best channels of the network."""
     best = ranking.channels.head(N_CHANNELS)
-    return _table(best.assign(interval=_intervals(best, "bias_corrected", "low", "high")), CHANNEL_COLUMNS)
+    return _table(best.assign(interval=_intervals(best, "bias_corrected", "low", "high")), CHANNEL_COLUMNS, width)
 
 
 def _intervals(rows: pd.DataFrame, value: str, low: str, high: str) -> list[str]:
@@ -88,13 +94,20 @@ def not_ranked_lines(ranking: NetworkRanking) -> Iterator[str]:
         yield f"  and {len(rows) - N_REASONS} more, see {NetworkRanking.NOT_RANKED_CSV}"
 
 
-def _table(rows: pd.DataFrame, columns: tuple[tuple[str, str, str], ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    shown = [each for each in columns if not (rows[each[1]].isna() | (rows[each[1]] == "")).all()]
-    for heading, name, _ in shown:
-        table.add_column(
-            heading, no_wrap=True, justify="left" if name in ("layer", "kind", "best_channels") else "right"
-        )
-    for row in rows.to_dict("records"):
-        table.add_row(*("" if pd.isna(row[name]) else text.format(row[name]) for _, name, text in shown))
+def _table(rows: pd.DataFrame, columns: tuple[tuple[str, str, str], ...], width: int) -> Table:
+    """Return a table whose cells are complete; columns that are less important are left out if they do not fit."""
+    cells = {
+        heading: ["" if pd.isna(value) else text.format(value) for value in rows[name]]
+        for heading, name, text in columns
+        if not (rows[name].isna() | (rows[name] == "")).all()
+    }
+    longest = {name: max(map(len, [name, *texts])) + GAP for name, texts in cells.items()}
+    for heading in LESS_IMPORTANT:
+        if heading in cells and sum(longest.values()) - GAP > width:
+            del cells[heading], longest[heading]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for name in cells:
+        table.add_column(name, no_wrap=True, justify="left" if name in TEXTS else "right")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
     return table

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from torch import nn
 
 from pipeline import overrides as overrides_module
 from pipeline.config import compose_settings, register_resolvers, with_absolute_outputs
@@ -26,6 +27,7 @@ NEEDED = {
     "data=torchvision": ["data.name=MNIST"],
     "data=urls": ["data.file=CLASS.txt"],
     "experiment=cifar10_resnet20": ["data.root=photographs"],
+    "experiment=street_level": ["data.file=panoramas.csv"],
     "experiment=original_resnet18": ["data.root=photographs", "class_name=tabby"],
     "experiment=original_vgg16": ["data.root=photographs", "class_name=tabby"],
 }
@@ -68,6 +70,28 @@ def test_the_convolutions_of_a_network_can_be_selected() -> None:
     vgg = compose_settings([*chosen, "model=vgg16"]).layer.split(",")
     assert (len(vgg), vgg[0], vgg[-1]) == (13, "features.0", "features.28")
     assert compose_settings(["experiment=whole_network"]).layer == "all"
+    own = [*chosen, "model=torchvision", "model.name=own", "model.weights=random", "model.input_size=[3,8,8]"]
+    own += ["model.transform.kind=none", "target_class=1"]
+    factory = f"model.factory={__name__}:"
+    assert compose_settings([*own, f"{factory}derived_convolutions"]).layer == "0,2"
+    with pytest.raises(SettingsError) as caught:
+        compose_settings([*own, f"{factory}no_convolutions"])
+    assert str(caught.value) == (
+        "layer must select a layer that can be ranked; got ${convolutions:}, but own has no convolution that can be "
+        "ranked. Set layer=all, or a list of the names that `python -m pipeline.layers` prints."
+    )
+
+
+class Convolution(nn.Conv2d):
+    """A convolution of a class of its own, as many libraries have one."""
+
+
+def derived_convolutions() -> nn.Module:
+    return nn.Sequential(Convolution(3, 3, 3), nn.ReLU(), nn.ConvTranspose2d(3, 2, 3), nn.Flatten(), nn.Linear(128, 3))
+
+
+def no_convolutions() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 3))
 
 
 def test_experiments_can_be_combined() -> None:
@@ -126,8 +150,8 @@ def test_the_message_for_an_unknown_option_lists_the_options_of_the_group() -> N
     with pytest.raises(SettingsError) as caught:
         checked_overrides(["model=resnet50", "data=pigeons"])
     assert str(caught.value).splitlines() == [
-        "model must be one of cifar10_resnet20, densenet121, densenet161, digits_cnn, efficientnet_lite0, resnet18, "
-        "squeezenet1_1, timm, torchvision, transformers, vgg16; got 'resnet50'. "
+        "model must be one of cifar10_resnet20, densenet121, densenet161, digits_cnn, efficientnet_lite0, mnist_cnn, "
+        "resnet18, squeezenet1_1, street_level, timm, torchvision, transformers, vgg16; got 'resnet50'. "
         "Any torchvision model works: model=torchvision model.name=resnet50.",
         "data must be one of digits, folder, manifest, street_view, torchvision, urls; got 'pigeons'.",
     ]

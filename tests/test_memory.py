@@ -148,7 +148,7 @@ def test_a_ranking_in_python_goes_on_with_smaller_batches_and_warns() -> None:
 
     with (
         limited(Small, 12, lambda: torch.OutOfMemoryError(GPU)) as sizes,
-        pytest.warns(UserWarning, match=r"does not fit into the memory .* goes on with batch_size=12, which") as warned,
+        pytest.warns(UserWarning, match=r"does not fit into the memory .* continues with batch_size=12, ") as warned,
     ):
         found = rank()
     assert (len(warned), max(sizes)) == (1, 12)

@@ -43,6 +43,8 @@ class LayerInfo:
         tensor that it is applied to. None for other modules.
     is_scores : bool
         Whether its output are the network's scores.
+    is_convolution : bool
+        Whether it is a convolution of any dimension, also of a class derived from one of PyTorch's.
     """
 
     name: str
@@ -55,6 +57,7 @@ class LayerInfo:
     output: int = -1
     scaled: int | None = None
     is_scores: bool = False
+    is_convolution: bool = False
 
     @property
     def rejection(self) -> str | None:

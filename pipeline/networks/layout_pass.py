@@ -47,6 +47,11 @@ def _is_scaling(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
+def _is_convolution(module: nn.Module) -> bool:
+    """Return whether a module is a convolution, for which PyTorch has two base classes: one for quantised networks."""
+    return any(base.__name__ == "_ConvNd" for base in type(module).__mro__)
+
+
 class _Tensors:
     """Numbers for the tensors of a forward pass, none of which is kept in memory.
 
@@ -127,7 +132,7 @@ class _ForwardPass:
             infos.append(
                 LayerInfo(
                     name, kind, shape, len(calls), axis, is_complex, depths[place] / max(n_leaves - 1, 1), output,
-                    self._scaled.get(name), output == self._scores,
+                    self._scaled.get(name), output == self._scores, _is_convolution(module),
                 )
             )  # fmt: skip
         return tuple(infos)

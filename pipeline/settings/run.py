@@ -34,6 +34,8 @@ from pipeline.settings.types import (
     selects_several,
 )
 
+MAX_LIST = 24  # number of characters; longer lists of layers are not spelled out in names and sentences
+
 
 @dataclass(frozen=True, config=STRICT)
 class ActivateSettings:
@@ -229,6 +231,13 @@ class Settings:
         if self.visualize.maximize == "auto":
             budgets.append(f"visualize.maximize_tflop={self.visualize.maximize_tflop:g}")
         return budgets
+
+    @property
+    def layer_label(self) -> str:
+        """The layer; for a long list, its first and its last layer: ``conv1 to layer4.1.conv2``."""
+        selected = self.layer.split(",")
+        is_long = len(selected) > 1 and len(self.layer) > MAX_LIST
+        return f"{selected[0]} to {selected[-1]}" if is_long else self.layer
 
     @property
     def target_label(self) -> str:

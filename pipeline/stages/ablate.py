@@ -174,4 +174,4 @@ def _nothing(work: AblationWork, budget: float) -> str:
     )
 
 
-STAGE = Stage("ablate", 1, "passes", Ablations, select, run)
+STAGE = Stage("ablate", 2, "passes", Ablations, select, run)

@@ -25,9 +25,6 @@ SECONDS, CACHED = "stage.seconds/", "stage.cached/"
 BY_LAYER = ("association", "share_significant", "reliability", "median", "upper_quartile", "variance")
 
 
-MAX_LIST = 24  # number of characters; longer lists of layers are not spelled out in names
-
-
 def run_name(settings: Settings, target: str = "") -> str:
     """Return the name of a run: what channels are ranked by, layer, class, number of images and components, network.
 
@@ -39,10 +36,11 @@ def run_name(settings: Settings, target: str = "") -> str:
         components = f"{kept:.0%} of the variance"
     else:
         components = f"{kept} component{'s' if kept != 1 else ''}"
-    selected = settings.layer.split(",")
-    is_long = len(selected) > 1 and len(settings.layer) > MAX_LIST
-    layer = f"{selected[0]} to {selected[-1]}" if is_long else settings.layer
-    parts = [f"{by} {layer} {target or settings.target_label}", f"{settings.n_images} images", components]
+    parts = [
+        f"{by} {settings.layer_label} {target or settings.target_label}",
+        f"{settings.n_images} images",
+        components,
+    ]
     parts.append(settings.model.label)
     if n_randomized := settings.model.randomized:
         parts.append(f"{n_randomized} module{'s' if n_randomized > 1 else ''} randomised")
