@@ -69,7 +69,7 @@ def device_of(network: nn.Module) -> torch.device | None:
 def check_device(device: torch.device) -> None:
     """Raise `NetworkError` for a device other than a CPU and a CUDA GPU: MPS, for example, has no float64."""
     if device.type not in ("cpu", "cuda"):
-        raise NetworkError(f"model must be on a CPU or a CUDA GPU; got {device.type}. Call model.cpu() before.")
+        raise NetworkError(f"model must be on a CPU or a CUDA GPU; got {device.type}. Call model.cpu() first.")
 
 
 def name_of(network: nn.Module) -> str:

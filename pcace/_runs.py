@@ -82,7 +82,7 @@ def runs(outputs: str | Path | None = None) -> pd.DataFrame:
             rows.append({"run": path.relative_to(folder).as_posix(), "layer": own["layer"], **row})
     if unreadable:
         first = unreadable[0].splitlines()[0]
-        warnings.warn(f"{len(unreadable)} runs could not be read, the first is {first}", stacklevel=2)
+        warnings.warn(f"Runs that could not be read: {len(unreadable)}. The first is {first}", stacklevel=2)
     names = dict.fromkeys(name for each in settings for name in each if name != "layer")
     differing = [name for name in names if len({str(each.get(name)) for each in settings}) > 1 and name not in SHARED]
     table = pd.DataFrame(

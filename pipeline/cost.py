@@ -1,4 +1,4 @@
-"""A model of what a question costs: seconds, memory and disk of each stage, as a function of its numbers.
+"""A model of what a run costs: seconds, memory and disk of each stage, as a function of its numbers.
 
 The constants were measured on one core of a server's CPU (2.5 GHz, AVX2); see docs/cost.md for the slopes, and for how
 far the predictions are from measured runs. What depends on the network is measured on the machine (`Timing`).

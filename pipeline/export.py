@@ -137,7 +137,7 @@ def check_target(target: Path) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise InputError(f"the folder of an export must be a folder; got the file {target}. Choose another folder.")
+        raise InputError(f"an export must be written into a folder; got the file {target}. Choose another folder.")
     present = {str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir()}
     expected: set[str] = set()
     with suppress(OSError, ValueError, KeyError, TypeError):

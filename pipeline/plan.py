@@ -1,4 +1,4 @@
-"""``python -m pipeline.plan``: what a question would take, before it is asked."""
+"""``python -m pipeline.plan``: what a run would take, before it is started."""
 
 from __future__ import annotations
 
@@ -103,11 +103,12 @@ def _ablation(settings: Settings, timing: Timing) -> str:
     """Return a sentence on how much is ablated."""
     plan, work = ablation_plan(settings, timing), timing.work
     if plan is None:
-        most = work.operations(work.everything) / 1e12
-        return "No channels are ablated" + (
-            "."
-            if settings.ablate.when == "never"
-            else f" (ablate.budget_tflop={settings.ablate.budget_tflop:g}; all take {most:.2g})."
+        if settings.ablate.when == "never":
+            return "No channels are ablated."
+        most = float(f"{work.operations(work.everything) / 1e12:.2g}")
+        return (
+            f"No channels are ablated: ablate.budget_tflop={settings.ablate.budget_tflop:g} is too small. "
+            f"All channels take about {most:g} x 10^12 operations."
         )
     channels = "all channels"
     if plan.n_sampled is not None:

@@ -1,4 +1,4 @@
-"""Go on with a sweep that was cut off: the jobs that have not finished are run, in the folder of the sweep."""
+"""Resume a sweep that was interrupted: the jobs that have not finished are run, in the folder of the sweep."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def _check_jobs(jobs: Mapping[str, list[str]], finished: Mapping[str, Record], r
             old = " ".join(each for each in record.overrides if each not in now)
             raise InputError(
                 f"{RESUME} must be a sweep whose list of jobs is the same as when it started; got {new} for job {job}, "
-                f"which was {old}. A list in conf has changed: start a new sweep: {recorded.command}"
+                f"which was {old}. A list in conf has changed. Start a new sweep: {recorded.command}"
             )
 
 
@@ -327,7 +327,7 @@ def _announce(jobs: Mapping[str, list[str]], remaining: Mapping[str, list[str]])
 
     n_left = len(remaining)
     if not n_left:
-        print(f"All {len(jobs)} jobs are finished; the summary is left.")
+        print(f"All {len(jobs)} jobs are finished; only the summary remains to be written.")
         return
     n_done = len(jobs) - n_left
     verb = "is" if n_done == 1 else "are"

@@ -154,7 +154,7 @@ def test_the_folder_of_an_export_is_replaced_by_a_later_one_only(tmp_path: Path,
     assert cli("last", "site") == (1, [], [expected])
     assert texts(tmp_path / "site") == before
     (tmp_path / "file").write_text("")
-    expected = "error: the folder of an export must be a folder; got the file file. Choose another folder."
+    expected = "error: an export must be written into a folder; got the file file. Choose another folder."
     assert cli("last", "file") == (1, [], [expected])
     (tmp_path / "empty").mkdir()
     assert cli("last", "empty")[0] == 0

@@ -82,7 +82,7 @@ def test_a_run_goes_on_with_smaller_batches_under_the_key_of_their_size(
     start = f"A batch of images does not fit into the memory (OutOfMemoryError: {GPU}"
     assert [text.partition(f" ({__file__}:")[0] for text in noting.notes] == [start, start]
     assert [text.partition(", input of ")[2] for text in noting.notes] == [
-        f"shape ({n}, 1, 8, 8))). The run goes on with model.batch_size={n // 2}, which changes the last digits; "
+        f"shape ({n}, 1, 8, 8))). The run continues with model.batch_size={n // 2}, which changes the last digits; "
         "finished stages that do not depend on it are kept."
         for n in (20, 10)
     ]
@@ -148,7 +148,7 @@ def test_a_ranking_in_python_goes_on_with_smaller_batches_and_warns() -> None:
 
     with (
         limited(Small, 12, lambda: torch.OutOfMemoryError(GPU)) as sizes,
-        pytest.warns(UserWarning, match=r"does not fit into the memory .* goes on with batch_size=12, which") as warned,
+        pytest.warns(UserWarning, match=r"does not fit into the memory .* continues with batch_size=12, ") as warned,
     ):
         found = rank()
     assert (len(warned), max(sizes)) == (1, 12)

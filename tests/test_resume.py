@@ -122,7 +122,7 @@ def test_jobs_that_failed_are_run_again_under_their_numbers(tmp_path: Path, cli:
     assert jobs.run == [("1", "conv2")]
     (sweep / "summary.csv").unlink()
     code, out, _ = cli("--resume", "last")
-    assert (code, out[0]) == (0, "All 3 jobs are finished; the summary is left.")
+    assert (code, out[0]) == (0, "All 3 jobs are finished; only the summary remains to be written.")
     assert pd.read_csv(sweep / "summary.csv").status.tolist() == ["finished"] * 3
 
 

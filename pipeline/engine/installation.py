@@ -91,7 +91,7 @@ def _differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
         for key in sorted({*here, *there}):
             yield from _differences(here.get(key), there.get(key), f"{name}.{key}" if name else str(key))
     elif here != there:
-        yield f"{name} {_short(there)} in the place of {_short(here)}"
+        yield f"{name} {_short(there)} instead of {_short(here)}"
 
 
 def _short(value: Any) -> str:

@@ -153,7 +153,7 @@ def notes_on_views(
         budget = f"visualize.maximize_tflop={ranked.visualize.maximize_tflop:g}"
         advice = "visualize.maximize=always computes all, which may take minutes"
         if n_maximized:
-            notes.append(f"activation maximisation of {n_maximized} of {n_asked} channels, by {budget}; {advice}")
+            notes.append(f"activation maximisation of {n_maximized} of {n_asked} channels ({budget}); {advice}")
         else:
             notes.append(f"no activation maximisation: {budget} does not allow it for one channel; {advice}")
     return tuple(notes)

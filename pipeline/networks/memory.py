@@ -31,6 +31,6 @@ def batch_note(error: MemoryExceededError, size: int) -> str:
     """Return the message that a batch does not fit, and what is done."""
     got = str(error).partition("; got ")[2].partition(". Lower ")[0]
     return (
-        f"A batch of images does not fit into the memory ({got}). The run goes on with model.batch_size={size}, which "
-        "changes the last digits; finished stages that do not depend on it are kept."
+        f"A batch of images does not fit into the memory ({got}). The run continues with model.batch_size={size}, "
+        "which changes the last digits; finished stages that do not depend on it are kept."
     )

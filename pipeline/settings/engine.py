@@ -48,7 +48,7 @@ class RayEngine:
     num_gpus: Annotated[float, Field(ge=0)] | None
     """GPUs that Ray reserves for each task that runs the network; null: 1 if the network runs on a GPU, otherwise 0."""
     retries: NonNegative
-    """How often a task is computed again whose worker or node is lost."""
+    """How many times a task is computed again if its worker or node is lost."""
 
 
 EngineSettings = Annotated[LocalEngine | RayEngine, Field(discriminator="kind")]

@@ -170,7 +170,7 @@ def _nothing(work: AblationWork, budget: float) -> str:
     )
     return (
         f"no channel ablated: ablate.budget_tflop={budget:g} does not allow 10 channels on 50 images; "
-        f"ablate.budget_tflop={least} does, and ablate.when=always takes about {most}"
+        f"ablate.budget_tflop={least} does, and ablate.when=always takes about {most} x 10^12 operations"
     )
 
 

@@ -86,7 +86,7 @@ def test_they_are_described_for_people() -> None:
 def test_other_devices_than_cpu_and_cuda_are_refused() -> None:
     with pytest.raises(NetworkError) as caught:
         pcace.rank(Observing().to("meta"), torch.rand(20, 1, 6, 6), "conv", 1)
-    assert str(caught.value) == "model must be on a CPU or a CUDA GPU; got meta. Call model.cpu() before."
+    assert str(caught.value) == "model must be on a CPU or a CUDA GPU; got meta. Call model.cpu() first."
 
 
 def test_deterministic_algorithms_are_part_of_the_key_on_a_gpu_only() -> None:

@@ -102,7 +102,7 @@ def test_folders_that_cannot_be_read_are_named(outputs: Path, tmp_path: Path) ->
         "pcace has written. Repeat the run: what is in the store is not computed again."
     )
     (moved / "runs" / "first" / "settings.json").write_text("{}")
-    with pytest.warns(UserWarning, match=r"^1 runs could not be read, the first is .*first \("):
+    with pytest.warns(UserWarning, match=r"^Runs that could not be read: 1\. The first is .*first \("):
         assert len(pcace.runs(moved)) == 0
     with pytest.raises(pcace.PipelineError) as caught:
         pcace.runs(tmp_path / "nowhere")

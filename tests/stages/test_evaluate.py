@@ -196,6 +196,7 @@ def test_a_budget_that_allows_next_to_nothing_says_what_would(many: Callable[...
     assert effects.note == found.note
     head = "no channel ablated: ablate.budget_tflop=1e-06 does not allow 10 channels on 50 images; ablate.budget_tflop="
     assert found.note.startswith(head)
+    assert found.note.endswith(" x 10^12 operations")
     enough = found.note.removeprefix(head).split()[0]
     assert evaluated(many(f"ablate.budget_tflop={enough}"))[1].is_measured
 
