@@ -81,11 +81,14 @@ def render_png(figure: Figure, dpi: int) -> bytes:
     with paper_style():  # ticks and their labels are created only now
         _switch_off_empty_axes(figure)
         # The layout is computed here once. Otherwise `savefig` would draw the figure a first time only to compute it.
+        before, engine = figure.get_dpi(), figure.get_layout_engine()
         figure.set_dpi(dpi)
-        if (engine := figure.get_layout_engine()) is not None:
+        if engine is not None:
             engine.execute(figure)
             figure.set_layout_engine(None)
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.set_dpi(before)
+        figure.set_layout_engine(engine)
     return buffer.getvalue()
 
 
