@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from pipeline.artifacts import Artifact, Figures, Workspace
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, NetworkError, StorageError
-from pipeline.figures import cam, catalogue
+from pipeline.figures import cam, catalogue, gallery, network_views, style
+from pipeline.networks import attribution
 from pipeline.report_writer import ReportWriter
 from pipeline.resolve import resolve
 from pipeline.runner import STAGES, run
@@ -93,26 +95,32 @@ def test_a_run_without_one_of_its_figures_finishes_and_says_why(
 
 @pytest.mark.parametrize("name", sorted(set(catalogue.FIGURES) - NOT_DRAWN))
 def test_each_figure_can_fail_alone(draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(visualize, "render_png", lambda figure, dpi: b"")  # rendering takes longest
+    monkeypatch.setattr(style, "render_png", lambda figure, dpi: b"")  # rendering takes longest
     fail_figure(monkeypatch, name, TypeError())
     assert draw().notes == (f"figure {name} could not be drawn (TypeError)",)
     assert names(tmp_path / "drawn") == set(catalogue.FIGURES) - {name} - NOT_DRAWN
 
 
 @pytest.mark.parametrize(
-    ("function", "missing", "note"),
+    ("module", "function", "missing", "note"),
     [
-        ("class_activation", "cam", "class activation maps could not be computed"),
-        ("maximized", "maximization", "activation maximisation could not be computed"),
-        ("overlay_image", "overlays", "overlays could not be drawn"),
-        ("draw_card", "channels", "pictures of the best channels could not be drawn"),
+        (attribution, "class_activation", "cam", "class activation maps could not be computed"),
+        (network_views, "maximized", "maximization", "activation maximisation could not be computed"),
+        (cam, "overlay_image", "overlays", "overlays could not be drawn"),
+        (gallery, "draw_card", "channels", "pictures of the best channels could not be drawn"),
     ],
 )
 def test_the_data_of_figures_can_fail_alone(
-    draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, missing: str, note: str
+    draw: Draw,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    function: str,
+    missing: str,
+    note: str,
 ) -> None:
-    monkeypatch.setattr(visualize, "render_png", lambda figure, dpi: b"")
-    monkeypatch.setattr(visualize, function, raising(NetworkError("out of memory")))
+    monkeypatch.setattr(style, "render_png", lambda figure, dpi: b"")
+    monkeypatch.setattr(module, function, raising(NetworkError("out of memory")))
     assert draw().notes == (f"{note} (NetworkError: out of memory)",)
     drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
     expected = set(catalogue.FIGURES) - NOT_DRAWN | {"overlays", "channels", "gallery", "notes"}
@@ -127,8 +135,8 @@ def test_overlays_are_complete_or_absent(draw: Draw, tmp_path: Path, monkeypatch
         n_calls += 1
         return overlay(*arguments) if n_calls < 3 else raising(ValueError("the third"))()
 
-    monkeypatch.setattr(visualize, "render_png", lambda figure, dpi: b"")
-    monkeypatch.setattr(visualize, "overlay_image", fail_at_third)
+    monkeypatch.setattr(style, "render_png", lambda figure, dpi: b"")
+    monkeypatch.setattr(cam, "overlay_image", fail_at_third)
     assert draw(n_images=2).notes == ("overlays could not be drawn (ValueError: the third)",)
     assert not (tmp_path / "drawn" / "overlays").exists()
 
@@ -136,7 +144,7 @@ def test_overlays_are_complete_or_absent(draw: Draw, tmp_path: Path, monkeypatch
 def test_a_drawing_that_cannot_be_rendered_is_left_out(
     draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visualize, "render_png", raising(OverflowError("\n" + "x" * 150 + "\0\x1c" + "y" * 900)))
+    monkeypatch.setattr(style, "render_png", raising(OverflowError("\n" + "x" * 150 + "\0\x1c" + "y" * 900)))
     notes = draw().notes
     assert names(tmp_path / "drawn") == set()
     assert len(notes) == len(catalogue.FIGURES) - len(NOT_DRAWN)
@@ -148,14 +156,14 @@ def test_a_drawing_that_cannot_be_rendered_is_left_out(
 def test_errors_of_the_settings_and_of_the_disk_fail_the_run(
     draw: Draw, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr(visualize, "render_png", lambda figure, dpi: b"")
+    monkeypatch.setattr(style, "render_png", lambda figure, dpi: b"")
     fail_figure(monkeypatch, "transforms", error)
     with pytest.raises(type(error)):
         draw()
 
 
 def test_a_full_disk_fails_the_run(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visualize, "render_png", lambda figure, dpi: b"")
+    monkeypatch.setattr(style, "render_png", lambda figure, dpi: b"")
     monkeypatch.setattr(Path, "write_bytes", raising(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left on device"):
         draw()
@@ -164,7 +172,7 @@ def test_a_full_disk_fails_the_run(draw: Draw, monkeypatch: pytest.MonkeyPatch) 
 def test_channels_and_images_are_checked_before_anything_is_computed(
     draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visualize, "class_activation", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(attribution, "class_activation", raising(KeyboardInterrupt()))
     with pytest.raises(InputError, match=r"^visualize\.channels must be below 16; got 16 "):
         draw(channels=(3, 16))
     with pytest.raises(InputError, match=r"^visualize\.image_ids must be among the 20 images of the set; got 'no'\."):
