@@ -43,6 +43,7 @@ ALTERNATIVES: dict[str, Any] = {
     "target.score": "probability", "visualize.channels": (1,), "visualize.images": "driving",
     "score.smoother": "spline", "score.smoothness": None, "ablate.when": "never", "ablate.mode": "mean",
     "visualize.image_ids": ("8/0008",), "visualize.scale": "shared", "visualize.maximize": "never",
+    "activate.dtype": "float16", "engine.kind": None,
 }  # fmt: skip
 
 

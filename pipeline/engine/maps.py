@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts import Activations, ImageSet, Workspace
+from pipeline.artifacts.map_writer import COLLECTED, MapWriter
 from pipeline.artifacts.workspace import release
 from pipeline.engine.division import Division, Span
 from pipeline.engine.task import Shard
@@ -18,7 +19,6 @@ from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import batch_slices
 from pipeline.networks.known import layout_of
 from pipeline.stages.activate import activations_of_layers, check_class_score, class_label
-from pipeline.stages.map_writer import COLLECTED, MapWriter
 
 ERROR = "error.txt"
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
+from pipeline.artifacts.map_writer import COLLECTED, MapType, MapWriter
 from pipeline.errors import InputError, MemoryExceededError, NetworkError
 from pipeline.networks.backends import fixed_backends, keyed_backends
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
@@ -21,7 +22,6 @@ from pipeline.networks.memory import reported_memory
 from pipeline.networks.targets import output_index
 from pipeline.progress import Progress
 from pipeline.settings import Settings
-from pipeline.stages.map_writer import COLLECTED, MapType, MapWriter
 from pipeline.stages.stage import Stage
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ def test_scores_of_the_same_activations_are_not_computed_again(
     first = pcace.rank(network, images, "0", 1, store=tmp_path, **QUICK)
     assert stored(tmp_path) == ["activate", "rank", "reduce", "score"]
     assert list((tmp_path / "tmp").iterdir()) == []
-    monkeypatch.setattr(ace, "_fit", lambda *_arguments: pytest.fail("the scores must not be computed again"))
+    monkeypatch.setattr(ace, "score_by_ace", lambda *_arguments: pytest.fail("the scores must not be computed again"))
     second = pcace.rank(network, images, "0", 1, store=tmp_path, **QUICK)
     for ranking in (first, second):
         pd.testing.assert_frame_equal(ranking.to_frame(), plain.to_frame(), check_exact=True)
@@ -179,7 +179,7 @@ def test_the_layers_of_a_network_are_taken_from_the_store(
     pcace.rank(network, images, "0", 1, store=tmp_path, **QUICK)
     pcace.rank(network, images, "*", 1, store=tmp_path, **QUICK)
     assert stored(tmp_path) == sorted(["activate", "rank", "reduce", "score"] * len(plain))
-    monkeypatch.setattr(ace, "_fit", lambda *_arguments: pytest.fail("the scores must not be computed again"))
+    monkeypatch.setattr(ace, "score_by_ace", lambda *_arguments: pytest.fail("the scores must not be computed again"))
     again = pcace.rank(network, images, "*", 1, store=tmp_path, **QUICK)
     pd.testing.assert_frame_equal(again.to_frame(), plain.to_frame(), check_exact=True)
     assert list((tmp_path / "tmp").iterdir()) == []

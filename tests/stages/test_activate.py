@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.errors import InputError, NetworkError
-from pipeline.networks import examined
+from pipeline.networks import load as loading
 from pipeline.networks.inputs import batch_slices
 from pipeline.networks.load import load
 from pipeline.resolve import resolve
@@ -120,10 +120,11 @@ def test_all_hooks_are_removed_from_the_network(
     networks: list[nn.Module] = []
 
     def recording_load(model: ModelSettings, seed: int) -> nn.Module:
-        networks.append(load(model, seed))
+        networks.append(built(model, seed))
         return networks[0]
 
-    monkeypatch.setattr(examined, "load", recording_load)
+    built = loading.load
+    monkeypatch.setattr(loading, "load", recording_load)
     activations(resolve(compose()), tmp_path)
     (network,) = networks
     assert not any(module._forward_hooks for module in network.modules())

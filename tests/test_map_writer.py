@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts import Activations, Workspace
+from pipeline.artifacts.map_writer import MapWriter
 from pipeline.errors import NetworkError
-from pipeline.stages.map_writer import MapWriter
 
 N_CHANNELS, N_IMAGES, SIDE = 5, 37, 3
 IMAGE_BYTES = 4 * N_CHANNELS * SIDE * SIDE
