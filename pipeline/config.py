@@ -39,7 +39,13 @@ from pipeline.resources import conf_dir
 from pipeline.settings import AceSettings, ModelSettings, Settings, settings_from
 from pipeline.settings.model import model_contradictions
 
-EXTENDED = ("activate", "network", "ablate", "visualize")  # groups that did not exist, or had fewer settings, at first
+EXTENDED = (
+    "activate",
+    "network",
+    "ablate",
+    "visualize",
+    "engine",
+)  # groups that did not exist, or had fewer settings, at first
 CONFIG_NAME = "config"
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
 N_RANDOMIZATIONS = 8  # maximum number of jobs of the sweep `${randomizations:}`
@@ -133,9 +139,13 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default_group(name: str) -> dict[str, Any]:
-    own = conf_dir() / name / "default.yaml"
-    loaded: Any = OmegaConf.load(own if own.exists() else conf_dir() / f"{CONFIG_NAME}.yaml")
-    values = OmegaConf.to_container(loaded if own.exists() else loaded[name])
+    loaded: Any = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
+    options = {
+        group: option for entry in loaded.defaults if OmegaConf.is_dict(entry) for group, option in entry.items()
+    }
+    values = OmegaConf.to_container(
+        OmegaConf.load(conf_dir() / name / f"{options[name]}.yaml") if name in options else loaded[name]
+    )
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

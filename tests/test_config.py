@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -9,11 +11,11 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from pipeline import overrides as overrides_module
-from pipeline.config import compose_settings, register_resolvers, with_absolute_outputs
+from pipeline.config import compose_settings, register_resolvers, with_absolute_outputs, with_defaults
 from pipeline.errors import SettingsError
 from pipeline.overrides import as_entered, checked_overrides
 from pipeline.resources import conf_dir, options
-from pipeline.settings import AceSettings
+from pipeline.settings import AceSettings, settings_from
 
 GROUPS = ("model", "data", "score", "visualize", "tracking", "engine", "target", "experiment")
 # Settings that an option of a group requires from the user.
@@ -204,3 +206,12 @@ def test_outputs_default_to_the_environment_variable(monkeypatch: pytest.MonkeyP
 def test_overrides_are_shown_as_the_user_entered_them() -> None:
     entered = ["score.bass=5", "data.root=x", "layer=conv1", "++model.arguments.width=2", "score=pearson"]
     assert [as_entered(override) for override in checked_overrides(entered)] == entered
+
+
+def test_settings_that_did_not_exist_when_a_file_was_written_get_their_defaults() -> None:
+    now = compose_settings(["visualize.n_top=7"])
+    written = json.loads(json.dumps(asdict(now)))
+    for group in ("activate", "network", "engine"):
+        del written[group]
+    del written["ablate"]["budget_tflop"], written["visualize"]["maximize_tflop"]
+    assert settings_from(with_defaults(written)) == now
