@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Jobs:
     def __init__(self) -> None:
         self.run: list[tuple[str, str]] = []  # folder and layer
         self.errors: dict[str, BaseException] = {}  # by layer
+        self.batch_sizes: list[int] = []  # of the settings, and the one that fits into the memory
 
     def __call__(self, config: DictConfig, record: Record) -> None:
         settings, folder = settings_from_config(config), Path(run_dir())
@@ -47,6 +49,9 @@ class Jobs:
             raise self.errors[settings.layer]
         with remembered():
             resolved = resolve(settings)
+            record.batch_sizes = self.batch_sizes
+            if self.batch_sizes:
+                resolved = replace(resolved, model=replace(resolved.model, batch_size=self.batch_sizes[1]))
             record.keys = resume._keys(resolved)
         write_settings(resolved, folder)
         table = ranking([0.1, 0.2, 0.3], settings.layer).assign(by="penalised", statistic="penalised")
@@ -201,6 +206,19 @@ def test_a_sweep_whose_finished_jobs_would_have_another_result_is_refused(tmp_pa
     assert error.startswith("error: --resume must be a sweep whose list of jobs is the same as when it started; got ")
     assert "for job 1, which was layer=conv9" in error
     assert jobs.run == []
+
+
+def test_a_finished_job_may_have_gone_on_with_smaller_batches(tmp_path: Path, cli: Cli, jobs: Jobs) -> None:
+    jobs.errors, jobs.batch_sizes = {"conv2": KeyboardInterrupt()}, [16, 4]
+    cli(*SWEEP, "model.batch_size=16")
+    sweep, jobs.errors, jobs.run = sweep_in(tmp_path), {}, []
+    record = json.loads((sweep / "0" / RESULT).read_text())
+    (sweep / "0" / RESULT).write_text(json.dumps({**record, "batch_sizes": [8, 4]}))  # the settings were others
+    (error,) = cli("--resume", "last")[2]
+    assert "for which the stage activate has another one (model.batch_size was 4 and is 16). Start" in error
+    (sweep / "0" / RESULT).write_text(json.dumps(record))
+    assert cli("--resume", "last")[0] == 0
+    assert jobs.run == [("1", "conv2"), ("2", "conv3")]
 
 
 @pytest.mark.parametrize(
