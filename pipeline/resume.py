@@ -111,8 +111,9 @@ class Recorded:
 
     def is_of(self, overrides: Sequence[str]) -> bool:
         """Return whether these are the recorded overrides, in any order."""
-        hydra = [each for each in self.hydra if not each.startswith(("hydra.mode=", "hydra.searchpath="))]
-        return sorted([*self.task, *hydra]) == sorted(overrides)
+        own = ("hydra.mode=", "hydra.searchpath=")
+        recorded, given = ([each for each in texts if not each.startswith(own)] for texts in (self.hydra, overrides))
+        return sorted([*self.task, *recorded]) == sorted(given)
 
     @property
     def command(self) -> str:

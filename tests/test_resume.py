@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hydra._internal.core_plugins import basic_launcher
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from pipeline import job, resume
@@ -129,6 +131,27 @@ def test_jobs_that_failed_are_run_again_under_their_numbers(tmp_path: Path, cli:
     code, out, _ = cli("--resume", "last")
     assert (code, out[0]) == (0, "All 3 jobs are finished; only the summary remains to be written.")
     assert pd.read_csv(sweep / "summary.csv").status.tolist() == ["finished"] * 3
+
+
+def test_a_launcher_that_fails_leaves_the_other_jobs_to_the_next_command(
+    tmp_path: Path, cli: Cli, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = Plugins.instance().class_name_to_class[f"{basic_launcher.__name__}.BasicLauncher"]
+    launch = launcher.launch
+
+    def launch_one(launcher: Any, overrides: Any, initial_job_idx: int) -> None:
+        launch(launcher, overrides[:1], initial_job_idx)
+        raise RuntimeError("a worker was killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launcher, "launch", launch_one)
+        code, out, err = cli(*SWEEP)
+    sweep, jobs.run = sweep_in(tmp_path), []
+    message = "error: every job must end without an error of its launcher; got: a worker was killed. See the logs in"
+    assert (code, err) == (1, [f"{message} {sweep}."])
+    assert out[-1] == f"Resume   python -m pipeline --resume {sweep.name} (runs the jobs that have not finished)"
+    assert cli("--resume", "last")[0] == 0
+    assert jobs.run == [("1", "conv2"), ("2", "conv3")]
 
 
 def test_a_job_whose_ranking_is_damaged_is_run_again(tmp_path: Path, cli: Cli, jobs: Jobs) -> None:
@@ -265,6 +288,7 @@ def test_a_new_sweep_says_that_an_interrupted_one_exists(tmp_path: Path, cli: Cl
     sweep = sweep_in(tmp_path)
     hint = f"An interrupted sweep with the same settings exists. To resume it: python -m pipeline --resume {sweep.name}"
     assert hint in cli(*SWEEP)[1]
+    assert hint.rpartition(" ")[0] in "\n".join(cli("hydra.mode=MULTIRUN", *SWEEP[1:])[1])
     assert hint not in cli(*SWEEP, "seed=1")[1]
     with claimed(sweep / ".locks" / "sweep"):  # still running
         assert hint not in cli(*SWEEP)[1]
