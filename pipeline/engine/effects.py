@@ -59,9 +59,7 @@ def _scores_of(
     n_shares = -(-n_channels // division.engine.channels_per_task)
     write_part(division.folder / TASKS, lambda folder: _save(tasks, chosen, folder))
     spans = [(number, number + 1) for number in range(len(batches) * n_shares)]
-    folders = division.each(
-        "ablate", compute_ablation, spans, counts="passes", runs_network=True, n_shares=n_shares
-    )
+    folders = division.each("ablate", compute_ablation, spans, counts="passes", runs_network=True, n_shares=n_shares)
     n_sets = {name: len(task.singles(n_channels) if task.sets is None else task.sets) for name, task in tasks.items()}
     found: dict[str, FloatArray] = {name: np.full((n_sets[name], n_images), np.nan) for name in tasks}
     for number, folder in enumerate(folders):
