@@ -52,7 +52,7 @@ def main() -> None:
     checked = checked_overrides(overrides, is_sweep=is_sweep)
     check_folders(checked)
     flags = [argument for argument, is_one in zip(arguments, is_override, strict=True) if not is_one]
-    if {"-m", "--multirun"} & set(flags):
+    if is_sweep:
         from pipeline.resume import prepare_sweep
 
         checked = with_absolute_outputs(checked)
@@ -134,7 +134,7 @@ def _summarise(sweep: SweepStart, launcher_error: Exception | None) -> int:
             )
     except PipelineError as error:
         print_error(error)
-        return 1
+        is_complete = False
     if not is_complete:
         print(f"Resume   {resume_command(sweep.folder)} (runs the jobs that have not finished)")
     return 0 if is_complete else 1

@@ -183,14 +183,15 @@ def export(source: Source, target: Path) -> list[Path]:
 @contextmanager
 def _whole_folder(target: Path) -> Iterator[Path]:
     """Return a temporary folder, which takes the place of `target` if the context ends without an error."""
-    temporary = target.absolute().parent / f".{target.absolute().name}.{uuid.uuid4().hex}.part"
+    place = target.resolve()  # the folder itself, which may be given by a link
+    temporary = place.parent / f".{place.name}.{uuid.uuid4().hex}.part"
     try:
         try:
             temporary.mkdir(parents=True)
             yield temporary
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target.absolute())
+            if place.exists():
+                shutil.rmtree(place)
+            temporary.rename(place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -244,6 +245,7 @@ class _Exporter:
         from pipeline.figures.sweep_page import SweepContent, render_sweep
         from pipeline.sweep import RANKINGS, draw, gather, side_by_side, summary
         from pipeline.sweep_folder import SUMMARY
+        from pipeline.sweep_start import resume_command
 
         jobs = [self._without_paths(job) for job in gather(sweep_dir)]
         addresses = {}
@@ -252,12 +254,12 @@ class _Exporter:
                 place = Path("jobs") / job.folder.name
                 self.run(job.folder, place, [("All jobs of the sweep", f"../../{INDEX}")])
                 addresses[int(job.folder.name)] = (place / INDEX).as_posix()
-        tables = {SUMMARY: summary(jobs), RANKINGS: side_by_side(jobs)} if jobs else {}
         if not addresses:
             raise InputError(
                 f"export must be given a sweep with a finished job; got {sweep_dir.name}. "
-                f"Finish it: python -m pipeline --resume {sweep_dir.name}"
+                f"Finish it: {resume_command(sweep_dir)}"
             )
+        tables = {SUMMARY: summary(jobs), RANKINGS: side_by_side(jobs)}
         for name, table in tables.items():
             _write_table(table, self.folder / name)
         drawn = self.folder / "figures"

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 PART = r"[^\s/<>\"'&;,:()\[\]{}|\\]+"
-ANY_PATH = re.compile(rf"(?<![\w.</~)*-])/(?:{PART}/)+(?:{PART})?")
+# After a character that is escaped in JSON, a path begins although there is a letter or a digit before it.
+ESCAPED = r"(?<=\\[nrt])|(?<=\\u[0-9a-fA-F]{4})"
+ANY_PATH = re.compile(rf"(?:(?<![\w.</~)*-])|{ESCAPED})/(?:{PART}/)+(?:{PART})?")
 HOME = re.compile(r"/(?:home|Users)/[^/]+/?|/root/?")
 OWNER = re.compile(r"\bprocess \d+ on [\w.-]+")  # in notes of a run that has waited for another one
 HIDDEN = "(not shown)"
@@ -42,8 +44,7 @@ class PrivatePaths:
             uri = each.get("tracking", {}).get("uri")
             known |= {uri: HIDDEN} if uri else {}
             known |= {text: _last_part(text) for text in _texts(each) if text.startswith("/") and len(text) > 1}
-        for folder in folders:
-            known[str(folder)] = _last_part(str(folder))
+        known |= {str(folder): _last_part(str(folder)) for folder in folders if folder != Path("/")}
         self._known = known
 
     def text(self, text: str) -> str:
@@ -63,8 +64,9 @@ class PrivatePaths:
             replacement = self._known[known]
             shown = html.escape(replacement) if forms is _in_html else replacement
             for form in forms(known):
-                # Not the beginning of a longer name: /data is not part of /database.
-                pieces = re.split(rf"({re.escape(form)}(?![\w-]|\.\w)(?:/{PART})*)", text)
+                # Not a part of a longer path: /data is neither in /database nor in /mnt/data.
+                alone = rf"(?:(?<![\w.~-])|{ESCAPED}){re.escape(form)}(?![\w-]|\.\w)"
+                pieces = re.split(rf"({alone}(?:/{PART})*)", text)
                 for place in range(1, len(pieces), 2):  # the matches
                     below = pieces[place][len(form) :]
                     pieces[place] = below.rpartition("/")[2] if below and replacement != HIDDEN else shown

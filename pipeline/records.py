@@ -45,6 +45,9 @@ class Record:
         Split-half reliability of the ranking, see `pipeline.artifacts.Trust`; None if it was not computed.
     faithfulness : float or None
         Faithfulness of the ranking, see `pipeline.artifacts.Faithfulness.spearman`; None if it was not measured.
+    batch_sizes : list of int
+        If batches of the size in the settings did not fit into the memory, this size and the one that fitted; otherwise
+        empty.
     """
 
     status: str = "failed"
@@ -56,6 +59,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     reliability: float | None = None
     faithfulness: float | None = None
+    batch_sizes: list[int] = field(default_factory=list)
 
     @classmethod
     def load(cls, run_dir: Path) -> Record | None:
@@ -83,6 +87,11 @@ class RecordingObserver(Observer):
     def __init__(self, record: Record) -> None:
         self._record = record
         self._layer: str | None = None
+        self._batch_size = 0
+
+    def resolved(self, settings: Settings) -> None:
+        """Take the batch size of the settings, with which the run begins."""
+        self._batch_size = settings.model.batch_size
 
     def noted(self, text: str) -> None:
         """Record the message."""
@@ -113,7 +122,7 @@ class RecordingObserver(Observer):
 
     def network_finished(self, result: NetworkResult) -> None:
         """Record that the job has finished."""
-        self._record.status = "finished"
+        self._finish(result.settings)
 
     def _add(self, stage: str, seconds: float, *, is_cached: bool) -> None:
         self._record.seconds[stage] = round(self._record.seconds.get(stage, 0.0) + seconds, 3)
@@ -121,8 +130,12 @@ class RecordingObserver(Observer):
 
     def finished(self, result: RunResult) -> None:
         """Record that the job has finished."""
-        del result
+        self._finish(result.settings)
+
+    def _finish(self, settings: Settings) -> None:
         self._record.status = "finished"
+        if settings.model.batch_size != self._batch_size:
+            self._record.batch_sizes = [self._batch_size, settings.model.batch_size]
 
     def failed(self, error: BaseException) -> None:
         """Record the error, which may also follow `finished`, if another observer cannot handle the result."""

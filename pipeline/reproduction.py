@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.artifacts import NetworkRanking
+from pipeline.nested import changes
 
 IDENTICAL, EQUAL, DIFFERENT = "identical to the byte", "equal within the method's sensitivity", "different"
 # The limits of "equal within the method's sensitivity".
@@ -92,27 +93,10 @@ def _spearman(first: pd.Series[float], second: pd.Series[float]) -> float:
     return 1.0 if first.equals(second) else float(first.corr(second, method="spearman"))
 
 
-def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Yield ``name: old -> new`` for every value that is not the same in two nested mappings.
-
-    Parameters
-    ----------
-    old, new : mapping
-        The mappings. A key that only one of them has counts as None in the other.
-    name : str
-        Prefix of the dotted names.
-    """
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
-            yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
-    elif old != new:
-        yield f"{name}: {_shortened(old)} -> {_shortened(new)}"
-
-
-def _shortened(value: Any) -> str:
-    """Return a value as text; of a digest, only the first characters."""
-    text = "none" if value is None else str(value)
-    return f"{text[:12]}..." if len(text) == 64 else text
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield ``name: old -> new`` for every value that is not the same in two nested mappings, see `changes`."""
+    for name, before, after in changes(old, new):
+        yield f"{name}: {before} -> {after}"
 
 
 @dataclass(frozen=True)
@@ -157,6 +141,8 @@ class NetworkDifference:
         found += [f"{layer} is {each.verdict}. {each.sentence}" for layer, each in differing.items()]
         if self.association > 0:
             found.append(f"The associations of whole layers differ by at most {self.association:.2g}.")
+        elif self.has_same_layers and not differing:
+            found.append("The tables of the network are not the same.")
         return found
 
 
@@ -191,7 +177,7 @@ def compare_networks(
 def differences_of_layers(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the differences between the keys of all layers; those with the same name are returned for one layer."""
     found: dict[str, str] = {}
-    for layer in old:
-        for line in differences(old[layer], new.get(layer, {})) if layer in new else ():
+    for layer in [layer for layer in old if layer in new]:
+        for line in differences(old[layer], new[layer]):
             found.setdefault(line.partition(": ")[0], line)
     return list(found.values())

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +111,9 @@ class Recorded:
 
     def is_of(self, overrides: Sequence[str]) -> bool:
         """Return whether these are the recorded overrides, in any order."""
-        hydra = [each for each in self.hydra if not each.startswith(("hydra.mode=", "hydra.searchpath="))]
-        return sorted([*self.task, *hydra]) == sorted(overrides)
+        own = ("hydra.mode=", "hydra.searchpath=")
+        recorded, given = ([each for each in texts if not each.startswith(own)] for texts in (self.hydra, overrides))
+        return sorted([*self.task, *recorded]) == sorted(given)
 
     @property
     def command(self) -> str:
@@ -279,7 +280,7 @@ def _check_results(
 
     with remembered():
         for job, composed in settings.items():
-            resolved = resolve(composed)
+            resolved = _with_fitting_batches(resolve(composed), finished[job])
             keys = _keys(resolved)
             before = finished[job].keys
             changed = [name for name in before if not name.startswith("visualize") and keys.get(name) != before[name]]
@@ -289,6 +290,13 @@ def _check_results(
                     f"{RESUME} must be a sweep whose finished jobs would have the same results now; got job {job}, for "
                     f"which the stage {changed[0]} has another one ({reason}). Start a new sweep: {recorded.command}"
                 )
+
+
+def _with_fitting_batches(settings: Settings, record: Record) -> Settings:
+    """Return the settings with the batch size with which a job has gone on, if batches of this size did not fit."""
+    if record.batch_sizes[:1] != [settings.model.batch_size]:
+        return settings
+    return replace(settings, model=replace(settings.model, batch_size=record.batch_sizes[1]))
 
 
 def _keys(settings: Settings) -> dict[str, str]:

@@ -157,7 +157,10 @@ def test_the_folder_of_an_export_is_replaced_by_a_later_one_only(tmp_path: Path,
     expected = "error: an export must be written into a folder; got the file file. Choose another folder."
     assert cli("last", "file") == (1, [], [expected])
     (tmp_path / "empty").mkdir()
-    assert cli("last", "empty")[0] == 0
+    (tmp_path / "link").symlink_to("empty")
+    assert cli("last", "link")[0] == 0
+    assert (tmp_path / "empty" / "index.html").is_file()
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_an_export_that_fails_leaves_nothing(
@@ -186,4 +189,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, cli: Cli, sweep: Pat
     shutil.rmtree(sweep / "0")
     expected = "error: export must be given a sweep with a finished job; got monday. "
     assert cli("last", "site") == (1, [], [f"{expected}Finish it: python -m pipeline --resume monday"])
+    elsewhere = sweep.rename(tmp_path / "a sweep")
+    expected = "error: export must be given a sweep with a finished job; got a sweep. "
+    assert cli("a sweep", "site") == (1, [], [f"{expected}Finish it: python -m pipeline --resume '{elsewhere}'"])
     assert not (tmp_path / "site").exists()

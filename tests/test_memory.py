@@ -17,6 +17,7 @@ from pipeline.artifacts import Activations
 from pipeline.errors import MemoryExceededError, is_out_of_memory
 from pipeline.networks.digits import DigitsCNN
 from pipeline.observer import Observer
+from pipeline.records import Record, RecordingObserver
 from pipeline.resolve import resolve
 from pipeline.runner import LAYER_STAGES, STAGES, Execution, in_fitting_batches, run, store_of
 from pipeline.settings import Settings
@@ -111,7 +112,7 @@ def test_an_image_that_does_not_fit_ends_the_run(compose: Compose, tmp_path: Pat
 def test_a_network_of_several_layers_goes_on_with_smaller_batches(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noting = Noting()
+    noting, record = Noting(), Record()
     settings = compose(
         f"paths.outputs={tmp_path}", "layer=[conv1,relu1]", "score=gradient_x_activation", "score.bootstrap=0",
         "network.disk_gib=1",
@@ -120,8 +121,9 @@ def test_a_network_of_several_layers_goes_on_with_smaller_batches(
     monkeypatch.setattr(NetworkExecution.__init__, "__defaults__", ((), stages))
     monkeypatch.setattr("pipeline.whole_network.publish_network", lambda result: None)
     with limited(DigitsCNN, 12, lambda: RuntimeError(CPU)):
-        result = run_network(settings, tmp_path / "run", [noting])
+        result = run_network(settings, tmp_path / "run", [noting, RecordingObserver(record)])
     assert len(noting.notes) == 1
+    assert record.batch_sizes == [settings.model.batch_size, 10]
     assert result.settings.model.batch_size == 10
     assert result.ranking.layers.layer.tolist() == ["conv1", "relu1"]
 

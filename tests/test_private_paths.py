@@ -24,6 +24,7 @@ SETTINGS = {
         ("in /data/jane doe/it's & photos/cat/1.png", "in 1.png"),
         ("got /data/nets/best.pt (no file).", "got best.pt (no file)."),
         ("in /data/ and /database", "in data/ and /database"),
+        ("in /mnt/data/cat/1.png, examples/data/cat/1.png and ~/data", "in 1.png, examples/data/cat/1.png and ~/data"),
         ("at http://jane:secret@mlflow.internal:5000.", "at (not shown)."),
         ("list.txt: /srv/a/list.txt; /opt/venv/lib/python3/x.py, line 3", "list.txt: list.txt; x.py, line 3"),
         ("/home/jane/photos/cats and /home/jane", "cats and ~"),
@@ -50,6 +51,13 @@ def test_a_path_is_found_in_every_form_in_which_a_page_shows_it() -> None:
     assert found.count("photos") == 3
 
 
+@pytest.mark.parametrize("escaped", [r"\n", r"\u0027", r"\u003c"])
+def test_a_path_is_found_after_an_escaped_character_in_json(escaped: str) -> None:
+    page = f'<script type="application/json">"in{escaped}/data/nets/best.pt{escaped}/srv/other/x.pt"</script>'
+    expected = f'<script type="application/json">"in{escaped}best.pt{escaped}x.pt"</script>'
+    assert PrivatePaths([SETTINGS]).page(page) == expected
+
+
 def test_pictures_styles_and_scripts_are_left_as_they_are() -> None:
     page = (
         "<style>a { background: url(/data/x/y) }</style><script>const a = '/data/x/y';</script>"
@@ -60,5 +68,6 @@ def test_pictures_styles_and_scripts_are_left_as_they_are() -> None:
 
 
 def test_further_folders_are_private() -> None:
-    private = PrivatePaths([], [Path("/work space/project")])
+    private = PrivatePaths([], [Path("/work space/project"), Path("/")])  # a home may be the root folder in a container
     assert private.text("in /work space/project/outputs and /work space/project") == "in outputs and project"
+    assert private.page("<p>a / b<br/></p>") == "<p>a / b<br/></p>"

@@ -6,11 +6,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hydra._internal.core_plugins import basic_launcher
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from pipeline import job, resume
@@ -39,6 +42,7 @@ class Jobs:
     def __init__(self) -> None:
         self.run: list[tuple[str, str]] = []  # folder and layer
         self.errors: dict[str, BaseException] = {}  # by layer
+        self.batch_sizes: list[int] = []  # of the settings, and the one that fits into the memory
 
     def __call__(self, config: DictConfig, record: Record) -> None:
         settings, folder = settings_from_config(config), Path(run_dir())
@@ -47,6 +51,9 @@ class Jobs:
             raise self.errors[settings.layer]
         with remembered():
             resolved = resolve(settings)
+            record.batch_sizes = self.batch_sizes
+            if self.batch_sizes:
+                resolved = replace(resolved, model=replace(resolved.model, batch_size=self.batch_sizes[1]))
             record.keys = resume._keys(resolved)
         write_settings(resolved, folder)
         table = ranking([0.1, 0.2, 0.3], settings.layer).assign(by="penalised", statistic="penalised")
@@ -126,6 +133,27 @@ def test_jobs_that_failed_are_run_again_under_their_numbers(tmp_path: Path, cli:
     assert pd.read_csv(sweep / "summary.csv").status.tolist() == ["finished"] * 3
 
 
+def test_a_launcher_that_fails_leaves_the_other_jobs_to_the_next_command(
+    tmp_path: Path, cli: Cli, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = Plugins.instance().class_name_to_class[f"{basic_launcher.__name__}.BasicLauncher"]
+    launch = launcher.launch
+
+    def launch_one(launcher: Any, overrides: Any, initial_job_idx: int) -> None:
+        launch(launcher, overrides[:1], initial_job_idx)
+        raise RuntimeError("a worker was killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launcher, "launch", launch_one)
+        code, out, err = cli(*SWEEP)
+    sweep, jobs.run = sweep_in(tmp_path), []
+    message = "error: every job must end without an error of its launcher; got: a worker was killed. See the logs in"
+    assert (code, err) == (1, [f"{message} {sweep}."])
+    assert out[-1] == f"Resume   python -m pipeline --resume {sweep.name} (runs the jobs that have not finished)"
+    assert cli("--resume", "last")[0] == 0
+    assert jobs.run == [("1", "conv2"), ("2", "conv3")]
+
+
 def test_a_job_whose_ranking_is_damaged_is_run_again(tmp_path: Path, cli: Cli, jobs: Jobs) -> None:
     cli(*SWEEP)
     (sweep_in(tmp_path) / "2" / Ranking.PARQUET).write_bytes(b"")  # after a power failure
@@ -203,6 +231,19 @@ def test_a_sweep_whose_finished_jobs_would_have_another_result_is_refused(tmp_pa
     assert jobs.run == []
 
 
+def test_a_finished_job_may_have_gone_on_with_smaller_batches(tmp_path: Path, cli: Cli, jobs: Jobs) -> None:
+    jobs.errors, jobs.batch_sizes = {"conv2": KeyboardInterrupt()}, [16, 4]
+    cli(*SWEEP, "model.batch_size=16")
+    sweep, jobs.errors, jobs.run = sweep_in(tmp_path), {}, []
+    record = json.loads((sweep / "0" / RESULT).read_text())
+    (sweep / "0" / RESULT).write_text(json.dumps({**record, "batch_sizes": [8, 4]}))  # the settings were others
+    (error,) = cli("--resume", "last")[2]
+    assert "for which the stage activate has another one (model.batch_size was 4 and is 16). Start" in error
+    (sweep / "0" / RESULT).write_text(json.dumps(record))
+    assert cli("--resume", "last")[0] == 0
+    assert jobs.run == [("1", "conv2"), ("2", "conv3")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -247,6 +288,7 @@ def test_a_new_sweep_says_that_an_interrupted_one_exists(tmp_path: Path, cli: Cl
     sweep = sweep_in(tmp_path)
     hint = f"An interrupted sweep with the same settings exists. To resume it: python -m pipeline --resume {sweep.name}"
     assert hint in cli(*SWEEP)[1]
+    assert hint.rpartition(" ")[0] in "\n".join(cli("hydra.mode=MULTIRUN", *SWEEP[1:])[1])
     assert hint not in cli(*SWEEP, "seed=1")[1]
     with claimed(sweep / ".locks" / "sweep"):  # still running
         assert hint not in cli(*SWEEP)[1]

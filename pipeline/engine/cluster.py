@@ -22,7 +22,7 @@ from pipeline.settings import RayEngine, Settings
 POLL_SECONDS = 5.0  # after which the size of the cluster is looked up again, because nodes may have joined
 CONNECT_SECONDS = 10.0  # after which a cluster counts as unreachable
 OBJECT_STORE_BYTES = 100_000_000  # of a local cluster; about the smallest that Ray accepts, because tasks are small
-# Variables of the command that say where weights and compiled code are, and how many threads there are.
+# Variables of the command that say where weights and compiled code are.
 PASSED = ("HF_HOME", "NUMBA_CACHE_DIR", "TORCH_HOME", "XDG_CACHE_HOME")
 
 

@@ -15,8 +15,7 @@ from pipeline.arrays import FloatArray, Int64Array
 from pipeline.artifacts import Ablations, Activations, Effects, ImageSet, Ranking
 from pipeline.artifacts.base import save_array
 from pipeline.engine.division import Division
-from pipeline.engine.maps import images_of
-from pipeline.engine.task import Shard
+from pipeline.engine.task import Shard, images_of
 from pipeline.networks.ablation import Ablation
 from pipeline.networks.backends import fixed_backends
 from pipeline.networks.channel_ablation import AblationTask, ChannelAblation, ablation_batches
@@ -58,16 +57,10 @@ def _scores_of(
     n_images = n_all if chosen is None else len(chosen)
     batches = ablation_batches(activations, division.settings.model.batch_size, n_images)
     n_shares = -(-n_channels // division.engine.channels_per_task)
-    if not (division.folder / TASKS).is_dir():
-        write_part(division.folder / TASKS, lambda folder: _save(tasks, chosen, folder))
+    write_part(division.folder / TASKS, lambda folder: _save(tasks, chosen, folder))
     spans = [(number, number + 1) for number in range(len(batches) * n_shares)]
-    folders = division.each(
-        "ablate", compute_ablation, spans, counts="passes", runs_network=True,
-        tasks=str(division.folder / TASKS), n_shares=n_shares,
-    )  # fmt: skip
-    n_sets = {
-        name: len(task.singles(n_channels) if task.sets is None else task.sets) for name, task in tasks.items()
-    }  # fmt: skip
+    folders = division.each("ablate", compute_ablation, spans, counts="passes", runs_network=True, n_shares=n_shares)
+    n_sets = {name: len(task.singles(n_channels) if task.sets is None else task.sets) for name, task in tasks.items()}
     found: dict[str, FloatArray] = {name: np.full((n_sets[name], n_images), np.nan) for name in tasks}
     for number, folder in enumerate(folders):
         bounds = json.loads((folder / "sets.json").read_text(encoding="utf-8"))
@@ -80,7 +73,7 @@ def _scores_of(
 @reported_memory()
 def compute_ablation(shard: Shard, folder: Path) -> None:
     """Write the class scores of one batch of images for a share of the sets of each task, and which sets these are."""
-    settings, n_shares, tasks = shard.settings, shard.given["n_shares"], Path(shard.given["tasks"])
+    settings, n_shares, tasks = shard.settings, shard.given["n_shares"], folder.parent / TASKS
     images, activations = shard.upstream["images"], shard.upstream["activations"]
     ablation = _ablation(pickle.dumps(settings), images, activations, tasks)
     batches = ablation_batches(Activations.load(activations), settings.model.batch_size, len(ablation.inputs))

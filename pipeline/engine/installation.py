@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ import pipeline
 from pipeline.digests import digest_bytes, digest_file
 from pipeline.environment import OPTIONAL_PACKAGES, PACKAGES
 from pipeline.errors import EngineError, listed
+from pipeline.nested import changes
 from pipeline.settings import Settings
 from pipeline.stages import load_stage
 
@@ -52,9 +53,9 @@ class Installation:
         done = pickle.dumps((self.versions, self.stage, self.identity, settings))
         if done in _checked:
             return
-        differing = [*_differences(self.versions, versions())]
+        differing = _differences(self.versions, versions())
         if not differing:
-            differing = [*_differences(self.identity, identities(self.stage, settings, runs_network=runs_network))]
+            differing = _differences(self.identity, identities(self.stage, settings, runs_network=runs_network))
         if differing:
             raise EngineError(
                 "all nodes must have the code, the packages, the weights and the device of the command; got "
@@ -85,15 +86,6 @@ def versions() -> dict[str, str]:
     return {"code of pcace": digest_bytes("".join(lines).encode())[:12], **found}
 
 
-def _differences(here: Any, there: Any, name: str = "") -> Iterator[str]:
-    """Yield one text for each value of nested mappings that a node has and the command does not."""
-    if isinstance(here, Mapping) and isinstance(there, Mapping):
-        for key in sorted({*here, *there}):
-            yield from _differences(here.get(key), there.get(key), f"{name}.{key}" if name else str(key))
-    elif here != there:
-        yield f"{name} {_short(there)} instead of {_short(here)}"
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return f"{text[:12]}..." if len(text) > 40 else text
+def _differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """Return one text for each value that is not the same on a node as in the command."""
+    return [f"{name} {other} instead of {own}" for name, own, other in changes(here, there)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from pipeline.artifacts import Activations, ImageSet, Workspace
 from pipeline.artifacts.map_writer import COLLECTED, MapWriter
 from pipeline.artifacts.workspace import release
 from pipeline.engine.division import Division, Span
-from pipeline.engine.task import Shard
+from pipeline.engine.task import Shard, images_of
 from pipeline.errors import NetworkError
 from pipeline.networks.examined import NetworkRequest
 from pipeline.networks.inputs import batch_slices
@@ -40,10 +38,7 @@ def divided_maps(
     n_images, dtype = len(images.paths), division.settings.activate.dtype
     batches = batch_slices(n_images, division.settings.model.batch_size)
     spans = division.images(batches)
-    chosen = sha256("\n".join(layers).encode()).hexdigest()[:8]  # in the name of the parts, whatever number of layers
-    folders = division.each(
-        f"maps{chosen}", compute_maps, spans, counts="images", runs_network=True, layers=tuple(layers)
-    )
+    folders = division.each("maps", compute_maps, spans, counts="images", runs_network=True, layers=tuple(layers))
     writers = {layer: MapWriter(workspaces[layer], layer, n_images, dtype, COLLECTED) for layer in layers}
     return {
         layer: _joined([folder / str(index) for folder in folders], spans, batches, writers[layer])
@@ -69,12 +64,6 @@ def compute_maps(shard: Shard, folder: Path) -> None:
             (targets[name] / ERROR).write_text(str(made), encoding="utf-8")
         else:
             made.save(targets[name])
-
-
-@lru_cache(maxsize=1)
-def images_of(folder: Path) -> ImageSet:
-    """Return the images in a folder of the store, which several tasks of a process use."""
-    return ImageSet.load(folder)
 
 
 def _joined(

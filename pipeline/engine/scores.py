@@ -20,8 +20,7 @@ from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import AceFit, Activations, ChannelScores, ImageSet, Projections, Workspace
 from pipeline.artifacts.base import save_array
 from pipeline.engine.division import MULTIPLE, Division, Span
-from pipeline.engine.maps import images_of
-from pipeline.engine.task import Shard
+from pipeline.engine.task import Shard, images_of
 from pipeline.numerics.ace import AceEstimator, AceResult, ByStatistic, GivenPredictors, SplineAce
 from pipeline.numerics.groups import Groups
 from pipeline.numerics.predictors import Predictors, Transforms

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.artifacts import ImageSet
 from pipeline.engine.installation import Installation
 from pipeline.errors import PipelineError, StorageError
+from pipeline.networks.remembered import remembered
 from pipeline.settings import Settings
 from pipeline.store.parts import is_visible, write_part
 
@@ -44,6 +47,12 @@ class Shard:
     stop: int
     n_threads: int = 1
     given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1)
+def images_of(folder: Path) -> ImageSet:
+    """Return the images in a folder of the store, which several tasks of a process use."""
+    return ImageSet.load(folder)
 
 
 Work = Callable[[Shard, Path], object]
@@ -167,9 +176,6 @@ _remembered_for: bytes | None = None
 def _remember_only(settings: Settings) -> None:
     """Keep what is known of a network until the process gets a task with another one."""
     global _remembered_for
-    # Imported here because torch takes seconds, and tasks without a network do without it.
-    from pipeline.networks.remembered import remembered
-
     key = pickle.dumps((settings.model, settings.seed))
     if key != _remembered_for:
         _remembered.close()

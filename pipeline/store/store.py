@@ -186,6 +186,8 @@ class Store:
                     list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds, is_temporary), made))
                 for key in made:
                     found[str(key)] = self._rename(key, temporaries[str(key)])
+                for folder in temporaries.values():  # they may be beside an artifact that could not be computed
+                    shutil.rmtree(parts_folder(folder), ignore_errors=True)
             finally:
                 for folder in temporaries.values():
                     shutil.rmtree(folder, ignore_errors=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.config import compose_settings
 from pipeline.engine import cluster, prepare
-from pipeline.errors import SettingsError
+from pipeline.engine.installation import Installation
+from pipeline.errors import EngineError, SettingsError
+from pipeline.resolve import resolve
 from tests.helpers.clusters import free_ports
 from tests.helpers.settings import Compose
 
@@ -53,3 +57,23 @@ def test_settings_that_are_refused(overrides: tuple[str, ...], message: str) -> 
     with pytest.raises(SettingsError) as caught:
         compose_settings(list(overrides))
     assert str(caught.value) == message
+
+
+def test_a_node_with_other_packages_or_settings_is_refused(compose: Compose) -> None:
+    settings = resolve(compose("engine=ray"))
+    own = Installation.of("reduce", settings, runs_network=False)
+    own.check(settings, runs_network=False, host="here")
+    for changed, differing in (
+        (replace(own, versions={**own.versions, "numpy": "1.0"}), f"numpy {own.versions['numpy']} instead of 1.0"),
+        (
+            replace(own, identity={"reduce": {"n_components": "0" * 64}}),
+            "reduce.n_components 1 instead of 000000000000...",
+        ),
+    ):
+        with pytest.raises(EngineError) as caught:
+            changed.check(settings, runs_network=False, host="node1")
+        assert str(caught.value) == (
+            f"all nodes must have the code, the packages, the weights and the device of the command; got {differing} "
+            "(node node1). Install the same versions on all nodes, and reserve a GPU with engine.num_gpus if the "
+            "network runs on one."
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,13 @@ def test_parts_are_removed_with_their_artifact_and_by_gc_unless_they_are_in_use(
         parts_folder(folder).mkdir()
         assert parts_folder(folder) == parts
 
+    def fill_all(folders: Mapping[str, Path]) -> list[str]:
+        fill(folders[str(key)])
+        return []
+
     with store:
+        assert store.obtain_all([key], fill_all) == {}
+        assert not parts.exists()
         store.obtain(key, fill)
     assert not parts.exists()
     parts.mkdir()
