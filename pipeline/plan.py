@@ -160,10 +160,11 @@ def _layers_table(
     table = _table(("layer", "channels", "map", "time after the maps", "disk", "in the store"))
     for info in layers:
         n_channels, height, width = info.maps
-        own = [cost for cost in left[info.name] if cost.stage not in ("download", "activate")]
+        own = [cost for cost in left[info.name] if cost.stage != "download"]
+        seconds, disk = sum(cost.seconds for cost in own if cost.stage != "activate"), sum(cost.disk for cost in own)
         table.add_row(
-            info.name, str(n_channels), f"{height} x {width}", text_of(sum(cost.seconds for cost in own)),
-            gib(int(sum(cost.disk for cost in left[info.name] if cost.stage != "download"))), ", ".join(sorted(stored[info.name])) or "–",
+            info.name, str(n_channels), f"{height} x {width}", text_of(seconds), gib(int(disk)),
+            ", ".join(sorted(stored[info.name])) or "–",
         )  # fmt: skip
     return table
 

@@ -132,6 +132,25 @@ def test_costs_grow_as_the_work_does(settings: Settings) -> None:
     assert all(cost.memory >= BASE_MEMORY for cost in costs_of(settings, LAYER, TIMING))
 
 
+def test_the_memory_of_scores_grows_with_images_and_not_with_channels(settings: Settings, compose: Compose) -> None:
+    def memory(given: Settings, n_channels: int) -> float:
+        (cost,) = (
+            cost
+            for cost in costs_of(given, replace(LAYER, shape=(n_channels, 10, 10)), TIMING)
+            if cost.stage == "score"
+        )
+        return cost.memory
+
+    many = replace(settings, n_images=50_000)
+    assert memory(many, 2048) == memory(many, 512) < 4 * 2**30
+    assert memory(many, 512) > memory(settings, 512)
+    network = resolve(compose("score=conductance", "n_images=100"))
+    activate = {cost.stage: cost.memory for cost in costs_of(network, LAYER, TIMING)}["activate"]
+    assert memory(network, 64) == activate
+    distances = resolve(compose("score=distance_correlation", "n_images=100"))
+    assert memory(replace(distances, n_images=10_000), 64) > BASE_MEMORY + 8 * 3 * 10_000**2
+
+
 def test_ablation_and_maximisation_stay_within_their_budgets(settings: Settings) -> None:
     costs = by_stage(settings)
     found = ablation_plan(settings, TIMING)
