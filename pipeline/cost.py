@@ -6,14 +6,20 @@ far the predictions are from measured runs. What depends on the network is measu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.artifacts.base import MOST_IN_MEMORY
 from pipeline.network_budget import map_bytes
 from pipeline.networks.layout import LayerInfo
 from pipeline.networks.timing import Timing
 from pipeline.numerics.ablation_plan import AblationPlan
+from pipeline.numerics.ace import MOST_VALUES
+from pipeline.numerics.spline_layer import BYTES_OF_VALUE, N_FUNCTIONS, division
+from pipeline.numerics.spline_smoothness import CHUNK
+from pipeline.rankers import RANKERS
 from pipeline.settings import AblateSettings, AceSettings, Settings, has_halves
 
 TERA = 1e12
@@ -28,6 +34,7 @@ SECONDS_PER_GRAM, SECONDS_PER_EIGEN = 4e-11, 1.2e-10  # principal components of 
 BASE_MEMORY, FIGURE_BYTES = 1080 * 2**20, 2 * 2**20  # of the process with its libraries; of the files of the figures
 N_CHECKED, BOOTSTRAP = 40, 0.8  # images of the checks of a cut network; seconds of the intervals of the faithfulness
 LARGEST_COMPONENTS = 20  # with n_components=auto
+N_DISTANCES = 5  # matrices of the distances between all images that score=distance_correlation has in memory
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def costs_of(settings: Settings, layer: LayerInfo, timing: Timing) -> list[Cost]
     maps, values = float(map_bytes(layer, settings)), 8.0 * n_channels * n * p
     of_batch = 4.0 * min(settings.model.batch_size, n) * (input_values + 3 * timing.largest_output)
     decoding = n * (SECONDS_PER_IMAGE + SECONDS_PER_PIXEL * input_values / 3)
+    memory = of_batch if RANKERS[settings.score.kind].runs_network else _score_memory(settings, values)
     plan = ablation_plan(settings, timing)
     ablation, evaluation = (0.0, 0.0) if plan is None else _ablating(plan, timing)
     changes = 0.0 if plan is None else 8.0 * len(AblateSettings.MODES) * n_channels * plan.n_images
@@ -79,7 +87,7 @@ def costs_of(settings: Settings, layer: LayerInfo, timing: Timing) -> list[Cost]
             "activate", decoding + n * timing.seconds_per_image + maps * SECONDS_PER_BYTE, BASE_MEMORY + of_batch, maps
         ),
         Cost("reduce", _reducing(n, n_channels, n_pixels), BASE_MEMORY + _reduce_memory(settings, maps), values),
-        Cost("score", scoring(settings, n_channels, timing), BASE_MEMORY + 4 * values, 2 * values),
+        Cost("score", scoring(settings, n_channels, timing), BASE_MEMORY + memory, 2 * values),
         Cost("rank", 0.1, BASE_MEMORY, 200.0 * n_channels),
         Cost("ablate", ablation, BASE_MEMORY + of_batch + 2 * changes, changes),
         Cost("evaluate", evaluation, BASE_MEMORY + of_batch + 2 * changes, 100.0 * n_channels),
@@ -167,6 +175,19 @@ def _reducing(n_images: int, n_channels: int, n_pixels: int) -> float:
 
 def _reduce_memory(settings: Settings, maps: float) -> float:
     return min(settings.reduce.memory_mib * 2.0**20, 4 * maps)
+
+
+def _score_memory(settings: Settings, values: float) -> float:
+    """Return the memory that scores take, given the bytes of all components; a few channels are read at a time."""
+    score, n, p = settings.score, settings.n_images, _n_components(settings)
+    in_memory = min(values, MOST_IN_MEMORY)  # larger components are a mapped file, and so are the transforms
+    if score.kind == "distance_correlation":
+        return in_memory + 8.0 * N_DISTANCES * n * n
+    if not isinstance(score, AceSettings):
+        return in_memory
+    chunk, n_threads = division(n * p, CHUNK, score.n_jobs or os.cpu_count() or 1)
+    drawn = min(MOST_VALUES, N_FUNCTIONS * n * max(score.permutations, 3 * score.bootstrap))
+    return in_memory + float(n_threads * chunk * n * p * BYTES_OF_VALUE) + 8.0 * drawn
 
 
 def _n_maximized(settings: Settings, timing: Timing) -> int:

@@ -52,9 +52,9 @@ def disk_budget(settings: Settings, folder: Path) -> DiskBudget:
 
     An engine that computes the maps in parts has the parts on the disk as well, until the maps are complete.
     """
-    if settings.engine.kind == "local":
-        return _whole_budget(settings.network.disk_gib, folder)
     whole = _whole_budget(settings.network.disk_gib, folder)
+    if settings.engine.kind == "local":
+        return whole
     return DiskBudget(
         whole.n_bytes // 2, f"half of {whole.reason}, as engine={settings.engine.kind} needs them twice", whole.advice
     )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipeline.command_line import command
 from pipeline.config import compose_settings
-from pipeline.cost import BASE_MEMORY, START, Cost, ablation_plan, costs_of, text_of
+from pipeline.cost import BASE_MEMORY, SECONDS_PER_BYTE, START, TERA, Cost, ablation_plan, costs_of, text_of
 from pipeline.imports import import_for_command
 from pipeline.network_budget import gib
 from pipeline.networks.layout import LayerInfo
@@ -105,7 +105,7 @@ def _ablation(settings: Settings, timing: Timing) -> str:
     if plan is None:
         if settings.ablate.when == "never":
             return "No channels are ablated."
-        most = float(f"{work.operations(work.everything) / 1e12:.2g}")
+        most = float(f"{work.operations(work.everything) / TERA:.2g}")
         return (
             f"No channels are ablated: ablate.budget_tflop={settings.ablate.budget_tflop:g} is too small. "
             f"All channels take about {most:g} x 10^12 operations."
@@ -123,25 +123,32 @@ def _print_network(settings: Settings, console: Console) -> None:
     with TemporaryDirectory() as folder, store_of(settings) as store:
         execution = NetworkExecution(settings, Path(folder))
         timer = NetworkTimer(settings)
-        passes, network_plan = execution.passes(store, timer.network)
+        passes, _ = execution.passes(store, timer.network)
         stored = {
             info.name: {name for name, key in execution.keys[info.name].items() if store.has(key)}
             for info in execution.layers
         }
+    captured = [[info.name for info in each.layers] for each in passes if each.is_captured]
+    # Maps that are not in the store are not needed either where the results of all stages that read them are.
+    computed = {name for names in captured for name in names}
+    done = {name: stages if name in computed else {*stages, "activate"} for name, stages in stored.items()}
     left = {
-        info.name: _left(costs_of(execution.settings_of[info.name], info, timer.of_layer(info)), stored[info.name])
+        info.name: [
+            cost
+            for cost in costs_of(execution.settings_of[info.name], info, timer.of_layer(info))
+            if cost.stage not in done[info.name]
+        ]
         for info in execution.layers
     }
     console.print(_layers_table(execution.layers, left, stored))
-    shared = _shared(left)
+    shared = costs_of_passes(left, captured)
     largest = max((cost.memory for cost in shared), default=BASE_MEMORY)
     total = Cost(
         "", sum(cost.seconds for cost in shared), largest, _disk(shared, [each.is_temporary for each in passes])
     )
-    captured = network_plan.n_passes
     console.print(
-        f"\nIn all {_sums([total])}; {captured or 'no'} pass{'es' * (captured != 1)} of the images through the network "
-        f"for {len(execution.layers)} layers."
+        f"\nIn all {_sums([total])}; {len(captured) or 'no'} pass{'es' * (len(captured) != 1)} of the images through "
+        f"the network for {len(execution.layers)} layers."
     )
     for name, reason in execution.not_ranked.items():
         console.print(f"{name} cannot be ranked: {reason}")
@@ -153,34 +160,33 @@ def _layers_table(
     table = _table(("layer", "channels", "map", "time after the maps", "disk", "in the store"))
     for info in layers:
         n_channels, height, width = info.maps
-        own = [cost for cost in left[info.name] if cost.stage not in ("download", "activate")]
+        own = [cost for cost in left[info.name] if cost.stage != "download"]
+        seconds, disk = sum(cost.seconds for cost in own if cost.stage != "activate"), sum(cost.disk for cost in own)
         table.add_row(
-            info.name, str(n_channels), f"{height} x {width}", text_of(sum(cost.seconds for cost in own)),
-            gib(int(sum(cost.disk for cost in left[info.name]))), ", ".join(sorted(stored[info.name])) or "–",
+            info.name, str(n_channels), f"{height} x {width}", text_of(seconds), gib(int(disk)),
+            ", ".join(sorted(stored[info.name])) or "–",
         )  # fmt: skip
     return table
 
 
-def _left(costs: Sequence[Cost], stored: set[str]) -> list[Cost]:
-    return [cost for cost in costs if cost.stage not in stored]
+def costs_of_passes(left: Mapping[str, Sequence[Cost]], passes: Sequence[Sequence[str]]) -> list[Cost]:
+    """Return the costs of several layers, which share the download and the passes of the images through the network.
 
-
-def _shared(left: Mapping[str, Sequence[Cost]]) -> list[Cost]:
-    """Return the costs of all layers; the images are downloaded and run through the network once for all of them."""
+    Parameters
+    ----------
+    left : mapping of str to sequence of Cost
+        The costs of the stages that are not in the store, by the name of the layer.
+    passes : sequence of sequences of str
+        The names of the layers whose maps are computed in each pass.
+    """
     costs = [cost for own in left.values() for cost in own]
-    once = {name: [cost for cost in costs if cost.stage == name] for name in ("download", "activate")}
-    others = [cost for cost in costs if cost.stage not in once]
-    joined = [
-        Cost(
-            name,
-            max(cost.seconds for cost in same),
-            max(cost.memory for cost in same),
-            sum(cost.disk for cost in same) if name == "activate" else same[0].disk,
-        )
-        for name, same in once.items()
-        if same
-    ]
-    return [*joined, *others]
+    shared = [cost for cost in costs if cost.stage == "download"][:1]
+    for layers in passes:
+        maps = [cost for layer in layers for cost in left[layer] if cost.stage == "activate"]
+        n_bytes = sum(cost.disk for cost in maps)
+        seconds = maps[0].seconds + (n_bytes - maps[0].disk) * SECONDS_PER_BYTE
+        shared.append(Cost("activate", seconds, max(cost.memory for cost in maps), n_bytes))
+    return [*shared, *(cost for cost in costs if cost.stage not in ("download", "activate"))]
 
 
 def _disk(costs: Sequence[Cost], is_temporary: Sequence[bool]) -> float:

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline import plan
 from pipeline.artifacts import Activations
-from pipeline.cost import BASE_MEMORY, ablation_plan, costs_of, scoring, text_of
+from pipeline.cost import BASE_MEMORY, SECONDS_PER_BYTE, Cost, ablation_plan, costs_of, scoring, text_of
+from pipeline.network_budget import GIB
 from pipeline.networks.layout import LayerInfo
 from pipeline.networks.timing import Timing
 from pipeline.numerics.ablation_plan import AblationWork
@@ -74,6 +75,30 @@ def test_several_layers_are_planned_together(cli: Cli) -> None:
     assert out[-1].startswith("pool cannot be ranked: n_components must be in [1, 1]; got 2 (")
 
 
+def test_maps_that_do_not_fit_on_the_disk_together_take_several_passes(cli: Cli) -> None:
+    layers = "layer=[conv1,conv3]"
+    both = 4 * 20 * 64 * (16 + 64)
+    for share, passes in ((1.0, "1 pass"), (0.9, "2 passes")):
+        code, out, _ = cli(*SMALL, layers, f"network.disk_gib={share * both / GIB}", main=plan.main)
+        assert code == 0
+        assert f"; {passes} of the images through the network for 2 layers." in out[-1]
+
+
+def test_passes_add_up_and_each_writes_the_maps_of_its_layers() -> None:
+    def costs(n_bytes: float) -> list[Cost]:
+        maps = Cost("activate", 10.0 + n_bytes * SECONDS_PER_BYTE, 5.0, n_bytes)
+        return [Cost("download", 2.0, 1.0, 7.0), maps, Cost("reduce", 3.0, 4.0, 8.0)]
+
+    left = {"first": costs(1e9), "second": costs(3e9), "stored": costs(1e9)[2:]}
+    one, several = (plan.costs_of_passes(left, passes) for passes in ([["first", "second"]], [["first"], ["second"]]))
+    writing = 4e9 * SECONDS_PER_BYTE
+    assert sum(cost.seconds for cost in one) == pytest.approx(2 + 10 + writing + 3 * 3)
+    assert sum(cost.seconds for cost in several) == pytest.approx(2 + 2 * 10 + writing + 3 * 3)
+    for found in (one, several):
+        assert sum(cost.disk for cost in found) == 7 + 4e9 + 3 * 8
+        assert max(cost.memory for cost in found) == 5
+
+
 def test_bad_settings_get_one_line(cli: Cli) -> None:
     code, out, errors = cli(*SMALL, "layer=conv9", main=plan.main)
     assert (code, out) == (1, [])
@@ -105,6 +130,25 @@ def test_costs_grow_as_the_work_does(settings: Settings) -> None:
     assert disk["activate"] == 4 * 64 * 100 * 100
     assert disk["reduce"] == 8 * 64 * 100 * 3
     assert all(cost.memory >= BASE_MEMORY for cost in costs_of(settings, LAYER, TIMING))
+
+
+def test_the_memory_of_scores_grows_with_images_and_not_with_channels(settings: Settings, compose: Compose) -> None:
+    def memory(given: Settings, n_channels: int) -> float:
+        (cost,) = (
+            cost
+            for cost in costs_of(given, replace(LAYER, shape=(n_channels, 10, 10)), TIMING)
+            if cost.stage == "score"
+        )
+        return cost.memory
+
+    many = replace(settings, n_images=50_000)
+    assert memory(many, 2048) == memory(many, 512) < 4 * 2**30
+    assert memory(many, 512) > memory(settings, 512)
+    network = resolve(compose("score=conductance", "n_images=100"))
+    activate = {cost.stage: cost.memory for cost in costs_of(network, LAYER, TIMING)}["activate"]
+    assert memory(network, 64) == activate
+    distances = resolve(compose("score=distance_correlation", "n_images=100"))
+    assert memory(replace(distances, n_images=10_000), 64) > BASE_MEMORY + 8 * 3 * 10_000**2
 
 
 def test_ablation_and_maximisation_stay_within_their_budgets(settings: Settings) -> None:

@@ -94,7 +94,8 @@ class Faithfulness:
             for each in (self.spearman, self.spearman_low, self.spearman_high)
         )
         if self.extent is not None:
-            value += f", 95 % confidence interval {self.interval}"
+            if self.interval is not None:
+                value += f", 95 % confidence interval {self.interval}"
             within = level if low == high else f"between {low} and {high}"
             return f"The faithfulness is {within}, as estimated for all channels from {self.extent} ({value})."
         return f"The faithfulness is {level}: {LEVELS[level]} ({value}).{MEANING if level == 'low' else ''}"

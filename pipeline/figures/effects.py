@@ -62,9 +62,10 @@ def draw_association_effect(effects: Effects, ranking: pd.DataFrame, question: s
     agreement = "" if found.spearman is None else f"Spearman correlation {signed(found.spearman)}"
     heading = f"{agreement}{', ' if agreement else ''}{len(table)} channels; lines: medians"
     if found.extent is not None:
-        interval = f" (95 %: {found.interval}), estimated for all channels\n" if agreement else ""
+        interval = "" if found.interval is None else f" (95 %: {found.interval})"
+        estimated = f"{interval}, estimated for all channels\n" if agreement else ""
         counts = f"{found.n_channels} of {found.n_varying} channels, {found.n_images} of {found.n_all_images} images"
-        heading = f"{agreement}{interval}{counts}; lines: medians"
+        heading = f"{agreement}{estimated}{counts}; lines: medians"
     axes.set_title(heading, loc="left", color="0.3")
     set_title(figure, "Association and effect", question)
     chosen = _named_points(score, effect, is_associated, has_effect)

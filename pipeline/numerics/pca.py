@@ -204,10 +204,8 @@ class _Found:
         shares = np.zeros((len(n_kept), projections.shape[2]))
         for channel, ratios in enumerate(self._ratios):
             shares[channel, : n_kept[channel]] = ratios
-        is_exact = np.isnan(self._residual)
-        return Reduced(
-            projections, shares, n_kept == 0, None if is_exact.all() else np.where(is_exact, 0.0, self._residual)
-        )
+        residual = None if np.isnan(self._residual).all() else self._residual
+        return Reduced(projections, shares, n_kept == 0, residual)
 
 
 def _fill(row: Float64Array, scores: Float64Array) -> None:

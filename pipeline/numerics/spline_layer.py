@@ -73,9 +73,7 @@ class SplineLayer:
         `first` is the number of the first of them, and `basis` the functions of all their components. With many images
         there are fewer channels, and fewer threads if these would need more than `WORKING_BYTES`.
         """
-        n_values = self.n_images * self.n_components  # of a channel
-        chunk = max(1, min(chunk, VALUES // n_values))
-        n_threads = max(1, min(self.n_threads, WORKING_BYTES // (chunk * n_values * BYTES_OF_VALUE)))
+        chunk, n_threads = division(self.n_images * self.n_components, chunk, self.n_threads)
 
         def run(first: int) -> int:
             last: int = min(first + chunk, self.n_channels)
@@ -101,6 +99,12 @@ def predictor_penalty(basis: SplineBasis, smoothness: Smoothness) -> Float64Arra
     penalty = curvature_penalty(basis.roughness, smoothness.predictors)
     penalty += smoothness.shrinkage * np.arange(penalty.shape[1])[:, None]
     return penalty.reshape(len(penalty), -1)
+
+
+def division(n_values: int, chunk: int, n_threads: int) -> tuple[int, int]:
+    """Return how many channels are worked on together and in how many threads, given the values of a channel."""
+    chunk = max(1, min(chunk, VALUES // n_values))
+    return chunk, max(1, min(n_threads, WORKING_BYTES // (chunk * n_values * BYTES_OF_VALUE)))
 
 
 def all_functions(basis: SplineBasis) -> Float64Array:

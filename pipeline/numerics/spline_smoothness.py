@@ -149,8 +149,7 @@ def select_smoothness(
     computed. A choice fitted to a layer without any association would make p-values slightly too small (measured: .068
     of them at most .05); that is why there is none then.
     """
-    values = Predictors.of(predictors)
-    values = judging_channels(values)
+    values = judging_channels(Predictors.of(predictors))
     groups = groups or Groups.without_copies(np.size(response))
     folds = choice_folds(groups, seed, n_folds)
     judge = held_out or held_out_correlations

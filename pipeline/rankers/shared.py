@@ -36,7 +36,8 @@ MAX_ERRORS = {
 
 # Largest number of values of the layers' outputs for a batch, 256 MiB in float32: conductance keeps four copies.
 MOST_VALUES = 2**26
-# Largest number of contributions of channels to images that are kept in memory, 1 GiB in float64.
+# Largest number of contributions of channels to images that are computed in the same passes, 1 GiB in float64. Those of
+# all layers are kept in memory until the layers are scored.
 MOST_CONTRIBUTIONS = 2**27
 
 

@@ -165,11 +165,14 @@ def _limited(work: AblationWork, plan: AblationPlan, budget: float) -> str:
 
 def _nothing(work: AblationWork, budget: float) -> str:
     """Return the note that the budget does not allow any ablation."""
+    from pipeline.numerics.ablation_plan import MIN_CHANNELS, MIN_IMAGES
+
     least, most = (
         f"{float(f'{number / TERA:.2g}'):g}" for number in (1.05 * work.least, work.operations(work.everything))
     )
     return (
-        f"no channel ablated: ablate.budget_tflop={budget:g} does not allow 10 channels on 50 images; "
+        f"no channel ablated: ablate.budget_tflop={budget:g} does not allow "
+        f"{min(MIN_CHANNELS, work.n_channels)} channels on {min(MIN_IMAGES, work.n_images)} images; "
         f"ablate.budget_tflop={least} does, and ablate.when=always takes about {most} x 10^12 operations"
     )
 

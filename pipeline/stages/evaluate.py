@@ -61,9 +61,10 @@ def effects(
     request, changes = reads.network, ablations.changes.copy()
     n_channels, n_images = changes.shape[1:]
     n_all = activations.maps.shape[1]
-    is_sampled = not ablations.is_ablated.all()
-    best = order[: ablations.is_ablated.sum()] if is_sampled else order
-    missing = np.sort(best[~ablations.is_ablated[best]])
+    is_ablated = ablations.is_ablated
+    is_sampled = not is_ablated.all()
+    best = order[: is_ablated.sum()] if is_sampled else order
+    missing = np.sort(best[~is_ablated[best]])
     tasks: dict[str, AblationTask] = {}
     if len(missing):
         tasks["untouched"] = AblationTask(np.zeros((1, n_channels), dtype=bool), "zero")

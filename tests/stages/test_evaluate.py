@@ -174,6 +174,13 @@ def test_the_sentence_says_how_uncertain_an_estimate_is(low: float, high: float,
     )
 
 
+def test_an_estimate_without_interval_has_none_in_its_sentence() -> None:
+    found = Faithfulness(0.4, n_images=50, n_all_images=300)
+    assert found.sentence == (
+        "The faithfulness is moderate, as estimated for all channels from 50 of 300 images (Spearman .40)."
+    )
+
+
 def test_a_run_shows_what_the_budget_has_left_out(
     many: Callable[..., Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
