@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-
 _Setting = tuple[Callable[[], Any], Callable[[Any], object], Any]  # how it is read, how it is written, its fixed value
 _lock = threading.Lock()
 _n_inside = 0
@@ -56,7 +55,7 @@ def _values() -> list[tuple[_Setting, Any]]:
     """Return the settings with their values."""
     found = []
     for setting in _settings():
-        with suppress(RuntimeError):  # raised by the older ones if the program has set the precision of single operations
+        with suppress(RuntimeError):  # of an older one, if the program has set the precision of single operations
             found.append((setting, setting[0]()))
     return found
 
