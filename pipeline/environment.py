@@ -75,16 +75,19 @@ def environment() -> dict[str, str]:
 
 def packages() -> dict[str, str]:
     """Return the version of every installed package, by its name, in alphabetical order."""
-    return dict(sorted(map(_name_and_version, distributions()), key=lambda item: item[0].lower()))
+    found = filter(None, map(_name_and_version, distributions()))
+    return dict(sorted(found, key=lambda item: item[0].lower()))
 
 
-def _name_and_version(distribution: Distribution) -> tuple[str, str]:
-    """Return the name and the version of an installed package.
+def _name_and_version(distribution: Distribution) -> tuple[str, str] | None:
+    """Return the name and the version of an installed package; None for the empty folder of an interrupted removal.
 
     They are read from the lines of its metadata, because parsing those of all packages, which contain their READMEs,
     takes a third of a second.
     """
-    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")
+    if text is None:
+        return None
     head = text.partition("\n\n")[0]
     found = [re.search(rf"^{field}: *(\S+) *$", head, re.MULTILINE) for field in ("Name", "Version")]
     name, number = (each and each[1] for each in found)

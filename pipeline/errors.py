@@ -35,7 +35,7 @@ class EngineError(PipelineError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether PyTorch could not allocate memory, on a GPU or a CPU, whose error has no type of its own."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
+    words = ("out of memory", "not enough memory", "can't allocate memory", "_ALLOC_FAILED")  # the last: cuBLAS, cuDNN
     return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
 
 

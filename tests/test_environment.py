@@ -64,6 +64,15 @@ def test_names_and_versions_are_those_of_the_parsed_metadata() -> None:
     assert list(packages()) == sorted(parsed, key=str.lower)
 
 
+def test_an_empty_folder_that_an_interrupted_removal_has_left_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = packages()
+    (tmp_path / "~orch-2.6.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert packages() == known
+
+
 def test_an_optional_package_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.environment.OPTIONAL_PACKAGES", ("numpy", "no-such-package"))
     assert "no-such-package" not in environment()

@@ -37,14 +37,53 @@ def test_a_value_is_computed_once_for_each_input() -> None:
     assert kept_value("something else", 1, (), compute) == {"value": 3}
 
 
-def test_other_sources_and_other_versions_of_the_packages_make_it_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install a package, and return its folder of metadata."""
+    site = tmp_path / "site"
+    metadata = site / "installed-1.0.dist-info"
+    for folder in (metadata, site / "installed"):
+        folder.mkdir(parents=True)
+    (site / "installed" / "__init__.py").touch()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n")
+    (metadata / "RECORD").write_text("installed/__init__.py,sha256=a,0\n")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(kept_values, "_installed", kept_values._installed.__wrapped__)  # in one process
+    return metadata
+
+
+def test_other_sources_and_other_files_of_the_packages_make_it_invalid(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compute = Counting()
-    kept_value("what", 1, ("numpy",), compute)
-    monkeypatch.setattr(kept_values, "version", lambda name: f"another {name}")
-    kept_value("what", 1, ("numpy",), compute)
+    for _ in range(2):
+        kept_value("what", 1, ("installed",), compute)
+    (package / "RECORD").write_text("installed/__init__.py,sha256=b,0\n")  # another commit of the same version
+    for _ in range(2):
+        kept_value("what", 1, ("installed",), compute)
     monkeypatch.setattr(kept_values, "_sources", lambda: "edited")
-    kept_value("what", 1, ("numpy",), compute)
+    kept_value("what", 1, ("installed",), compute)
     assert compute.n_calls == 3
+
+
+@pytest.mark.parametrize("how", ["folder in PYTHONPATH or editable", "no record"])
+def test_nothing_is_kept_of_packages_whose_files_are_not_recorded(
+    package: Path, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "no record":
+        (package / "RECORD").unlink()
+    else:
+        sources = tmp_path / "sources" / "installed"
+        sources.mkdir(parents=True)
+        (sources / "__init__.py").touch()
+        monkeypatch.syspath_prepend(sources.parent)
+    compute = Counting()
+    assert [kept_value("what", 1, ("installed",), compute)["value"] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("names", [("torch", "torchvision", "safetensors"), ("sklearn", "numpy", "PIL")])
+def test_the_packages_of_this_project_are_recorded(names: tuple[str, ...]) -> None:
+    assert len({kept_values._installed(name) for name in names} - {None}) == len(names)
 
 
 def test_the_digest_of_the_sources_changes_with_each_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from pipeline.whole_network import NetworkExecution, run_network
 from tests.helpers.settings import Compose
 
 GPU = "CUDA out of memory. Tried to allocate 2.00 GiB"
+CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
 CPU = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 
 
@@ -56,7 +57,9 @@ def limited(network: type[nn.Module], most: int, error: Callable[[], Exception])
         yield sizes
 
 
-@pytest.mark.parametrize("error", [lambda: torch.OutOfMemoryError(GPU), lambda: RuntimeError(CPU)])
+@pytest.mark.parametrize(
+    "error", [lambda: torch.OutOfMemoryError(GPU), lambda: RuntimeError(CPU), lambda: RuntimeError(CUBLAS)]
+)
 def test_errors_of_memory_are_recognised(error: Callable[[], Exception]) -> None:
     assert is_out_of_memory(error())
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))

@@ -6,9 +6,16 @@ docs/decisions/0112.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
+
+_Setting = tuple[Callable[[], Any], Callable[[Any], object], Any]  # how it is read, how it is written, its fixed value
+_lock = threading.Lock()
+_n_inside = 0
+_changed: list[tuple[_Setting, Any]] = []  # the settings that are fixed, and the values that they had before
 
 
 @contextmanager
@@ -17,44 +24,66 @@ def fixed_backends() -> Iterator[None]:
 
     TensorFloat-32 and bfloat16 are not used in the place of float32; cuDNN and oneDNN are enabled; cuDNN takes
     deterministic algorithms and does not choose them by their speed. ``torch.use_deterministic_algorithms`` stays as it
-    is, because some networks have no deterministic kernels on a GPU. At the end, all settings are as they were.
+    is, because some networks have no deterministic kernels on a GPU. At the end, all settings are as they were; if the
+    context is entered several times, also by other threads, at the last end. At the end of an inner context, they are
+    fixed again, because the code of the user may have changed them there.
     """
+    global _n_inside
+    with _lock:
+        if _n_inside == 0:
+            _changed[:] = _values()
+        _n_inside += 1
+    try:
+        _fix()
+        yield
+    finally:
+        with _lock:
+            _n_inside -= 1
+            if _n_inside:
+                _fix()
+            else:
+                for (_, write, _), value in _changed:
+                    write(value)
+
+
+def _fix() -> None:
+    for (_, write, fixed), _ in _changed:
+        write(fixed)
+
+
+def _values() -> list[tuple[_Setting, Any]]:
+    """Return the settings with their values."""
+    found = []
+    for setting in _settings():
+        with suppress(RuntimeError):  # of an older one, if the program has set the precision of single operations
+            found.append((setting, setting[0]()))
+    return found
+
+
+def _settings() -> list[_Setting]:
+    """Return the settings; the older ones first, which PyTorch compares with the newer ones."""
     import torch
 
     # The annotations of torch lack some of these.
     cuda: Any = torch.backends.cuda
     cudnn: Any = torch.backends.cudnn
     onednn: Any = torch.backends.mkldnn
-    # What has a precision of float32 of its own: products of matrices, convolutions and recurrent layers.
-    precisions = (cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul, onednn.conv)
-    flags = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
-    has_onednn, before = torch._C._get_mkldnn_enabled(), [each.fp32_precision for each in precisions]
-    allows_tf32, matmul = None, None
-    with suppress(RuntimeError):  # raised if the program has set the precision of single operations
-        allows_tf32 = cudnn.allow_tf32
-    with suppress(RuntimeError):
-        matmul = torch.get_float32_matmul_precision()
-    try:
-        # First the older settings, which PyTorch compares with the newer ones.
-        if allows_tf32 is not None:
-            cudnn.allow_tf32 = False
-        if matmul is not None:
-            torch.set_float32_matmul_precision("highest")
-        for each in precisions:
-            each.fp32_precision = "ieee"
-        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
-        torch._C._set_mkldnn_enabled(True)
-        yield
-    finally:
-        if allows_tf32 is not None:
-            cudnn.allow_tf32 = allows_tf32
-        if matmul is not None:
-            torch.set_float32_matmul_precision(matmul)
-        for each, precision in zip(precisions, before, strict=True):
-            each.fp32_precision = precision
-        for name, value in flags.items():
-            setattr(cudnn, name, value)
-        torch._C._set_mkldnn_enabled(has_onednn)
+    # Products of matrices, convolutions and recurrent layers have a precision of their own since PyTorch 2.9.
+    has_precisions = hasattr(torch.backends, "fp32_precision")
+    precisions = (cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul, onednn.conv) if has_precisions else ()
+
+    def attribute(owner: Any, name: str, fixed: Any) -> _Setting:
+        return partial(getattr, owner, name), partial(setattr, owner, name), fixed
+
+    return [
+        attribute(cudnn, "allow_tf32", False),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+        *(attribute(each, "fp32_precision", "ieee") for each in precisions),
+        attribute(cudnn, "enabled", True),
+        attribute(cudnn, "benchmark", False),
+        attribute(cudnn, "deterministic", True),
+        (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled, True),
+    ]
 
 
 def keyed_backends(device: str) -> dict[str, bool]:

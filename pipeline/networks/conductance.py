@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from pipeline.errors import NetworkError
+from pipeline.errors import NetworkError, is_out_of_memory
 from pipeline.networks.contributed import (
     Contributed,
     ContributionsOfLayers,
@@ -97,7 +97,9 @@ class _Graph:
         try:
             outputs = self.traced.graph.forward(network_input(examined.network, doubled))
             found = examined.score(network_scores(outputs, len(doubled)))[: len(inputs)]
-        except (NetworkError, RuntimeError, TypeError, ValueError):
+        except (NetworkError, RuntimeError, TypeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             return False
         return torch.allclose(found, examined.score(forward(examined.network, inputs)), rtol=1e-4, atol=1e-4)
 

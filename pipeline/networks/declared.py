@@ -13,10 +13,11 @@ from typing import Any, assert_never
 
 import pipeline
 from pipeline.kept_values import kept_value
+from pipeline.networks.libraries import library
 from pipeline.networks.portable import portable
 from pipeline.settings import ModelSettings
 
-# Packages whose versions determine a model of the library. What transformers builds also depends on its hub's cache.
+# Packages that determine a model of the library. What transformers builds also depends on its hub's cache.
 _PACKAGES: Mapping[str, Sequence[str]] = {
     "torchvision": ("torch", "torchvision"),
     "timm": ("torch", "torchvision", "timm"),
@@ -38,8 +39,6 @@ def input_shape(model: ModelSettings) -> tuple[int, int, int]:
         case "weights":
 
             def crop_size() -> list[int]:
-                from pipeline.networks.libraries import library
-
                 return list(library(model).preset(model).crop_size)
 
             size = kept_of("crop size", model, crop_size) if packages_of(model) else crop_size()
@@ -59,8 +58,6 @@ def class_names(model: ModelSettings) -> tuple[str, ...] | None:
         return None
 
     def names() -> list[str] | None:
-        from pipeline.networks.libraries import library
-
         found = library(model).class_names(model)
         return None if found is None else list(found)
 
@@ -69,7 +66,7 @@ def class_names(model: ModelSettings) -> tuple[str, ...] | None:
 
 
 def packages_of(model: ModelSettings) -> Sequence[str]:
-    """Return the packages whose versions determine the network apart from its weights; none if other things may.
+    """Return the packages that determine the network apart from its weights; none if other things may.
 
     These are networks of this package, and models of libraries whose names stand for code in the library. Arguments
     that name files or folders are other things.
@@ -94,7 +91,7 @@ def kept_of(what: str, model: ModelSettings, compute: Callable[[], Any]) -> Any:
     `packages_of` the model must not be empty. The value and what `compute` returns are in plain JSON types.
     """
     inputs = {
-        "library": model.library if model.factory is None else None,
+        "library": None if model.factory else [model.library, library(model).architecture(model)],
         "name": model.name,
         "factory": model.factory,
         "arguments": model.arguments,

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import NetworkError, listed
+from pipeline.networks.backends import fixed_backends
 from pipeline.networks.fingerprint import fingerprint
 from pipeline.networks.forward import reported_errors
 from pipeline.settings import ModelSettings
@@ -80,11 +81,13 @@ def import_factory(path: str) -> Callable[..., Any]:
     return found
 
 
+@fixed_backends()
 def call_factory(model: ModelSettings, seed: int, finish: Callable[[object], None]) -> nn.Module:
     """Return the network that the factory of the user builds, on the CPU; of a shared object, a copy.
 
     The first call for a factory and its arguments is repeated, to find out whether it returns the same object again
-    (`functools.lru_cache`, a variable of the module), and whether it builds the same network.
+    (`functools.lru_cache`, a variable of the module), and whether it builds the same network. Settings of PyTorch's
+    backends that the factory or its module changes are restored, see `fixed_backends`.
 
     Parameters
     ----------

@@ -18,8 +18,9 @@ from pipeline.networks.layout import NetworkLayout
 from pipeline.networks.remembered import remember
 from pipeline.settings import ModelSettings
 
-# Where the drivers of GPUs are that PyTorch can use: NVIDIA's, on Linux and on Windows' subsystem for it, and AMD's.
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
+# Where the drivers of GPUs are that PyTorch can use: NVIDIA's, on Linux, on its Jetson modules (nvmap) and on Windows'
+# subsystem for Linux (dxg), and AMD's.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia", "/dev/nvmap", "/dev/dxg", "/dev/kfd")
 
 
 def layout_of(model: ModelSettings) -> NetworkLayout:

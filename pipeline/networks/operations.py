@@ -70,13 +70,15 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     n_operations: float = 0
+    supports_higher_order_operators = True  # such as torch.cond, of which only the values that are written count
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
+        is_plain = isinstance(func, torch._ops.OpOverload)
+        formula = flop_registry.get(func._overloadpacket if is_plain else func)
         if formula is not None:
             self.n_operations += formula(*args, **(kwargs or {}), out_val=found)
-        if not func.is_view:
+        if not (is_plain and func.is_view):
             written = [each.numel() for each in tree_leaves(found) if isinstance(each, torch.Tensor)]
             self.n_operations += PER_VALUE * max(written, default=0)  # others are the statistics of normalisations
         return found

@@ -8,7 +8,7 @@ not change the order in which gradients are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -130,10 +130,12 @@ class _Recording(fx.Interpreter):
         for name, node in traced.layers.items():
             self._layers.setdefault(node, []).append(name)
         self._edges, self._found, self._n_rows = frozenset(edges), found, n_rows
+        self._copies: dict[Edge, Any] = {}  # that the current operation uses
 
     def run_node(self, n: fx.Node) -> Any:
         """Return the result of an operation."""
         result = super().run_node(n)
+        self._copies.clear()
         for name in self._layers.get(n, []):
             tensor = only_tensor(result)
             assert tensor is not None  # a layer that can be ranked returns one tensor
@@ -145,14 +147,14 @@ class _Recording(fx.Interpreter):
         return fx.map_arg(args, lambda used: self._value(used, n))
 
     def _value(self, used: fx.Node, user: fx.Node) -> Any:
-        value = self.env[used]
-        if (used, user) not in self._edges:
+        value, edge = self.env[used], (used, user)
+        if edge not in self._edges:
             return value
-        tensors, rebuild = tensors_of((value,), self._n_rows)
-        kept: Iterator[torch.Tensor] = (
-            self._found.keep((used, user, index), each) for index, each in enumerate(tensors)
-        )
-        return rebuild(list(kept))[0]
+        if edge not in self._copies:  # an operation may use a value several times, as in torch.cat([x, x])
+            tensors, rebuild = tensors_of((value,), self._n_rows)
+            kept = [self._found.keep((*edge, index), each) for index, each in enumerate(tensors)]
+            (self._copies[edge],) = rebuild(kept)
+        return self._copies[edge]
 
 
 def _leaf(images: torch.Tensor) -> torch.Tensor:

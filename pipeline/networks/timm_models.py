@@ -6,6 +6,7 @@ timm is an optional dependency. It implements `pipeline.networks.libraries.Model
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -92,8 +93,12 @@ def identity(model: ModelSettings) -> dict[str, Any]:
 
 
 def architecture(model: ModelSettings) -> dict[str, Any]:
-    """Return what determines the architecture: its name."""
-    return {"name": model.name}
+    """Return what determines the architecture: its name, and variables of the environment that timm reads.
+
+    ``TIMM_FUSED_ATTN=0``, for example, adds layers to the attention, and other kernels compute it.
+    """
+    read = {name: value for name, value in os.environ.items() if name.startswith("TIMM_")}
+    return {"name": model.name, **({"environment": read} if read else {})}
 
 
 def versions() -> dict[str, str]:

@@ -190,7 +190,8 @@ def _hub_folder() -> Path:
     if (torch := sys.modules.get("torch")) is not None:
         return Path(torch.hub.get_dir())
     caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))).expanduser() / "hub"
+    home = os.path.expanduser(os.environ.get("TORCH_HOME", os.path.join(caches, "torch")))  # also without a home
+    return Path(home) / "hub"
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class DigitsSource(LocalSource):
         It is kept, because the scans are part of scikit-learn, which takes half a second to import.
         """
         found = super().identity
-        packages = ("scikit-learn", "numpy", "pillow")
+        packages = ("sklearn", "numpy", "PIL")
         return dict(kept_value("scikit-learn's digits", asdict(request), packages, lambda: found(request)))
 
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:

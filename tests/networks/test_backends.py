@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,9 +12,12 @@ import torch
 from torch import backends, nn
 
 import pcace
+from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
 from pipeline.networks.backends import described_backends, fixed_backends, keyed_backends
+from pipeline.networks.load import build
 
+FIXED = (True, False, True, False, "highest", False, True)
 NAMES = ("enabled", "benchmark", "deterministic", "allow_tf32")
 
 
@@ -38,8 +43,45 @@ def changed() -> Iterator[tuple[object, ...]]:
 def test_the_settings_are_fixed_inside_the_context_and_restored_after_an_error(changed: tuple[object, ...]) -> None:
     assert changed == (False, True, False, True, "high", True, False)
     with pytest.raises(KeyError), fixed_backends():
-        assert found() == (True, False, True, False, "highest", False, True)
+        assert found() == FIXED
         raise KeyError
+    assert found() == changed
+
+
+def test_they_are_fixed_until_the_last_of_several_threads_has_finished(changed: tuple[object, ...]) -> None:
+    first_is_inside, second_is_inside, first_is_done = (threading.Event() for _ in range(3))
+
+    def first() -> None:
+        with fixed_backends():
+            first_is_inside.set()
+            assert second_is_inside.wait(60)
+        first_is_done.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        task = threads.submit(first)
+        assert first_is_inside.wait(60)
+        with fixed_backends():
+            second_is_inside.set()
+            assert first_is_done.wait(60)
+            assert found() == FIXED
+        task.result()
+    assert found() == changed
+
+
+def changing() -> nn.Module:
+    """A factory that sets what many training scripts set."""
+    backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+
+
+def test_a_factory_cannot_change_them_inside_of_the_context(changed: tuple[object, ...]) -> None:
+    model = compose_settings(
+        ["model=torchvision", "model.name=own", f"model.factory={__name__}:changing", "model.transform.kind=none"]
+    ).model
+    with fixed_backends():
+        build(model, seed=0)
+        assert found() == FIXED
     assert found() == changed
 
 
@@ -74,7 +116,7 @@ def test_a_ranking_in_python_runs_with_them_and_leaves_those_of_the_program(chan
     torch.manual_seed(0)
     network = Observing()
     pcace.rank(network, torch.rand(20, 1, 6, 6), "conv", 1, n_components=1, permutations=0, bootstrap=0, progress=False)
-    assert network.seen == {(True, False, True, False, "highest", False, True)}
+    assert network.seen == {FIXED}
     assert found() == changed
 
 

@@ -260,6 +260,35 @@ def test_the_sums_of_a_complete_method_include_what_bypasses_the_layer(kind: str
     assert is_whole == (kind == "integrated_gradients")
 
 
+def test_a_value_that_an_operation_uses_twice_bypasses_the_layer_twice() -> None:
+    class Dense(Chain):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps = self.stem(images).tanh()
+            joined = torch.cat([maps, self.conv(maps), maps], dim=1).tanh()
+            return torch.cat([joined.mean(dim=(2, 3)), joined.amax(dim=(2, 3))], dim=1)
+
+    network, inputs = seeded(Dense(True)), images()
+    sums = contributed("conductance", network, conv(), inputs).sums
+    assert sums is not None
+    torch.testing.assert_close(sums.change, score(network(inputs)) - score(network(torch.zeros_like(inputs))))
+    torch.testing.assert_close(sums.total, sums.change, rtol=0.01, atol=1e-4)
+
+
+def test_a_graph_that_does_not_fit_into_the_memory_is_not_mistaken_for_a_network_that_cannot_be_traced() -> None:
+    """The contributions would have no sums with what bypasses the layer, without a word."""
+    network, inputs = seeded(Chain(True)), images()
+    third = network.third.forward
+
+    def limited(maps: torch.Tensor) -> torch.Tensor:
+        if len(maps) > len(inputs):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return third(maps)
+
+    network.third.forward = limited  # type: ignore[method-assign]
+    with pytest.raises(torch.OutOfMemoryError):
+        contributed("conductance", network, conv(), inputs)
+
+
 def without_layer(network: nn.Module, layer: str, inputs: torch.Tensor) -> torch.Tensor:
     """Return the outputs with the layer's activations for the zero input, and all others those of the inputs."""
     recorded: list[torch.Tensor] = []

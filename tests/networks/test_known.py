@@ -112,3 +112,13 @@ def test_the_folder_of_downloaded_weights_is_that_of_torch(
     expected = torch.hub.get_dir()
     monkeypatch.delitem(sys.modules, "torch")
     assert str(torchvision_models._hub_folder()) == expected
+
+
+def test_a_user_without_a_home_directory_has_the_folder_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is not in its list of users."""
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    expected = torch.hub.get_dir()
+    monkeypatch.delitem(sys.modules, "torch")
+    assert str(torchvision_models._hub_folder()) == expected

@@ -39,6 +39,18 @@ def test_attention_counts_the_same_however_it_is_computed() -> None:
         torch.backends.mha.set_fastpath_enabled(True)
 
 
+class Branching(nn.Module):
+    """A network with an operator of higher order."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = torch.cond(images.amax() > 2, torch.sin, torch.cos, (images,))
+        return maps
+
+
+def test_operators_of_higher_order_count_what_they_write() -> None:
+    assert counted(Branching(), torch.rand(2, 1, 10, 10)) == pytest.approx(PER_VALUE * (200 + 2), rel=0.001)
+
+
 def examined(network: nn.Module, layer: str, images: torch.Tensor) -> ExaminedNetwork:
     return ExaminedNetwork.of_module(network.eval(), layer, lambda outputs: outputs[:, 0].double(), images)
 

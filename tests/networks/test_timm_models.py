@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from pipeline import kept_values
 from pipeline.artifacts import Activations
 from pipeline.config import compose_settings
 from pipeline.errors import NetworkError
@@ -27,6 +28,7 @@ from tests.helpers.settings import SMALL
 
 if not in_ci():
     pytest.importorskip("timm", reason="timm is not installed: pip install 'pcace[timm]'")
+import timm
 
 
 def model(name: str, *overrides: str) -> ModelSettings:
@@ -59,6 +61,23 @@ def test_random_weights_are_seeded_and_their_identity_contains_the_version_of_ti
     assert {"random", "timm", "torch"} == set(identity(settings, 0)["weights"])
     assert identity(model("resnet18.a1_in1k"), 0)["weights"]["weights"] == "resnet18.a1_in1k"
     assert identity(model("resnet18"), 0)["weights"] == identity(model("resnet18.a1_in1k"), 0)["weights"]
+
+
+def test_layers_and_identity_depend_on_the_variables_of_the_environment_that_timm_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_values, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(timm.layers.config, "_USE_FUSED_ATTN", 1)
+    monkeypatch.delenv("TIMM_FUSED_ATTN", raising=False)
+    settings = model("vit_tiny_patch16_224", "model.weights=random", "+model.arguments.depth=1")
+    fused, of_fused = layout_of(settings), identity(settings, 0)
+    assert set(of_fused["architecture"]) == {"library", "version", "name", "arguments"}
+    monkeypatch.setattr(timm.layers.config, "_USE_FUSED_ATTN", 0)  # read when timm is imported
+    monkeypatch.setenv("TIMM_FUSED_ATTN", "0")
+    assert {each.name for each in layout_of(settings).layers} - {each.name for each in fused.layers} == {
+        "blocks.0.attn.attn_drop"
+    }
+    assert identity(settings, 0)["architecture"]["environment"] == {"TIMM_FUSED_ATTN": "0"}
 
 
 @pytest.mark.parametrize(
