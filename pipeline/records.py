@@ -84,6 +84,10 @@ class RecordingObserver(Observer):
         self._record = record
         self._layer: str | None = None
 
+    def restarted(self, settings: Settings) -> None:
+        """From now on, stages are not those of the layer that was interrupted."""
+        self._layer = None
+
     def noted(self, text: str) -> None:
         """Record the message."""
         self._record.notes.append(text)
