@@ -191,7 +191,7 @@ def compare_networks(
 def differences_of_layers(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the differences between the keys of all layers; those with the same name are returned for one layer."""
     found: dict[str, str] = {}
-    for layer in old:
-        for line in differences(old[layer], new.get(layer, {})) if layer in new else ():
+    for layer in [each for each in old if each in new]:
+        for line in differences(old[layer], new[layer]):
             found.setdefault(line.partition(": ")[0], line)
     return list(found.values())

@@ -75,7 +75,6 @@ def log_network(
     folder : Path
         Folder with the files of the network.
     """
-    check_no_network(run_id)
     client = MlflowClient()
     with tracking_errors(mlflow.get_tracking_uri()):
         run = client.get_run(run_id)
