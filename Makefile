@@ -52,7 +52,7 @@ docs: .venv/installed-dev  ## build the documentation into site/ (open site/inde
 	@$(BIN)/python -m sphinx -E -W --keep-going -q -b html -d site/.doctrees docs site
 	@echo "Open site/index.html"
 
-gallery: .venv/installed-dev  ## make the figures of the documentation again (docs/gallery.md says what it needs)
+gallery: .venv/installed-dev  ## make the figures of the gallery again (docs/gallery.md says what they need)
 	@$(BIN)/python -m docs.gallery
 
 bench: .venv/installed-dev  ## run the benchmarks

@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation: run the commands of the page ``gallery.md``, and copy the figures.
+"""Make the pictures of the gallery: run the commands of the page ``gallery.md``, and copy the figures.
 
 ``python -m docs.gallery [NAME ...]`` makes all pictures, or those of the commands with these names. The commands refer
 to photographs by environment variables, which the page explains. Each command writes to ``outputs/gallery/NAME``, and a
@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from pipeline.sweep_folder import RECORDED
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -48,7 +50,7 @@ def pictures() -> dict[str, list[Path]]:
 
 def run(command: str) -> None:
     """Run a command of the page, with the values of environment variables."""
-    words = shlex.split(os.path.expandvars(command))
+    words = [os.path.expandvars(word) for word in shlex.split(command)]  # values may contain spaces
     missing = [word for word in words if word.rpartition("=")[2].startswith("$") and "{" not in word]
     if missing:
         sys.exit(f"error: the environment must have the variables of the page gallery.md; got {missing[0]}. Set it.")
@@ -72,6 +74,11 @@ def main(names: list[str]) -> None:
     if unknown := set(names) - shown.keys():
         sys.exit(f"error: NAME must be one of {', '.join(shown)}; got {min(unknown)}.")
     chosen = names or list(shown)
+    if earlier := [name for name in chosen if (ROOT / "outputs" / "gallery" / name / RECORDED).exists()]:
+        sys.exit(
+            f"error: a sweep must have a new folder; got outputs/gallery/{earlier[0]}, which has an earlier one. "
+            "Delete the folder and its runs in MLflow, or the comparison contains them as well."
+        )
     for name, command in commands():
         if name in chosen:
             run(command)

@@ -21,10 +21,10 @@ from pipeline.report_writer import flat
 from pipeline.run_folder import SETTINGS, layer_folder
 
 PLACES = ("runs/*", "sweeps/*/*")  # folders of runs below the folder of all outputs
-LEFT_OUT = ("paths.", "tracking.", "network.")  # groups of settings that do not change a result
+LEFT_OUT = ("paths.", "tracking.", "network.", "engine.")  # groups of settings that do not change a result
 RESULTS = ["n_channels", "best_channels", "reliability", "n_significant", "share_significant", "folder"]
 
-SHARED = ("ablate.budget_tflop", "visualize.maximize_tflop")  # divided by the number of layers
+SHARED = ("ablate.budget_tflop", "visualize.maximize_tflop")  # settings of a run that its layers share
 
 
 @worded_for_python()
@@ -84,7 +84,7 @@ def runs(outputs: str | Path | None = None) -> pd.DataFrame:
         first = unreadable[0].splitlines()[0]
         warnings.warn(f"Runs that could not be read: {len(unreadable)}. The first is {first}", stacklevel=2)
     names = dict.fromkeys(name for each in settings for name in each if name != "layer")
-    differing = [name for name in names if len({str(each.get(name)) for each in settings}) > 1 and name not in SHARED]
+    differing = [name for name in names if len({str(each.get(name)) for each in settings}) > 1]
     table = pd.DataFrame(
         [
             {"run": row["run"], "layer": row["layer"], **{name: own.get(name) for name in differing}, **row}
@@ -98,9 +98,11 @@ def runs(outputs: str | Path | None = None) -> pd.DataFrame:
 def _rows(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the settings and the results of a run, or of each of its layers; nothing if it has not finished."""
     if is_network_run(folder):
+        whole = _settings(folder)
+        shared = {name: whole[name] for name in SHARED}
         for row in NetworkRanking.load(folder).layers.to_dict("records"):
             own = layer_folder(folder, row["layer"])
-            yield _settings(own), {name: row[name] for name in RESULTS[:-1]} | {"folder": str(own)}
+            yield _settings(own) | shared, {name: row[name] for name in RESULTS[:-1]} | {"folder": str(own)}
     elif is_run(folder):
         has_trust = (folder / Ranking.TRUST).exists()  # earlier versions have not written it
         ranking = Ranking.load(folder) if has_trust else Ranking(pd.read_parquet(folder / Ranking.PARQUET))

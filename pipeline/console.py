@@ -105,6 +105,11 @@ class ConsoleObserver(Observer):
             f"Which {what} matter for {settings.target_label}? {settings.n_images} images, {how}.", style="bold"
         )
 
+    def restarted(self, settings: Settings) -> None:
+        """Remove the progress bar of the stage that was interrupted."""
+        self._stop_progress()
+        self._is_in_layer = False
+
     def noted(self, text: str) -> None:
         """Print the note between the stages."""
         self._print(f"  {text}")

@@ -55,8 +55,8 @@ def compare_networks(rankings: Sequence[NetworkRanking], labels: Sequence[str]) 
     Parameters
     ----------
     rankings : sequence of NetworkRanking
-        The rankings. Channels are compared between networks of the same name, in layers with the same name and the same
-        number of channels.
+        The rankings. Channels are compared between networks of the same name and architecture, in layers with the same
+        name and the same number of channels.
     labels : sequence of str
         Name of each network.
     """
@@ -69,7 +69,7 @@ def compare_networks(rankings: Sequence[NetworkRanking], labels: Sequence[str]) 
     common = set.intersection(*(set(ranking.layers.layer) for ranking in rankings))
     is_by_layer = bool(common) and all(_is_same(first, each) for each in rankings[1:])
     table = _by_layer(layers, first, common, len(rankings)) if is_by_layer else _by_depth(layers, len(rankings))
-    sentences = [_most_associated(rankings, labels)]
+    sentences = [_most_associated(rankings, labels, is_by_layer=is_by_layer)]
     for place in range(1, len(rankings)):
         sentences += _changes(table, labels, place, is_by_layer=is_by_layer)
     if is_by_layer and any(len(common) < len(ranking.layers) for ranking in rankings):
@@ -137,7 +137,7 @@ def _by_depth(layers: pd.DataFrame, n_networks: int) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _most_associated(rankings: Sequence[NetworkRanking], labels: Sequence[str]) -> str:
+def _most_associated(rankings: Sequence[NetworkRanking], labels: Sequence[str], *, is_by_layer: bool) -> str:
     """Return the sentence about the layer with the largest association in each network."""
     best = []
     for ranking in rankings:
@@ -146,7 +146,7 @@ def _most_associated(rankings: Sequence[NetworkRanking], labels: Sequence[str]) 
     found = [(layer, label) for layer, label in zip(best, labels, strict=True) if layer is not None]
     if not found:
         return "The association of whole layers was not computed in any network."
-    is_same = len({ranking.summary.model for ranking in rankings}) == 1
+    is_same = is_by_layer and len({ranking.summary.model for ranking in rankings}) == 1
     if is_same and len(found) == len(labels) and len({layer.layer for layer, _ in found}) == 1:
         values = ", ".join(f"{decimals(layer.association)} for {label}" for layer, label in found)
         return f"{found[0][0].layer} is the layer that is most closely associated with the score everywhere ({values})."

@@ -203,7 +203,8 @@ class Observer:
 
     Its methods do nothing, so that a subclass overrides only those that it needs. They are called in this order:
     `started`, `resolved`, for every stage `stage_started` (if the stage is computed) and `stage_finished`, and then
-    `finished` or `failed`; `noted` at any time after `started`. `failed` may follow any of them.
+    `finished` or `failed`; `noted` at any time after `started`. `failed` may follow any of them. After `restarted`, all
+    stages and layers are reported again.
 
     If several layers are ranked, `planned` follows `resolved`, the stages are reported for each layer in turn,
     `layer_finished` is called at the end of each layer and `layer_failed` for one that cannot be ranked, and
@@ -226,6 +227,15 @@ class Observer:
         ----------
         settings : Settings
             The settings with the class by name and by index, see `pipeline.resolve.resolve`.
+        """
+
+    def restarted(self, settings: Settings) -> None:
+        """Handle that the stages start again with a smaller batch, because a batch did not fit into the memory.
+
+        Parameters
+        ----------
+        settings : Settings
+            The resolved settings with the smaller batch, which take the place of those given before.
         """
 
     def noted(self, text: str) -> None:

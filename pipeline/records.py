@@ -93,6 +93,10 @@ class RecordingObserver(Observer):
         """Take the batch size of the settings, with which the run begins."""
         self._batch_size = settings.model.batch_size
 
+    def restarted(self, settings: Settings) -> None:
+        """From now on, stages are not those of the layer that was interrupted."""
+        self._layer = None
+
     def noted(self, text: str) -> None:
         """Record the message."""
         self._record.notes.append(text)

@@ -100,9 +100,10 @@ def in_fitting_batches(
             size = smaller_batch(settings.model.batch_size, settings.n_images)
             if size is None:
                 raise
-            for observer in observers:
-                observer.noted(batch_note(error, size))
             settings = replace(settings, model=replace(settings.model, batch_size=size))
+            for observer in observers:
+                observer.restarted(settings)
+                observer.noted(batch_note(error, size))
 
 
 def plan(

@@ -92,6 +92,11 @@ def test_different_architectures_are_compared_by_depth_even_with_layers_of_the_s
     found = compare_networks([FIRST, other], ["1", "2"])
     assert not found.is_by_layer
     np.testing.assert_allclose(found.table["association 2"], [0.1, MISSING, 0.2, MISSING, 0.9])
+    deeper = network_ranking([[0.1], [0.9], [0.2]], names=names, association=[0.1, 0.9, 0.2])  # of the same name
+    assert compare_networks([FIRST, deeper], ["1", "2"]).sentences[0] == (
+        "The layer that is most closely associated with the score is b at depth 1.00 for 1 (.80); b at depth .50 for 2 "
+        "(.90)."
+    )
     same = replace(FIRST, summary=replace(FIRST.summary, model="renamed"))
     found = compare_networks([FIRST, same, FIRST], ["1", "2", "3"])
     assert found.is_by_layer

@@ -136,7 +136,7 @@ def test_jobs_that_failed_are_run_again_under_their_numbers(tmp_path: Path, cli:
 def test_a_launcher_that_fails_leaves_the_other_jobs_to_the_next_command(
     tmp_path: Path, cli: Cli, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launcher = Plugins.instance().class_name_to_class[f"{basic_launcher.__name__}.BasicLauncher"]
+    launcher: Any = Plugins.instance().class_name_to_class[f"{basic_launcher.__name__}.BasicLauncher"]
     launch = launcher.launch
 
     def launch_one(launcher: Any, overrides: Any, initial_job_idx: int) -> None:

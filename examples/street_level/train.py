@@ -88,6 +88,8 @@ def main() -> None:
     folder = given.photographs or given.table.parent
     if given.stand_in:
         found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not found:
+            parser.error(f"--photographs must be a folder with JPEG or PNG files; got {folder}. Give another folder.")
         rows = [{"path": path.relative_to(folder).as_posix(), "value": greyness(path)} for path in found]
         pd.DataFrame(rows).to_csv(given.table, index=False)
     table = pd.read_csv(given.table)

@@ -18,7 +18,7 @@ from pipeline.report_writer import flat
 from pipeline.run_folder import REPORT
 from pipeline.settings import Settings
 from pipeline.tracking.connection import origin_tags, tracking_errors
-from pipeline.tracking.mlflow import BATCH_SIZE, PARAM_LENGTH, log_settings
+from pipeline.tracking.mlflow import BATCH_SIZE, PARAM_LENGTH, log_at_end, log_settings
 from pipeline.tracking.names import ranking_metrics, run_name, score_curve
 from pipeline.tracking.network import log_tables
 from pipeline.tracking.runs import NETWORK, NETWORK_SUMMARY, RANKED
@@ -75,7 +75,6 @@ def log_network(
     folder : Path
         Folder with the files of the network.
     """
-    check_no_network(run_id)
     client = MlflowClient()
     with tracking_errors(mlflow.get_tracking_uri()):
         run = client.get_run(run_id)
@@ -96,7 +95,7 @@ def _log_layer(client: MlflowClient, experiment: str, network: str, layer: LiveL
     tags = {**origin_tags(), NETWORK: network, RANKED: IN_MEMORY, NOTE: "\n\n".join(layer.sentences)}
     run = client.create_run(experiment, tags=tags, run_name=run_name(layer.settings, target))
     run_id, now, table = str(run.info.run_id), int(time.time() * 1000), layer.ranking.table
-    log_settings(client, run_id, layer.settings)
+    environment = log_settings(client, run_id, layer.settings)
     values = ranking_metrics(layer.ranking)
     metrics = [*(Metric(name, value, now, 0) for name, value in values.items()), *score_curve(table, now)]
     for start in range(0, len(metrics), BATCH_SIZE):
@@ -107,4 +106,5 @@ def _log_layer(client: MlflowClient, experiment: str, network: str, layer: LiveL
     with tempfile.TemporaryDirectory() as temporary:
         layer.ranking.save(Path(temporary))
         client.log_artifacts(run_id, temporary)
+    log_at_end(client, run_id, layer.settings, environment)
     client.set_terminated(run_id, "FINISHED")

@@ -33,6 +33,7 @@ from pipeline.tracking.runs import ranked_runs, read_ranking
 PARAM_LENGTH = 6000  # maximum length of a parameter in MLflow's SQL store
 BATCH_SIZE = 1000  # maximum number of metrics in one call of MLflow
 CONFIG, ENVIRONMENT, KEYS = "config.json", "environment.json", "keys.json"
+BATCH = "model.batch_size"  # a parameter
 
 
 class MlflowTracker(Observer):
@@ -60,6 +61,7 @@ class MlflowTracker(Observer):
         self._uri = ""
         self._notes: list[str] = []
         self._environment: dict[str, str] = {}
+        self._settings: Settings | None = None
 
     @property
     def _logged(self) -> MlflowClient:
@@ -84,8 +86,15 @@ class MlflowTracker(Observer):
 
     def resolved(self, settings: Settings) -> None:
         """Log the settings and the environment."""
+        self._settings = settings
         with tracking_errors(self._uri):
             self._environment = log_settings(self._logged, self.run_id, settings)
+
+    def restarted(self, settings: Settings) -> None:
+        """Log the settings that are used now."""
+        self._settings = settings
+        with tracking_errors(self._uri):
+            self._logged.log_dict(self.run_id, asdict(settings), CONFIG)
 
     def noted(self, text: str) -> None:
         """Add the message to the tag ``notes``."""
@@ -127,7 +136,7 @@ class MlflowTracker(Observer):
                 if (result.run_dir / name).exists():
                     client.log_artifact(run_id, str(result.run_dir / name))
             self._log_overlap(result)
-            log_changed_environment(client, run_id, self._environment)
+            log_at_end(client, run_id, result.settings, self._environment)
             client.set_terminated(run_id, "FINISHED")
 
     def failed(self, error: BaseException) -> None:
@@ -138,8 +147,8 @@ class MlflowTracker(Observer):
         message = str(error) or type(error).__name__
         with tracking_errors(self._uri):
             self._client.set_tag(self.run_id, "error", message)
-            if self._environment:
-                log_changed_environment(self._client, self.run_id, self._environment)
+            if self._settings is not None:
+                log_at_end(self._client, self.run_id, self._settings, self._environment)
             self._client.set_terminated(self.run_id, "KILLED" if is_stopped else "FAILED")
 
     def _log_overlap(self, result: RunResult) -> None:
@@ -185,6 +194,8 @@ class MlflowTracker(Observer):
 def log_settings(client: MlflowClient, run_id: str, settings: Settings) -> dict[str, str]:
     """Log the settings, as the file ``config.json`` and as parameters with dotted names, and the environment.
 
+    The batch size is not among the parameters, see `log_at_end`.
+
     Returns
     -------
     dict of str to str
@@ -192,16 +203,18 @@ def log_settings(client: MlflowClient, run_id: str, settings: Settings) -> dict[
     """
     config = asdict(settings)
     client.log_dict(run_id, config, CONFIG)
-    params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items()]
+    params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in flat(config).items() if name != BATCH]
     client.log_batch(run_id, params=params)
     return _log_environment(client, run_id)
 
 
-def log_changed_environment(client: MlflowClient, run_id: str, logged: Mapping[str, str]) -> None:
-    """Log the environment again if it has changed during the run.
+def log_at_end(client: MlflowClient, run_id: str, settings: Settings, logged: Mapping[str, str]) -> None:
+    """Log what may change during a run: the batch size, and the environment if it is not the one that was logged.
 
-    PyTorch, whose GPU and threads are part of it, is imported only by a run that computes something.
+    A batch that does not fit into the memory is halved, and MLflow does not change a parameter that was logged.
+    PyTorch, whose GPU and threads are part of the environment, is imported only by a run that computes something.
     """
+    client.log_param(run_id, BATCH, settings.model.batch_size)
     changed = {name: value for name, value in environment().items() if logged.get(name) != value}
     if changed:
         client.log_batch(run_id, tags=[RunTag(f"env.{name}", value) for name, value in changed.items()])

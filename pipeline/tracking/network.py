@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -15,7 +16,7 @@ from pipeline.observer import NetworkResult, Observer, RunResult, StageReport
 from pipeline.run_folder import FIGURES, NETWORK_PAGE, REPORT, SETTINGS
 from pipeline.settings import Settings
 from pipeline.tracking.connection import connect, origin_tags, tracking_errors, tracking_uri
-from pipeline.tracking.mlflow import BATCH_SIZE, MlflowTracker, log_changed_environment, log_settings
+from pipeline.tracking.mlflow import BATCH_SIZE, CONFIG, MlflowTracker, log_at_end, log_settings
 from pipeline.tracking.names import network_metrics, run_name
 from pipeline.tracking.runs import NETWORK, NETWORK_SUMMARY
 
@@ -48,7 +49,9 @@ class NetworkTracker(Observer):
         self._uri = ""
         self._notes: list[str] = []
         self._environment: dict[str, str] = {}
+        self._settings: Settings | None = None
         self._layer: tuple[str, MlflowTracker] | None = None
+        self._runs_of_layers: list[str] = []
 
     @property
     def _logged(self) -> MlflowClient:
@@ -75,8 +78,18 @@ class NetworkTracker(Observer):
 
     def resolved(self, settings: Settings) -> None:
         """Log the settings and the environment."""
+        self._settings = settings
         with tracking_errors(self._uri):
             self._environment = log_settings(self._logged, self.run_id, settings)
+
+    def restarted(self, settings: Settings) -> None:
+        """Log the settings that are used now, and delete the runs of the layers, which get new ones."""
+        self._settings, self._layer = settings, None
+        with tracking_errors(self._uri):
+            self._logged.log_dict(self.run_id, asdict(settings), CONFIG)
+            for run_id in self._runs_of_layers:
+                self._logged.delete_run(run_id)
+        self._runs_of_layers.clear()
 
     def noted(self, text: str) -> None:
         """Add the message to the tag ``notes`` of the layer that is being ranked, or of the network."""
@@ -91,8 +104,9 @@ class NetworkTracker(Observer):
         """Create the run of a layer."""
         tracker = MlflowTracker({NETWORK: self.run_id}, self._outputs)
         tracker.started(settings)
-        tracker.resolved(settings)
         self._layer = settings.layer, tracker
+        self._runs_of_layers.append(tracker.run_id)
+        tracker.resolved(settings)
 
     def stage_finished(self, report: StageReport) -> None:
         """Log the stage to the run of the layer."""
@@ -125,7 +139,7 @@ class NetworkTracker(Observer):
                 client.log_text(run_id, _whole_page(result), NETWORK_PAGE)
             if (result.run_dir / FIGURES).is_dir():
                 client.log_artifacts(run_id, str(result.run_dir / FIGURES), FIGURES)
-            log_changed_environment(client, run_id, self._environment)
+            log_at_end(client, run_id, result.settings, self._environment)
             client.set_terminated(run_id, "FINISHED")
 
     def failed(self, error: BaseException) -> None:
@@ -137,8 +151,8 @@ class NetworkTracker(Observer):
             return
         with tracking_errors(self._uri):
             self._client.set_tag(self.run_id, "error", str(error) or type(error).__name__)
-            if self._environment:
-                log_changed_environment(self._client, self.run_id, self._environment)
+            if self._settings is not None:
+                log_at_end(self._client, self.run_id, self._settings, self._environment)
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             self._client.set_terminated(self.run_id, status)
 

@@ -110,6 +110,8 @@ def test_the_reports_of_layers_link_to_the_network_and_are_smaller(tmp_path: Pat
     assert page.count("<tr data-channel=") == 64
     large = render_report(alone)
     assert (links(large), html_faults(large)) == (["#ranking"], [])
+    assert "Environment" not in large  # that of a run of the command line is not known in Python
+    assert "<caption>Environment</caption>" in render_report(replace(alone, environment={"python": "3"}))
     assert "<figure>" in large
     assert "<figure>" not in page  # the class activation maps are the same for all layers
     shown = [float(text) for text in alone.table.score]

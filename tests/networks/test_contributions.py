@@ -284,7 +284,7 @@ def test_a_graph_that_does_not_fit_into_the_memory_is_not_mistaken_for_a_network
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return third(maps)
 
-    network.third.forward = limited  # type: ignore[method-assign]
+    network.third.forward = limited  # type: ignore[assignment, method-assign]
     with pytest.raises(torch.OutOfMemoryError):
         contributed("conductance", network, conv(), inputs)
 

@@ -31,7 +31,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = [f"paths.outputs={folder}", *QUICK]
     run(compose_settings(settings), folder / "runs" / "first")
     run(compose_settings([*settings, "class_name=3"]), folder / "sweeps" / "monday" / "0")
-    run_network(compose_settings([*settings, "layer=[conv1,conv2]"]), folder / "runs" / "network")
+    several = [*settings, "layer=[conv1,conv2]", "ablate.budget_tflop=2"]
+    run_network(compose_settings(several), folder / "runs" / "network")
     (folder / "runs" / "unfinished").mkdir()
     return folder
 
@@ -40,7 +41,8 @@ def test_runs_are_a_table(outputs: Path) -> None:
     table = pcace.runs(outputs)
     assert table.run.tolist() == ["runs/first", "sweeps/monday/0", "runs/network", "runs/network"]
     assert table.layer.tolist() == ["conv1", "conv1", "conv1", "conv2"]
-    assert list(table) == ["run", "layer", "class_name", "target_class", *KNOWN]
+    assert list(table) == ["run", "layer", "class_name", "target_class", "ablate.budget_tflop", *KNOWN]
+    assert table["ablate.budget_tflop"].tolist() == [1, 1, 2, 2]  # of the run, not of each layer
     assert table.class_name.tolist() == ["8", "3", "8", "8"]
     for row in table.to_dict("records"):
         ranking = pd.read_csv(Path(row["folder"]) / "ranking.csv")

@@ -15,11 +15,14 @@ from mlflow.store.tracking.dbmodels.models import SqlDataset
 
 from pipeline.artifacts import Figures, Ranking, Trust
 from pipeline.environment import git_state
-from pipeline.errors import NetworkError, StorageError
-from pipeline.runner import STAGES, run
+from pipeline.errors import MemoryExceededError, NetworkError, StorageError
+from pipeline.resolve import resolve
+from pipeline.runner import STAGES, in_fitting_batches, run
+from pipeline.settings import Settings
 from pipeline.tracking.connection import tracking_uri
 from pipeline.tracking.mlflow import MlflowTracker
 from pipeline.tracking.names import ranking_metrics, run_name, score_curve
+from pipeline.tracking.network import NetworkTracker
 from tests.helpers.rankings import ranking
 from tests.helpers.settings import Compose
 from tests.helpers.stages import fetch
@@ -155,6 +158,30 @@ def test_metrics_that_can_be_compared_come_first_and_scores_have_sections_of_the
     assert [(metric.key, metric.step, metric.value) for metric in curve] == [
         ("score.pearson/by_rank", step, value) for step, value in ((1, 0.9), (2, 0.4), (3, 0.0))
     ]
+
+
+@pytest.mark.usefixtures("tracked")
+@pytest.mark.parametrize("tracker", [MlflowTracker(), NetworkTracker()])
+def test_a_run_whose_batch_was_halved_is_logged_with_the_size_that_was_used(
+    compose: Compose, tmp_path: Path, tracker: MlflowTracker | NetworkTracker
+) -> None:
+    def ranked(given: Settings) -> None:
+        tracker.layer_started(given.of_layer("conv1", 1))
+        if given.model.batch_size > 5:
+            raise MemoryExceededError("a batch must fit into the memory; got 20 images. Lower model.batch_size.")
+
+    settings = resolve(compose("tracking.enabled=true"))  # 20 images, in one batch
+    tracker.started(settings)
+    tracker.resolved(settings)
+    in_fitting_batches(settings, [tracker], ranked)
+    tracker.failed(KeyboardInterrupt())
+    client, runs = logged(tmp_path / "outputs")
+    assert len(runs) == (2 if isinstance(tracker, NetworkTracker) else 1)  # the layer of the last attempt only
+    for each in runs:
+        assert (each.info.status, each.data.params["model.batch_size"]) == ("KILLED", "5")
+        assert downloaded(client, each, "config.json", tmp_path)["model"]["batch_size"] == 5
+    own = next(each for each in runs if each.info.run_id == tracker.run_id)
+    assert own.data.tags["notes"].count("does not fit into the memory") == 2
 
 
 @pytest.mark.usefixtures("tracked")
