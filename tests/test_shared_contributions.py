@@ -14,7 +14,6 @@ from torch import nn
 
 import pcace
 from pipeline.artifacts import ChannelScores
-from pipeline.artifacts.base import DESCRIPTION
 from pipeline.config import compose_settings
 from pipeline.networks import inputs as inputs_module
 from pipeline.networks.contributed import Contributed, ContributionsOfLayers
@@ -30,6 +29,7 @@ from pipeline.settings import Settings
 from pipeline.whole_network import NetworkExecution
 from tests.helpers.project import ROOT
 from tests.helpers.settings import Compose
+from tests.helpers.stages import contents
 
 TO_SCORES = tuple(stage for stage in LAYER_STAGES if stage.name in ("activate", "reduce", "score", "rank", "associate"))
 SCORE = next(stage for stage in LAYER_STAGES if stage.artifact is ChannelScores)
@@ -64,11 +64,6 @@ def executed(settings: Settings, folder: Path, observers: Sequence[Observer] = (
     return execution, len(passes)
 
 
-def scores(folder: Path) -> dict[str, bytes]:
-    """Return the files of an artifact, without the description, which contains the time."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != DESCRIPTION}
-
-
 def alone(settings: Settings) -> tuple[Execution, int]:
     """Compute the scores of one layer, and return the number of backward passes."""
     settings = resolve(settings)
@@ -95,8 +90,8 @@ def check_same_as_alone(layers: Sequence[str], overrides: Sequence[str], outputs
         single, n_own = alone(replace(inside(settings, outputs / "single"), layer=layer))
         key = execution.keys[layer]["score"]
         assert key == single.keys["score"]
-        own = scores(outputs / "single" / "store" / str(key))
-        assert scores(outputs / "together" / "store" / str(key)) == own
+        own = contents(outputs / "single" / "store" / str(key))
+        assert contents(outputs / "together" / "store" / str(key)) == own
         counts.append(n_own)
     return counts
 
@@ -162,7 +157,7 @@ def test_an_interrupted_run_goes_on_with_the_layers_that_have_no_scores(compose:
     for layer in ("conv1", "relu1", "relu2", "relu3"):
         key = str(execution.keys[layer]["score"])
         assert key == str(whole.keys[layer]["score"])
-        assert scores(tmp_path / "one" / "store" / key) == scores(tmp_path / "other" / "store" / key)
+        assert contents(tmp_path / "one" / "store" / key) == contents(tmp_path / "other" / "store" / key)
 
 
 class TwoWays(nn.Module):
