@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import false_discovery_control, norm, rankdata
+from scipy.special import ndtri
 
 from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.numerics.ace import AceEstimator, ByStatistic, correlation
 from pipeline.numerics.groups import Groups
 from pipeline.numerics.predictors import MIN_IMAGES, Predictors
+from pipeline.numerics.rank_statistics import false_discovery_rates, mean_ranks
 from pipeline.progress import Progress
 
 Scorer = Callable[[Sequence[Int64Array], Progress], ByStatistic]
@@ -160,7 +161,7 @@ def _null(observed: FloatArray, null: FloatArray) -> Null:
         deviation=deviation,
         p_value=p_value,
         p_pooled=p_pooled,
-        q_value=false_discovery_control(p_pooled, method="bh"),
+        q_value=false_discovery_rates(p_pooled),
         p_family=(1 + (null.max(axis=0) >= observed[:, None]).sum(axis=1)) / (1 + n_permutations),
     )
 
@@ -292,7 +293,7 @@ def one_by_one(score: Callable[[Int64Array], Mapping[str, FloatArray]]) -> Score
 def _halves(name: str, by_size: Mapping[int, ByStatistic], top_k: int) -> Halves:
     """Summarise one statistic over the sets of images."""
     found = np.ascontiguousarray(by_size[max(by_size)][name].T)
-    ranks = np.array([rankdata(-each, method="ordinal") for each in found])
+    ranks = np.argsort(np.argsort(-found, axis=1, kind="stable"), axis=1) + 1
     tail = 100 * (1 - CONFIDENCE) / 2
     agreement = {
         size: np.mean([_spearman(*pair) for pair in zip(scores[name].T[::2], scores[name].T[1::2], strict=True)])
@@ -329,7 +330,7 @@ def corrected(observed: FloatArray, at_half: FloatArray) -> tuple[Float64Array, 
     share = np.clip(left_at_half.mean(axis=0) / np.maximum(left, 1e-12), 0, 1)
     per_image = (1 - share) / (2 - share)
     centre = 1 - left / (1 - per_image)
-    reach = norm.ppf((1 + CONFIDENCE) / 2) * left_at_half.std(axis=0) / (1 - per_image)
+    reach = ndtri((1 + CONFIDENCE) / 2) * left_at_half.std(axis=0) / (1 - per_image)
     roots = [np.sqrt(np.clip(value, 0, 1)) for value in (centre, centre - reach, centre + reach)]
     return roots[0], roots[1], roots[2]
 
@@ -349,4 +350,4 @@ def images_for(n_images: int, reliable: float, goal: float = RELIABLE) -> float:
 
 def _spearman(a: FloatArray, b: FloatArray) -> float:
     """Return the Spearman correlation, 1 for a single channel."""
-    return correlation(rankdata(a), rankdata(b)) if len(a) > 1 else 1.0
+    return correlation(mean_ranks(a), mean_ranks(b)) if len(a) > 1 else 1.0
