@@ -13,13 +13,13 @@ from pipeline.arrays import Float64Array, FloatArray
 
 
 def mean_ranks(values: FloatArray) -> Float64Array:
-    """Return the ranks of values of shape (n,), 1 for the smallest; equal values have their mean rank."""
-    return np.asarray(pd.Series(values).rank(), dtype=float)
+    """Return the ranks in each column of values, (n, n_columns), 1 for the smallest; ties have their mean rank."""
+    return np.ascontiguousarray(pd.DataFrame(values).rank(), dtype=float)
 
 
 def spearman(a: FloatArray, b: FloatArray) -> float:
     """Return Spearman's correlation of two variables of shape (n,), of which neither is constant."""
-    correlations = np.asarray(np.corrcoef(np.column_stack([mean_ranks(a), mean_ranks(b)]), rowvar=False))
+    correlations = np.asarray(np.corrcoef(mean_ranks(np.column_stack([a, b])), rowvar=False))
     return float(correlations[1, 0])
 
 
