@@ -29,6 +29,7 @@ lint: .venv/installed-dev  ## run the checks that CI runs besides the tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 	@$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
 	@$(SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yml
 	@$(SCHEMA) vendor.dependabot .github/dependabot.yml

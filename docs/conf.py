@@ -23,6 +23,7 @@ myst_heading_anchors = 4
 exclude_patterns = ["_*"]
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_search_scorer = str(Path(__file__).resolve().parent / "_static" / "scorer.js")
 html_theme = "furo"
 html_title = "pcace"
 html_copy_source = False

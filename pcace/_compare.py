@@ -104,7 +104,8 @@ class Comparison:
         return f"{self.rankings[0].model}, {self.rankings[0].layer}"
 
     def __repr__(self) -> str:
-        return f"<Comparison of {len(self.rankings)} rankings of {self.rankings[0].layer}>\n{self.to_frame()}"
+        table = self.to_frame().to_string()
+        return f"<Comparison of {len(self.rankings)} rankings of {self.rankings[0].layer}>\n{table}"
 
     def _repr_html_(self) -> str:
         shown = self.to_frame().drop(columns="top").set_axis(["first", "second", *headings(self.agreement.top)], axis=1)

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.errors import PipelineError
 
 SENTENCES = {
-    "`python -m pipeline.layers` lists": "pcace.layers(model, images) lists",
+    "`pcace layers` lists": "pcace.layers(model, images) lists",
     "Set model.channels=first or last.": 'Give channels="first" or channels="last".',
     "Correct the network, or check model.input_size and model.transform.": (
         "Check the shape of the images and the code of the network."

@@ -1,4 +1,4 @@
-"""``python -m pipeline``: compose the settings, run one job or the jobs of a sweep, and summarise the sweep.
+"""``pcace run``: compose the settings, run one job or the jobs of a sweep, and summarise the sweep.
 
 Hydra is imported only if a job is composed, and MLflow only if one runs, so that ``--help`` and messages about settings
 appear at once. PyTorch is imported only if something is computed.

@@ -54,6 +54,7 @@ def usage() -> str:
         "Usage: pcace COMMAND [ARGUMENT ...]\n\n"
         f"{lines}\n\n"
         "pcace COMMAND --help describes a command. Without a command, pcace runs the pipeline: pcace layer=conv2.\n"
+        "pcace --version prints the version.\n"
         "In Python: import pcace; help(pcace.rank)."
     )
 
@@ -62,6 +63,11 @@ def main() -> None:
     """Run the command that the first argument names, or the pipeline."""
     if sys.argv[1:2] in (["--help"], ["-h"], ["help"]):
         print(usage())
+        return
+    if sys.argv[1:2] == ["--version"]:
+        from pipeline import __version__  # imported here, because reading it takes as long as printing the help
+
+        print(f"pcace {__version__}")
         return
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first and first not in COMMANDS and not first.startswith("-") and "=" not in first:

@@ -1,4 +1,4 @@
-"""The command ``python -m pipeline.compare``: compare the rankings of logged runs."""
+"""The command ``pcace compare``: compare the rankings of logged runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def arguments(typed: list[str]) -> argparse.Namespace:
     InputError
         If an argument is not valid, or if the runs are not given in exactly one way.
     """
-    parser = _Parser(prog="python -m pipeline.compare", description=DESCRIPTION)
+    parser = _Parser(prog="pcace compare", description=DESCRIPTION)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="the id of an MLflow run, or its beginning")
     parser.add_argument("--sweep", metavar="ID", help="all runs of a sweep; 'last' for the latest")
     parser.add_argument("--last", type=int, metavar="N", help="the last N runs")
@@ -92,7 +92,7 @@ def main() -> None:
         experiment = experiment_id(client, settings.tracking.experiment, uri)
         sweep = latest_sweep(client, experiment) if asked.sweep == "last" else asked.sweep
         if asked.sweep == "last" and sweep is None:
-            raise InputError("--sweep last must find a sweep; got none. Run one: python -m pipeline --multirun ...")
+            raise InputError("--sweep last must find a sweep; got none. Run one: pcace run --multirun ...")
         name = sweep or datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
         folder = outputs / "comparisons" / name
         chosen = chosen_runs(
@@ -103,7 +103,7 @@ def main() -> None:
         else:
             _print(compare(client, experiment, folder, chosen, sweep=sweep, top=asked.top))
     option = "" if not asked.overrides else " " + shlex.join(asked.overrides)
-    print(f"\nPage    {folder / PAGE}\nMLflow  python -m pipeline.ui{option}")
+    print(f"\nPage    {folder / PAGE}\nMLflow  pcace ui{option}")
 
 
 def _print_networks(found: NetworkComparison) -> None:

@@ -258,7 +258,7 @@ def rerun_command(layer: str | None = None) -> str:
     overrides = job_overrides()
     if layer is not None:
         overrides = [*(each for each in overrides if not each.startswith("layer=")), f"layer={layer}"]
-    return shlex.join(["python", "-m", "pipeline", *overrides])
+    return shlex.join(["pcace", "run", *overrides])
 
 
 def register_resolvers() -> None:
@@ -283,7 +283,7 @@ def _convolutions(_root_: DictConfig) -> str:
         raise SettingsError(
             f"layer must select a layer that can be ranked; got ${{convolutions:}}, but {settings.label} has no "
             "convolution that can be ranked. "
-            "Set layer=all, or a list of the names that `python -m pipeline.layers` prints."
+            "Set layer=all, or a list of the names that `pcace layers` prints."
         )
     return ",".join(names)
 

@@ -240,7 +240,7 @@ class ConsoleObserver(Observer):
             is_default = Path(outputs).absolute() == Path("outputs").absolute()
             options = [] if is_default else [for_shell("paths.outputs", outputs)]
             options += [] if uri is None else [for_shell("tracking.uri", uri)]
-            self._print(" ".join(["MLflow   python -m pipeline.ui", *options]))
+            self._print(" ".join(["MLflow   pcace ui", *options]))
 
     def failed(self, error: BaseException) -> None:
         """Remove the progress bar. The caller prints the error."""

@@ -1,4 +1,4 @@
-"""One job of ``python -m pipeline``: the function that Hydra calls in this process, or its launcher in another one."""
+"""One job of ``pcace run``: the function that Hydra calls in this process, or its launcher in another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m pipeline.layers``: list the layers of a network whose channels can be ranked."""
+"""``pcace layers``: list the layers of a network whose channels can be ranked."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rich.table import Table
 from pipeline.command_line import command
 from pipeline.config import checked_settings, compose_config, values_of
 
-USAGE = """Usage: python -m pipeline.layers [model=NAME] [setting=value ...]
+USAGE = """Usage: pcace layers [model=NAME] [setting=value ...]
 
 Lists the layers whose channels can be ranked: name, type, number of channels, size of the maps (height x width) for
 images of the size that the transform makes, and shape of the layer's output for n images. The outputs of a linear layer
 are maps of one pixel, those of a transformer are maps of the patches of the image. No weights are loaded or downloaded.
 
-    python -m pipeline.layers model=vgg16
-    python -m pipeline.layers model=torchvision model.name=convnext_tiny
-    python -m pipeline.layers model=resnet18 model.transform.kind=resize model.transform.size=448"""
+    pcace layers model=vgg16
+    pcace layers model=torchvision model.name=convnext_tiny
+    pcace layers model=resnet18 model.transform.kind=resize model.transform.size=448"""
 
 DROPPED = ("data", "target")
 HEADINGS = (("layer", "left"), ("type", "left"), ("channels", "right"), ("map", "right"), ("output", "left"))

@@ -197,7 +197,7 @@ def _advice(text: str) -> str:
     plain = name.lstrip("+")
     if equals and (_is_text(plain) or plain.startswith("model.arguments.")):
         return f"Type {for_shell(name, value)} for this text."
-    return "`python -m pipeline --help` shows the settings."
+    return "`pcace run --help` shows the settings."
 
 
 def _types_of(name: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""``python -m pipeline.plan``: what a run would take, before it is started."""
+"""``pcace plan``: what a run would take, before it is started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m pipeline.reproduce RUN_ID``: repeat a logged run and compare the two rankings."""
+"""``pcace reproduce RUN_ID``: repeat a logged run and compare the two rankings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.tracking.network import NetworkTracker
     from pipeline.tracking.provenance import Provenance
 
-USAGE = """Usage: python -m pipeline.reproduce RUN_ID [paths.outputs=FOLDER] [tracking.uri=ADDRESS] [setting=value ...]
+USAGE = """Usage: pcace reproduce RUN_ID [paths.outputs=FOLDER] [tracking.uri=ADDRESS] [setting=value ...]
 
 Repeats a logged run with its own settings and compares the two rankings; of the run of a network, those of all its
 layers. All artifacts are computed again, with the code, the packages, the weights and the images on this machine. The
@@ -35,7 +35,7 @@ ranking is one of:
                                                                                                       (exit code 0)
   different                   followed by the differences in code, packages, weights and images       (exit code 1)
 
-RUN_ID is the id of the run in MLflow (see `python -m pipeline.ui`), or its first characters. The settings after it
+RUN_ID is the id of the run in MLflow (see `pcace ui`), or its first characters. The settings after it
 replace those of the logged run, for example the folder of the images on this machine."""
 
 
@@ -176,7 +176,7 @@ def main() -> None:
         print(USAGE)
         return
     if not arguments or "=" in arguments[0]:
-        raise SettingsError("RUN_ID must be given; got nothing. `python -m pipeline.ui` shows the runs.")
+        raise SettingsError("RUN_ID must be given; got nothing. `pcace ui` shows the runs.")
     sys.exit(0 if reproduce(arguments[0], arguments[1:]) else 1)
 
 

@@ -127,7 +127,7 @@ class Recorded:
                     typed.append(f"{OUTPUTS}{outputs}")
             else:
                 typed.append(as_entered(text))
-        return shlex.join(["python", "-m", "pipeline", "--multirun", *typed])
+        return shlex.join(["pcace", "run", "--multirun", *typed])
 
 
 def prepare_sweep(overrides: Sequence[str]) -> None:

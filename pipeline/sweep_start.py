@@ -48,7 +48,7 @@ def started_sweep() -> SweepStart | None:
 def resume_command(folder: Path) -> str:
     """Return the command that resumes the sweep in a folder."""
     is_default = folder.parent == Path(default_outputs()).absolute() / "sweeps"
-    return shlex.join(["python", "-m", "pipeline", RESUME, folder.name if is_default else str(folder)])
+    return shlex.join(["pcace", "run", RESUME, folder.name if is_default else str(folder)])
 
 
 class SweepCallback(Callback):

@@ -1,4 +1,4 @@
-"""``python -m pipeline.ui``: start the MLflow user interface, on the loopback address, with the logged runs."""
+"""``pcace ui``: start the MLflow user interface, on the loopback address, with the logged runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.errors import InputError, StorageError
 from pipeline.imports import import_for_command
 from pipeline.settings import Settings
 
-USAGE = """Usage: python -m pipeline.ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
+USAGE = """Usage: pcace ui [--port=N] [paths.outputs=FOLDER] [tracking.uri=ADDRESS]
 
 Starts MLflow on 127.0.0.1, on port N (by default 5000, or the next port that is free), with the runs that have been
 logged, and prints the addresses of the latest run's report and of the latest sweep's comparison. Ctrl-C stops it. If

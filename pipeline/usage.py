@@ -1,4 +1,4 @@
-"""The help of ``python -m pipeline``. It does not import Hydra, which would take a second to print the same text."""
+"""The help of ``pcace run``. It does not import Hydra, which would take a second to print the same text."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ class NetworkExecution:
         if n_bytes > budget.n_bytes:
             raise SettingsError(
                 f"network.disk_gib must be at least {1.05 * n_bytes / GIB:.2g} for DVC, which keeps the maps of all "
-                f"layers; got {budget.reason}. Raise it, choose fewer layers, or run `python -m pipeline`."
+                f"layers; got {budget.reason}. Raise it, choose fewer layers, or run `pcace run`."
             )
         for group in compatible(self._request.open().network, missing) if missing else ():
             self._capture(store, group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_the_help_lists_all_commands_and_imports_no_large_library() -> None:
     assert set(done.stderr.split()) & SLOW_IMPORTS == set()
     for name in ("run", "layers", "compare", "ui", "store", "reproduce", "env", "plan"):
         assert f"\n  {name} " in done.stdout
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pcace", "--version"])
+    commands.main()
+    assert capsys.readouterr().out == f"pcace {version('pcace')}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

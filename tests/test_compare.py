@@ -1,4 +1,4 @@
-"""The commands ``python -m pipeline.compare`` and ``pipeline.ui``: output, logged runs and errors."""
+"""The commands ``pcace compare`` and ``pipeline.ui``: output, logged runs and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Cli = Callable[..., tuple[int, list[str], list[str]]]
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Call `python -m pipeline.compare` in this process; return exit code, stdout and stderr lines."""
+    """Call `pcace compare` in this process; return exit code, stdout and stderr lines."""
     monkeypatch.setenv("PCACE_OUTPUTS", str(tmp_path / "outputs"))
 
     def call(*arguments: str) -> tuple[int, list[str], list[str]]:
@@ -148,9 +148,7 @@ def test_errors_are_one_line(cli: Cli) -> None:
 def test_the_error_without_runs_says_how_to_make_one(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("--last", "2")
     assert code == 1
-    assert err == [
-        f"error: runs must have been logged to {tmp_path / 'outputs'}; got none. Make one: python -m pipeline."
-    ]
+    assert err == [f"error: runs must have been logged to {tmp_path / 'outputs'}; got none. Make one: pcace run."]
 
 
 def test_labels_are_the_settings_in_which_runs_differ() -> None:

@@ -80,7 +80,7 @@ def test_the_convolutions_of_a_network_can_be_selected() -> None:
         compose_settings([*own, f"{factory}no_convolutions"])
     assert str(caught.value) == (
         "layer must select a layer that can be ranked; got ${convolutions:}, but own has no convolution that can be "
-        "ranked. Set layer=all, or a list of the names that `python -m pipeline.layers` prints."
+        "ranked. Set layer=all, or a list of the names that `pcace layers` prints."
     )
 
 

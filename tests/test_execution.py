@@ -230,7 +230,7 @@ def test_all_observers_are_informed_if_one_of_them_fails(settings: Settings, tmp
 
 def test_artifacts_are_protected_while_observers_handle_the_result(settings: Settings, tmp_path: Path) -> None:
     class Protected(Observer):
-        """An observer that tries to get the artifacts for itself, as `python -m pipeline.store rm` does."""
+        """An observer that tries to get the artifacts for itself, as `pcace store rm` does."""
 
         is_unused: list[bool]
 

@@ -104,7 +104,7 @@ def test_a_sweep_becomes_a_folder_with_pages_tables_and_figures(tmp_path: Path, 
     assert "<h1>Sweep over layer, data.root</h1>" in page.replace("class_name, ", "")
     assert "Job 1 has no result: there must be images; got none in 1." in page
     assert "Job 2 has no result: there is no result: the process was killed" in page
-    assert "python -m pipeline --multirun layer=conv1,conv2,conv3" in page
+    assert "pcace run --multirun layer=conv1,conv2,conv3" in page
     assert pd.read_csv(site / "summary.csv").status.tolist() == ["finished", "failed", "failed"]
     assert "data.root=0" in (site / "jobs" / "0" / "index.html").read_text()
     assert not list(tmp_path.glob(".site*"))
@@ -188,8 +188,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, cli: Cli, sweep: Pat
     assert cli("last", "site", "layer=conv1") == (1, [], [usage.format("last site layer=conv1")])
     shutil.rmtree(sweep / "0")
     expected = "error: export must be given a sweep with a finished job; got monday. "
-    assert cli("last", "site") == (1, [], [f"{expected}Finish it: python -m pipeline --resume monday"])
+    assert cli("last", "site") == (1, [], [f"{expected}Finish it: pcace run --resume monday"])
     elsewhere = sweep.rename(tmp_path / "a sweep")
     expected = "error: export must be given a sweep with a finished job; got a sweep. "
-    assert cli("a sweep", "site") == (1, [], [f"{expected}Finish it: python -m pipeline --resume '{elsewhere}'"])
+    assert cli("a sweep", "site") == (1, [], [f"{expected}Finish it: pcace run --resume '{elsewhere}'"])
     assert not (tmp_path / "site").exists()

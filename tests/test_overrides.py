@@ -139,8 +139,8 @@ def test_the_command_that_repeats_a_run_has_the_same_settings(
         assert isinstance(settings.data, FolderSettings)
         assert (settings.data.root, settings.layer) == ("/photos/d'Or (1)", "20_05")
         typed = shlex.split(text)
-        assert typed[:3] == ["python", "-m", "pipeline"]
-        assert compose_settings(typed[3:]) == settings
+        assert typed[:2] == ["pcace", "run"]
+        assert compose_settings(typed[2:]) == settings
 
 
 @pytest.mark.parametrize("place", ["working folder", "PCACE_OUTPUTS", "paths.outputs", "hydra.run.dir"])
@@ -211,7 +211,7 @@ def test_messages_for_overrides_are_whole() -> None:
         """Type 'class_name='"'"'crane, bird'"'"'' for this text as one value."""
     )
     assert nonsense.startswith("every argument must have the form setting=value; got nonsense (")
-    assert nonsense.endswith("). `python -m pipeline --help` shows the settings.")
+    assert nonsense.endswith("). `pcace run --help` shows the settings.")
     assert several == "n_images must be one value; got 3,4. For several, run a sweep: --multirun n_images=3,4."
     with pytest.raises(SettingsError) as caught:
         checked_overrides(["layer=conv1,conv2"])

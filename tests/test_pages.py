@@ -50,7 +50,7 @@ def test_the_settings_of_a_command_that_needs_other_data_compose(
     monkeypatch.chdir(starter)
     register_resolvers()
     words = shlex.split(command, comments=True)
-    assert words[:2] in (["pcace", "run"], ["pcace", "plan"]) or words[:3] == ["python", "-m", "pipeline"]
+    assert words[:2] in (["pcace", "run"], ["pcace", "plan"])
     given = [word for word in words[2:] if "=" in word]
     overrides = [word if "[" in word else word.split(",")[0] for word in given]
     assert overrides
@@ -89,7 +89,7 @@ def test_types_are_words() -> None:
 def test_the_reference_has_every_command_with_its_help() -> None:
     text = reference_pages.commands()
     assert re.findall(r"^## `pcace (\w+)`$", text, re.M) == list(COMMANDS)
-    for part in ("Usage: pcace init", "--sweep ID", "Usage: python -m pipeline [setting=value", "gc", "`make docs`"):
+    for part in ("Usage: pcace init", "--sweep ID", "Usage: pcace run [setting=value", "gc", "`make docs`"):
         assert part in text
 
 

@@ -104,7 +104,7 @@ def test_bad_settings_get_one_line(cli: Cli) -> None:
     assert (code, out) == (1, [])
     assert errors == [
         "error: layer must be one of the network's layers; got 'conv9'. Nearest: conv3, conv2, conv1. "
-        "`python -m pipeline.layers` lists all."
+        "`pcace layers` lists all."
     ]
 
 

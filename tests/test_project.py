@@ -40,12 +40,12 @@ def commands() -> list[str]:
     blocks = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     found = [line.removeprefix("$ ") for line in lines]
-    return [line for line in found if re.match(r"python -m pipeline(\.layers)? .*=", line)]
+    return [line for line in found if re.match(r"pcace (run|layers) .*=", line)]
 
 
 @pytest.mark.parametrize("command", [line for line in commands() if "n_imgs" not in line])
 def test_the_overrides_of_every_command_compose(command: str) -> None:
-    arguments = shlex.split(command, comments=True)[3:]
+    arguments = shlex.split(command, comments=True)[2:]
     overrides = [argument.split(",")[0] for argument in arguments if not argument.startswith("--")]
     assert overrides
     assert compose_settings(overrides).n_images >= 5

@@ -167,7 +167,7 @@ def test_a_run_is_reproduced_until_its_weights_change(
     assert code == 1
     assert err == [
         f"error: RUN_ID must be a run logged to sqlite:///{tracked / 'mlflow.db'}; got '0123abcd' (none). "
-        "`python -m pipeline.ui` shows the runs."
+        "`pcace ui` shows the runs."
     ]
     code, _, err = call_reproduce(monkeypatch, capsys, original.info.run_id, here, "model.nonsense.more=3")
     assert code == 1
@@ -177,4 +177,4 @@ def test_a_run_is_reproduced_until_its_weights_change(
 def test_a_run_id_must_be_given(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call_reproduce(monkeypatch, capsys)
     assert code == 1
-    assert err == ["error: RUN_ID must be given; got nothing. `python -m pipeline.ui` shows the runs."]
+    assert err == ["error: RUN_ID must be given; got nothing. `pcace ui` shows the runs."]

@@ -89,7 +89,7 @@ def test_a_sweep_that_was_stopped_runs_the_jobs_that_are_left(tmp_path: Path, cl
     jobs.errors = {"conv2": KeyboardInterrupt()}
     code, _, err = cli(*SWEEP)
     sweep = sweep_in(tmp_path)
-    command = f"python -m pipeline --resume {sweep.name}"
+    command = f"pcace run --resume {sweep.name}"
     assert (code, err) == (130, [f"stopped; finished stages are kept in the store. Resume the sweep: {command}"])
     assert not (sweep / "summary.csv").exists()
 
@@ -122,7 +122,7 @@ def test_jobs_that_failed_are_run_again_under_their_numbers(tmp_path: Path, cli:
     code, out, err = cli(*SWEEP)
     sweep = sweep_in(tmp_path)
     assert (code, err) == (1, ["error: there must be images; got none."])
-    assert out[-1] == f"Resume   python -m pipeline --resume {sweep.name} (runs the jobs that have not finished)"
+    assert out[-1] == f"Resume   pcace run --resume {sweep.name} (runs the jobs that have not finished)"
     # A summary that a killed process did not write is written in the end.
     jobs.errors, jobs.run = {}, []
     assert cli(f"--resume={sweep.name}")[0] == 0
@@ -149,7 +149,7 @@ def test_a_launcher_that_fails_leaves_the_other_jobs_to_the_next_command(
     sweep, jobs.run = sweep_in(tmp_path), []
     message = "error: every job must end without an error of its launcher; got: a worker was killed. See the logs in"
     assert (code, err) == (1, [f"{message} {sweep}."])
-    assert out[-1] == f"Resume   python -m pipeline --resume {sweep.name} (runs the jobs that have not finished)"
+    assert out[-1] == f"Resume   pcace run --resume {sweep.name} (runs the jobs that have not finished)"
     assert cli("--resume", "last")[0] == 0
     assert jobs.run == [("1", "conv2"), ("2", "conv3")]
 
@@ -209,7 +209,7 @@ def test_a_sweep_whose_finished_jobs_would_have_another_result_is_refused(tmp_pa
     sweep, jobs.run = sweep_in(tmp_path), []
     path = sweep / "1" / RESULT
     record = json.loads(path.read_text())
-    anew = " ".join(["python -m pipeline --multirun", *SMALL[1:], f"layer={','.join(LAYERS)}"])
+    anew = " ".join(["pcace run --multirun", *SMALL[1:], f"layer={','.join(LAYERS)}"])
     start = "error: --resume must be a sweep whose finished jobs would have the same results now; got job 1, for which "
 
     path.write_text(json.dumps({**record, "keys": {**record["keys"], "score": "0", "visualize": "1"}}))
@@ -286,7 +286,7 @@ def test_a_new_sweep_says_that_an_interrupted_one_exists(tmp_path: Path, cli: Cl
     jobs.errors = {"conv2": KeyboardInterrupt()}
     cli(*SWEEP)
     sweep = sweep_in(tmp_path)
-    hint = f"An interrupted sweep with the same settings exists. To resume it: python -m pipeline --resume {sweep.name}"
+    hint = f"An interrupted sweep with the same settings exists. To resume it: pcace run --resume {sweep.name}"
     assert hint in cli(*SWEEP)[1]
     assert hint.rpartition(" ")[0] in "\n".join(cli("hydra.mode=MULTIRUN", *SWEEP[1:])[1])
     assert hint not in cli(*SWEEP, "seed=1")[1]
@@ -300,7 +300,7 @@ def test_a_new_sweep_does_not_take_the_folder_of_an_earlier_one(tmp_path: Path, 
     jobs.run = []
     expected = (
         f"error: hydra.sweep.dir must be a folder without an earlier sweep; got {folder}. "
-        f"Choose another folder, or resume that sweep: python -m pipeline --resume {folder}"
+        f"Choose another folder, or resume that sweep: pcace run --resume {folder}"
     )
     assert cli("--multirun", *SMALL, "seed=1,2", f"hydra.sweep.dir={folder}") == (1, [], [expected])
     assert jobs.run == []

@@ -264,7 +264,7 @@ def test_dvc_refuses_maps_that_do_not_fit(tmp_path: Path, compose_in: Compose) -
         NetworkExecution(settings, tmp_path / "run").obtain(STAGES[1], store)
     assert str(caught.value) == (
         "network.disk_gib must be at least 0.0011 for DVC, which keeps the maps of all layers; got "
-        "network.disk_gib=0.0005. Raise it, choose fewer layers, or run `python -m pipeline`."
+        "network.disk_gib=0.0005. Raise it, choose fewer layers, or run `pcace run`."
     )
 
 

@@ -43,7 +43,7 @@ def runs_error(layer: str, n_runs: int) -> NetworkError:
     """Return the error for a layer that does not run once in a forward pass."""
     return NetworkError(
         f"layer must run once in a forward pass; got {n_runs} runs (layer '{layer}'). "
-        "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+        "Choose another layer: `pcace layers` lists the layers that can be ranked."
     )
 
 
@@ -80,7 +80,7 @@ def capture(network: nn.Module, layer: str, *, keep_graph: bool = False) -> Iter
         if tensor is None:
             raise NetworkError(
                 f"layer must return one tensor; got {type(output).__name__} (layer '{layer}'). "
-                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+                "Choose another layer: `pcace layers` lists the layers that can be ranked."
             )
         captured._outputs.append(as_float(tensor if keep_graph else tensor.detach()).clone())
 

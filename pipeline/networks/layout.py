@@ -122,14 +122,14 @@ class NetworkLayout:
             near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[-3:]
             raise NetworkError(
                 f"layer must be one of the network's layers; got '{name}'. Nearest: {listed(near) or 'none'}. "
-                "`python -m pipeline.layers` lists all."
+                "`pcace layers` lists all."
             )
         if layer.rejection is not None:
             lacks_axis_only = layer.channels is None and replace(layer, channels="first").rejection is None
             hint = (
                 "Set model.channels=first or last."
                 if lacks_axis_only
-                else "`python -m pipeline.layers` lists the layers that can be ranked."
+                else "`pcace layers` lists the layers that can be ranked."
             )
             raise NetworkError(
                 "layer must return (n, channels, height, width), (n, tokens, channels) or (n, features), in one call "

@@ -61,7 +61,7 @@ def select_layers(found: NetworkLayout, text: str, *, without_scaled: bool) -> S
             near = difflib.get_close_matches(part, names, n=3, cutoff=0.4) or names[-3:]
             raise NetworkError(
                 f"layer must match layers of the network; got the pattern '{part}', which matches none. "
-                f"Nearest: {listed(near) or 'none'}. `python -m pipeline.layers` lists all."
+                f"Nearest: {listed(near) or 'none'}. `pcace layers` lists all."
             )
     for name in named - infos.keys():
         found.find(name)  # raises the error that lists the nearest names
@@ -81,7 +81,7 @@ def select_layers(found: NetworkLayout, text: str, *, without_scaled: bool) -> S
         others = f", and {len(not_ranked) - 1} more" if len(not_ranked) > 1 else ""
         raise NetworkError(
             f"layer must select a layer that can be ranked; got {name} ({reason}){others}. "
-            "`python -m pipeline.layers` lists the layers that can be ranked."
+            "`pcace layers` lists the layers that can be ranked."
         )
     return Selection(tuple(layers), not_ranked)
 

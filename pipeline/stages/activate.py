@@ -318,12 +318,12 @@ class _Recorder:
         if tensor is None:
             self.error = NetworkError(
                 f"layer must return one tensor; got {type(output).__name__} (layer '{self._name}'). "
-                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+                "Choose another layer: `pcace layers` lists the layers that can be ranked."
             )
         elif len(tensor) != n_images:
             self.error = NetworkError(
                 f"layer must return one row per image; got {len(tensor)} rows for {n_images} images "
-                f"(layer '{self._name}'). `python -m pipeline.layers` lists the layers that can be ranked."
+                f"(layer '{self._name}'). `pcace layers` lists the layers that can be ranked."
             )
         else:
             maps = as_maps(as_float(tensor.detach()), self._channels).transpose(0, 1)

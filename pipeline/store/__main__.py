@@ -1,4 +1,4 @@
-"""The command ``python -m pipeline.store``: list, verify and remove artifacts in the store."""
+"""The command ``pcace store``: list, verify and remove artifacts in the store."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _rm(store: Store, console: Console, arguments: argparse.Namespace) -> int:
     if len(matches) != 1:
         raise StorageError(
             f"KEY must be the name of exactly one artifact, or its beginning; got '{key}' ({len(matches)} artifacts in "
-            f"{store.root}). `python -m pipeline.store ls` lists the names."
+            f"{store.root}). `pcace store ls` lists the names."
         )
     (entry,) = matches
     if not remove(store, entry):
@@ -124,7 +124,7 @@ def _rm(store: Store, console: Console, arguments: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.store",
+        prog="pcace store",
         description="List, verify and remove artifacts in the store.",
         epilog="The store is in the folder paths.outputs: add paths.outputs=FOLDER to a command to use another one.",
     )

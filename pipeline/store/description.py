@@ -14,7 +14,7 @@ from pipeline.digests import digest_bytes, digest_file, digest_sample
 from pipeline.store.keys import ArtifactKey
 
 # Reading a file of this size takes about 0.1 s, less than any stage. Of larger files (activations can have many GiB),
-# only a sample is compared when the artifact is used; `python -m pipeline.store verify` reads them completely.
+# only a sample is compared when the artifact is used; `pcace store verify` reads them completely.
 FULLY_CHECKED_BYTES = 64 * 2**20
 
 

@@ -68,7 +68,7 @@ def open_store(outputs: Path, uri: str | None) -> tuple[MlflowClient, str]:
         check(path)
         if not path.exists():
             place = outputs if uri is None else shown(store)
-            raise StorageError(f"runs must have been logged to {place}; got none. Make one: python -m pipeline.")
+            raise StorageError(f"runs must have been logged to {place}; got none. Make one: pcace run.")
     return _client(outputs, store), store
 
 

@@ -141,7 +141,6 @@ def _find(client: MlflowClient, experiment_id: str, run_id: str, uri: str) -> Ru
     if len(runs) != 1:
         found = f"{len(runs)} ids start with it" if runs else "none"
         raise SettingsError(
-            f"RUN_ID must be a run logged to {shown(uri)}; got '{run_id}' ({found}). "
-            "`python -m pipeline.ui` shows the runs."
+            f"RUN_ID must be a run logged to {shown(uri)}; got '{run_id}' ({found}). `pcace ui` shows the runs."
         )
     return runs[0]

@@ -61,7 +61,7 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     if found is None:
         raise StorageError(
             f"tracking.experiment must be an experiment with runs; got {name}, which does not exist. "
-            "Start a run: python -m pipeline."
+            "Start a run: pcace run."
         )
     return str(found.experiment_id)
 

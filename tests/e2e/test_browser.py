@@ -92,7 +92,7 @@ def rankings(outputs: Path) -> list[pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def addresses(outputs: Path) -> Iterator[dict[str, str]]:
-    """MLflow, served by `python -m pipeline.ui`; what it prints, by name."""
+    """MLflow, served by `pcace ui`; what it prints, by name."""
     with socket.socket() as free:  # the system's choice: 5000 may be somebody else's by the time the server starts
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -378,7 +378,7 @@ def test_nothing_from_outside_is_obeyed(page: Page, compose: Compose, tmp_path: 
         "data=folder", f"data.root={tmp_path / 'photos'}", "class_name='</script><script>document.title=2</script>'",
         "target_class=3", "n_images=6",
     )  # fmt: skip
-    run(settings, tmp_path / "run", [ReportWriter("python -m pipeline </script><b onclick=x>")])
+    run(settings, tmp_path / "run", [ReportWriter("pcace run </script><b onclick=x>")])
     page.goto((tmp_path / "run" / "report.html").as_uri())
     shown = []
     page.locator("#search").fill("<img")

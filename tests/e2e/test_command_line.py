@@ -56,9 +56,9 @@ def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(
         f"Effects  {run_dir / 'effects.csv'}",
         f"Report   {run_dir / 'report.html'}",
         f"Figures  {run_dir / 'figures'} ({drawn})",
-        f"MLflow   python -m pipeline.ui paths.outputs={tmp_path / 'outputs'}",
+        f"MLflow   pcace ui paths.outputs={tmp_path / 'outputs'}",
     ]
-    command = shlex.join(["python", "-m", "pipeline", *SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}"])
+    command = shlex.join(["pcace", "run", *SMALL, "tracking.enabled=true", f"hydra.run.dir={run_dir}"])
     assert html.escape(command.partition(" hydra.run.dir")[0], quote=False) in (run_dir / "report.html").read_text()
     code, out, err = cli(*SMALL, "layer=conv1")
     assert (code, err) == (0, [])
@@ -289,7 +289,7 @@ def test_the_help_shows_the_main_settings_the_groups_and_examples() -> None:
         assert f"\n  {name}" in done.stdout.replace("    ", "  ")
     for group in ("model", "data", "score", "visualize", "tracking", "engine", "experiment"):
         assert f"{group}: " in done.stdout
-    assert done.stdout.count("python -m pipeline ") >= 4
+    assert done.stdout.count("pcace run ") >= 4
     heavy = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import pipeline.__main__"],
         capture_output=True, text=True, check=True, cwd=ROOT,

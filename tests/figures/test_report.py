@@ -62,16 +62,16 @@ def content(compose: Compose, tmp_path: Path) -> ReportContent:
     figures: Figures = result.artifacts[Figures]
     return ReportContent(
         result.ranking.table, json.loads((figures.folder / Figures.GALLERY).read_text()), figures.paths, ["a note"],
-        {"layer": "conv1"}, {"python": "3"}, [("download", 1.0, False, "abc")], "python -m pipeline layer=conv1",
+        {"layer": "conv1"}, {"python": "3"}, [("download", 1.0, False, "abc")], "pcace run layer=conv1",
     )  # fmt: skip
 
 
 def test_the_report_is_one_file_that_loads_nothing(compose: Compose, tmp_path: Path) -> None:
-    run(compose(), tmp_path / "run", [ReportWriter("python -m pipeline layer=conv1")])
+    run(compose(), tmp_path / "run", [ReportWriter("pcace run layer=conv1")])
     page = (tmp_path / "run" / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
-    assert "python -m pipeline layer=conv1" in page
+    assert "pcace run layer=conv1" in page
     for text in ("n_components", "torchvision", "visualize.n_top", "class_name"):
         assert text in page
 

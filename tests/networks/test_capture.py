@@ -53,7 +53,7 @@ def test_a_layer_that_runs_twice_or_never_is_rejected() -> None:
                 captured.take()
             assert str(caught.value) == (
                 f"layer must run once in a forward pass; got {n_runs} runs (layer '0'). "
-                "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+                "Choose another layer: `pcace layers` lists the layers that can be ranked."
             )
 
 
@@ -63,6 +63,6 @@ def test_a_layer_that_returns_several_tensors_is_rejected() -> None:
         network(torch.zeros(4, 3))
     assert str(caught.value) == (
         "layer must return one tensor; got tuple (layer '0'). "
-        "Choose another layer: `python -m pipeline.layers` lists the layers that can be ranked."
+        "Choose another layer: `pcace layers` lists the layers that can be ranked."
     )
     assert n_hooks(network) == 0

@@ -99,7 +99,7 @@ def test_the_message_about_an_unknown_layer_lists_the_nearest_names() -> None:
         layout_of(model()).find("conv4")
     assert str(caught.value) == (
         "layer must be one of the network's layers; got 'conv4'. Nearest: conv3, conv2, conv1. "
-        "`python -m pipeline.layers` lists all."
+        "`pcace layers` lists all."
     )
 
 
@@ -117,7 +117,7 @@ def test_a_layer_without_maps_is_rejected(layer: str, rejection: str) -> None:
         layout_of(own("Awkward")).find(layer)
     assert str(caught.value) == (
         "layer must return (n, channels, height, width), (n, tokens, channels) or (n, features), in one call per "
-        f"forward pass; {rejection}. `python -m pipeline.layers` lists the layers that can be ranked."
+        f"forward pass; {rejection}. `pcace layers` lists the layers that can be ranked."
     )
 
 

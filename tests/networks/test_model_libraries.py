@@ -57,7 +57,7 @@ def ignore(done: int, total: int) -> None:
 
 
 def listed_layers(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return what the command `python -m pipeline.layers` prints, or an empty string if it refuses the model."""
+    """Return what the command `pcace layers` prints, or an empty string if it refuses the model."""
     monkeypatch.setattr(sys, "argv", ["layers", *arguments])
     try:
         layers.main()

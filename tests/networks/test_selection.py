@@ -66,17 +66,16 @@ def test_an_activation_in_place_is_another_layer_than_its_input() -> None:
         (
             "left,up*",
             "layer must match layers of the network; got the pattern 'up*', which matches none. "
-            "Nearest: left, right, fc. `python -m pipeline.layers` lists all.",
+            "Nearest: left, right, fc. `pcace layers` lists all.",
         ),
         (
             "le?t,lefd",
-            "layer must be one of the network's layers; got 'lefd'. Nearest: left. `python -m pipeline.layers` lists "
-            "all.",
+            "layer must be one of the network's layers; got 'lefd'. Nearest: left. `pcace layers` lists all.",
         ),
         (
             "pair,relu",
             "layer must select a layer that can be ranked; got relu (2 calls in one forward pass), and 1 more. "
-            "`python -m pipeline.layers` lists the layers that can be ranked.",
+            "`pcace layers` lists the layers that can be ranked.",
         ),
     ],
 )

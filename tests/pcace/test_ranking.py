@@ -192,6 +192,7 @@ def test_rankings_are_compared(ranking: pcace.Ranking, network: nn.Module, image
     assert len(frame) == 3
     assert frame.spearman[1] == 1
     assert frame.top.tolist() == [3, 3, 3]
+    assert repr(found).splitlines()[1].split() == list(frame)  # no columns are left out
     first, second = ranking.to_frame().set_index("channel")["rank"], other.to_frame().set_index("channel")["rank"]
     assert frame.spearman[0] == pytest.approx(first.corr(second, method="spearman"))
     assert found.plot().get_ylabel() == "rank"

@@ -27,7 +27,7 @@ CASES = {
     "Set model.channels=first or last.": 'Give channels="first" or channels="last".',
     "Lower model.batch_size.": "Lower batch_size.",
     "ablate.when=always does it, in minutes": 'settings={"ablate.when": "always"} does it, in minutes',
-    "`python -m pipeline.layers` lists all.": "pcace.layers(model, images) lists all.",
+    "`pcace layers` lists all.": "pcace.layers(model, images) lists all.",
     "paths.outputs must be a writable folder; got /x. Set paths.outputs to another folder.": (
         "store must be a writable folder; got /x. Set store to another folder."
     ),

@@ -160,7 +160,7 @@ def test_a_layer_that_does_not_return_one_row_per_image_is_rejected(compose: Com
         activations(settings, tmp_path)
     assert str(caught.value) == (
         "layer must return one row per image; got 2 rows for 20 images (layer 'first_two'). "
-        "`python -m pipeline.layers` lists the layers that can be ranked."
+        "`pcace layers` lists the layers that can be ranked."
     )
 
 

@@ -99,7 +99,7 @@ def test_the_commands(store: Store, capsys: pytest.CaptureFixture[str], monkeypa
     assert code == 1
     assert err == [
         f"error: KEY must be the name of exactly one artifact, or its beginning; got 'activate' (3 artifacts in "
-        f"{store.root}). `python -m pipeline.store ls` lists the names."
+        f"{store.root}). `pcace store ls` lists the names."
     ]
     with Store(store.root) as used:
         used.find(key(3))
