@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pipeline.artifacts import ChannelScores, Projections
+from pipeline.artifacts.base import own_files
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, NetworkError, PipelineError
 from pipeline.observer import Observer, RunResult, StageReport
@@ -82,6 +84,26 @@ def test_a_run_computes_all_stages_and_its_repetition_none(compose: Compose, tmp
     assert (again.computed, again.cached) == ([], NAMES)
     one, two = ((tmp_path / name / "ranking.csv").read_bytes() for name in ("first", "again"))
     assert one == two
+
+
+def test_the_number_of_threads_of_the_libraries_changes_no_bit(
+    compose: Compose, tmp_path: Path, complete: Path
+) -> None:
+    other = 1 if any(pool["num_threads"] > 1 for pool in threadpool_info()) else 2
+    with threadpool_limits(other):
+        assert {pool["num_threads"] for pool in threadpool_info()} == {other}
+        assert recorded_run(compose(), tmp_path / "run").computed == NAMES
+
+    def results(outputs: Path) -> dict[str, bytes]:
+        folders = (outputs / "store").glob("*/*")
+        return {
+            f"{folder.parent.name}/{name}": (folder / name).read_bytes()
+            for folder in folders
+            if folder.parent.name in NAMES
+            for name in own_files(folder)
+        }
+
+    assert results(tmp_path / "outputs") == results(complete)
 
 
 def test_the_run_folder_has_the_results_and_the_settings(compose: Compose, tmp_path: Path) -> None:
