@@ -10,10 +10,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from PIL import Image
 
 from pipeline.config import compose_settings
 from pipeline.settings import Settings
@@ -113,6 +115,17 @@ def compose(tmp_path: Path) -> Compose:
         return compose_settings([f"paths.outputs={tmp_path / 'outputs'}", *small, *overrides])
 
     return _compose
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the test, files of figures are pictures of one pixel: drawing figures is half of the time of a small run.
+
+    For tests that run the pipeline several times in their own process and do not read its figures.
+    """
+    buffer = BytesIO()
+    Image.new("L", (1, 1)).save(buffer, "PNG")
+    monkeypatch.setattr("pipeline.figures.style.render_png", lambda figure, dpi: buffer.getvalue())
 
 
 @pytest.fixture

@@ -127,6 +127,7 @@ def test_the_run_folder_has_the_results_and_the_settings(compose: Compose, tmp_p
     assert (written["layer"], written["target_class"]) == ("conv1", 8)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_only_stages_that_depend_on_a_changed_setting_are_computed_again(compose: Compose, tmp_path: Path) -> None:
     recorded_run(compose(), tmp_path / "0")
     assert recorded_run(compose("n_components=2"), tmp_path / "1").computed == [
@@ -144,6 +145,7 @@ def test_only_stages_that_depend_on_a_changed_setting_are_computed_again(compose
     assert recorded_run(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_artifact_without_one_of_its_files_is_computed_again(compose: Compose, tmp_path: Path) -> None:
     first = recorded_run(compose(), tmp_path / "first")
     (first.ended.artifacts.folders[Projections] / "values.npy").unlink()
@@ -185,6 +187,7 @@ def test_a_run_that_is_refused_leaves_no_files(compose: Compose, tmp_path: Path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_finished_stages_stay_in_the_store_if_a_later_one_fails(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +205,7 @@ def test_finished_stages_stay_in_the_store_if_a_later_one_fails(
     assert recorder.cached == ["download", "activate", "reduce"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_dead_channels_score_zero_and_come_last(compose: Compose, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
