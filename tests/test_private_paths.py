@@ -24,7 +24,7 @@ SETTINGS = {
         ("in /data/jane doe/it's & photos/cat/1.png", "in 1.png"),
         ("got /data/nets/best.pt (no file).", "got best.pt (no file)."),
         ("in /data/ and /database", "in data/ and /database"),
-        ("in /mnt/data/cat/1.png, examples/data/cat/1.png and ~/data", "in 1.png, examples/data/cat/1.png and ~/data"),
+        ("in /mnt/data/cat/1.png, photos/data/cat/1.png and ~/data", "in 1.png, photos/data/cat/1.png and ~/data"),
         ("at http://jane:secret@mlflow.internal:5000.", "at (not shown)."),
         ("list.txt: /srv/a/list.txt; /opt/venv/lib/python3/x.py, line 3", "list.txt: list.txt; x.py, line 3"),
         ("/home/jane/photos/cats and /home/jane", "cats and ~"),
