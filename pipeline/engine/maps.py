@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.artifacts.map_writer import COLLECTED, MapWriter
+from pipeline.artifacts.map_writer import COLLECTED, MapWriter, WritingThread
 from pipeline.artifacts.workspace import release
 from pipeline.engine.division import Division, Span
 from pipeline.engine.task import Shard, images_of
@@ -39,11 +39,12 @@ def divided_maps(
     batches = batch_slices(n_images, division.settings.model.batch_size)
     spans = division.images(batches)
     folders = division.each("maps", compute_maps, spans, counts="images", runs_network=True, layers=tuple(layers))
-    writers = {layer: MapWriter(workspaces[layer], layer, n_images, dtype, COLLECTED) for layer in layers}
-    return {
-        layer: _joined([folder / str(index) for folder in folders], spans, batches, writers[layer])
-        for index, layer in enumerate(layers)
-    }
+    with WritingThread() as thread:
+        writers = {layer: MapWriter(workspaces[layer], layer, n_images, dtype, COLLECTED, thread) for layer in layers}
+        return {
+            layer: _joined([folder / str(index) for folder in folders], spans, batches, writers[layer])
+            for index, layer in enumerate(layers)
+        }
 
 
 def compute_maps(shard: Shard, folder: Path) -> None:
@@ -83,7 +84,7 @@ def _joined(
         for batch in batches:
             if start <= batch.start < stop:
                 try:
-                    writer.append(part.maps[:, batch.start - start : batch.stop - start])
+                    writer.append(np.array(part.maps[:, batch.start - start : batch.stop - start]))
                 except NetworkError as error:  # a value is too large for half precision
                     return error
                 release(part.maps)

@@ -100,14 +100,23 @@ def _difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> f
     """
     found = 0.0
     for first, second in zip(one, other, strict=True):
-        if first.shape != second.shape:
+        if first.shape != second.shape or torch.equal(first, second):
             continue
-        first, second = first.double(), second.double()
-        is_finite = first.isfinite() & second.isfinite()
-        apart, scale = (first - second).abs()[is_finite], first.abs()[is_finite]
-        if apart.numel() and apart.max() > 0:
-            found = max(found, float(apart.max() / torch.maximum(scale.max(), apart.max())))
+        if first.dtype != torch.float32 or second.dtype != torch.float32:
+            first, second = first.double(), second.double()
+        apart, scale = _largest(first - second), _largest(first)
+        if not np.isfinite([apart, scale]).all():
+            is_finite = first.isfinite() & second.isfinite()
+            first, second = first[is_finite].double(), second[is_finite].double()
+            apart, scale = _largest(first - second), _largest(first)
+        if apart > 0:
+            found = max(found, apart / max(scale, apart))
     return found
+
+
+def _largest(values: torch.Tensor) -> float:
+    """Return the largest absolute value; NaN if one is NaN, 0 if there are none."""
+    return max(float(values.max()), -float(values.min())) if values.numel() else 0.0
 
 
 def _run(network: nn.Module, layers: Sequence[str], inputs: torch.Tensor) -> Outputs:

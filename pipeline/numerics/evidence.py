@@ -292,12 +292,9 @@ def one_by_one(score: Callable[[Int64Array], Mapping[str, FloatArray]]) -> Score
 def _halves(name: str, by_size: Mapping[int, ByStatistic], top_k: int) -> Halves:
     """Summarise one statistic over the sets of images."""
     found = np.ascontiguousarray(by_size[max(by_size)][name].T)
-    ranks = np.array([rankdata(-each, method="ordinal") for each in found])
+    ranks = rankdata(-found, method="ordinal", axis=1)
     tail = 100 * (1 - CONFIDENCE) / 2
-    agreement = {
-        size: np.mean([_spearman(*pair) for pair in zip(scores[name].T[::2], scores[name].T[1::2], strict=True)])
-        for size, scores in by_size.items()
-    }
+    agreement = {size: _mean_spearman(scores[name]) for size, scores in by_size.items()}
     return Halves(
         scores=found,
         rank_low=np.percentile(ranks, tail, axis=0, method="closest_observation"),
@@ -347,6 +344,9 @@ def images_for(n_images: int, reliable: float, goal: float = RELIABLE) -> float:
     return n_images * goal * (1 - reliable) / (reliable * (1 - goal)) if reliable > 0 else float("inf")
 
 
-def _spearman(a: FloatArray, b: FloatArray) -> float:
-    """Return the Spearman correlation, 1 for a single channel."""
-    return correlation(rankdata(a), rankdata(b)) if len(a) > 1 else 1.0
+def _mean_spearman(scores: FloatArray) -> float:
+    """Return the mean Spearman correlation of the columns 0 and 1, 2 and 3, ...; 1 for a single channel."""
+    if len(scores) < 2:
+        return 1.0
+    ranks = rankdata(scores, axis=0)
+    return float(np.mean([correlation(*pair) for pair in zip(ranks.T[::2], ranks.T[1::2], strict=True)]))

@@ -17,11 +17,11 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
 from threadpoolctl import ThreadpoolController
 
 from pipeline.arrays import BoolArray, Float64Array, FloatArray
 from pipeline.errors import InputError
+from pipeline.numerics.eigenpairs import largest_eigenpairs
 from pipeline.numerics.krylov import MORE, MOST_BLOCKS, leading_eigenpairs
 from pipeline.numerics.standardised import Standardised, block_shape, is_wide
 
@@ -259,8 +259,7 @@ def _reduce(channels: FloatArray, first: int, n_components: int | float, keep: b
         if in_one:
             values, vectors = all_values[index], all_vectors[index]
         else:
-            leading = (side - int(n_components), side - 1)
-            values, vectors = linalg.eigh(products[index], subset_by_index=leading, driver="evr", check_finite=False)
+            values, vectors = largest_eigenpairs(products[index], int(n_components))
         values, vectors = values[::-1], vectors[:, ::-1]
         n_kept = _n_kept(values / variance, n_components)
         values, vectors = values[:n_kept], vectors[:, :n_kept]

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
@@ -24,6 +23,7 @@ from pipeline.numerics.groups import Groups
 N_FOLDS = 5
 N_REPEATS = 2
 MOST_IMAGES = 4096  # memory grows with the square of their number, time with the third power
+VALUES = 2**19  # of the predictors that inner products are computed of at a time
 THREADS_BYTES = 2**28  # of matrices of inner products in all threads: with many images, one thread works alone
 MIN_FOLD = 3  # with fewer images in a fold, a correlation says nothing
 # Penalties that cross-validation chooses from, as multiples of the mean squared length of an image's predictors.
@@ -93,14 +93,16 @@ def linear_probe(
 
 def _kernel(projections: FloatArray, chosen: Int64Array | slice) -> Float64Array:
     """Return the inner products of the predictors of some images, (n_images, n_images), with a mean diagonal of 1."""
-    n_images = len(projections[0, chosen])
+    n_images, n_components = projections[0, chosen].shape
     kernel = np.zeros((n_images, n_images))
+    together = max(1, VALUES // (n_images * n_components))  # channels, so that a product has many columns
     with threadpool_limits(1, user_api="blas"):
-        for channel in projections:
-            values = channel[chosen]
-            size = float((values**2).sum())
-            if size > 0:
-                kernel += values @ values.T * (n_images / size)
+        for first in range(0, len(projections), together):
+            values = np.asarray(projections[first : first + together])[:, chosen]
+            size = np.square(values).sum(axis=(1, 2))
+            values = values * np.sqrt(np.divide(n_images, size, out=np.zeros_like(size), where=size > 0))[:, None, None]
+            columns = values.swapaxes(0, 1).reshape(n_images, -1)
+            kernel += columns @ columns.T
     n_varying = np.trace(kernel) / n_images
     return kernel / n_varying if n_varying > 0 else kernel
 
@@ -119,27 +121,45 @@ def _held_out(kernel: Float64Array, response: FloatArray, inner: list[Int64Array
     held_out : ndarray of int64
         The images to predict.
     """
+    train = np.concatenate(inner)
+    n_train, offset = len(train), float(response[train].mean())
+    columns = kernel[:, train]
+    mean = columns.mean(axis=1)
+    centred = columns - mean[:, None] - mean[train] + columns[train].mean()
+    values, vectors = np.linalg.eigh(centred[train])  # SciPy's would let the threads wait for each other
+    values, along = np.maximum(values, 0), vectors.T @ (response[train] - offset)
     errors = np.zeros(len(PENALTIES))
-    for number, test in enumerate(inner):
-        train = np.concatenate([each for other, each in enumerate(inner) if other != number])
-        errors += ((_predictions(kernel, response, train, test, PENALTIES) - response[test]) ** 2).sum(axis=1)
-    best = PENALTIES[[int(errors.argmin())]]
-    (predicted,) = _predictions(kernel, response, np.concatenate(inner), held_out, best)
+    for test in np.split(np.arange(n_train), np.cumsum([len(each) for each in inner])[:-1]):
+        errors += _errors(values, vectors, along, test)
+    penalty = n_train * PENALTIES[int(errors.argmin())]
+    predicted = offset + centred[held_out] @ (vectors @ (along / (values + penalty)))
     return correlation(predicted, response[held_out])
 
 
-def _predictions(
-    kernel: Float64Array, response: FloatArray, train: Int64Array, test: Int64Array, penalties: Float64Array
-) -> Float64Array:
-    """Return the predictions of ridge regressions with an intercept, (n_penalties, n_test)."""
-    mean = kernel[:, train].mean(axis=1)
-    centred = kernel - mean[:, None] - mean[None, :] + kernel[np.ix_(train, train)].mean()
-    values, vectors = linalg.eigh(centred[np.ix_(train, train)])
-    offset = float(response[train].mean())
-    along = vectors.T @ (response[train] - offset)
-    damped = along / (np.maximum(values, 0) + len(train) * penalties[:, None])
-    found: Float64Array = offset + damped @ (centred[np.ix_(test, train)] @ vectors).T
-    return found
+def _errors(values: Float64Array, vectors: Float64Array, along: Float64Array, test: Int64Array) -> Float64Array:
+    """Return the sums of squared errors for some images of regressions on the others, (n_penalties,).
+
+    No regression is fitted to the others. If R is the matrix that gives the residuals of a ridge regression with an
+    intercept on all images, the errors for some images, had they been left out, are those images' block of R, inverted,
+    times their residuals (Hastie, Tibshirani and Friedman, 2009, "The Elements of Statistical Learning", section 7.10,
+    for single images).
+
+    Parameters
+    ----------
+    values, vectors : ndarray of shape (n_images,), (n_images, n_images)
+        Eigenvalues and eigenvectors of the centred inner products of all images.
+    along : ndarray of shape (n_images,)
+        Coordinates of the centred class scores in these eigenvectors.
+    test : ndarray of int64
+        The images that are left out.
+    """
+    n_images, rows = len(values), vectors[test]
+    penalties = (n_images - len(test)) * PENALTIES[:, None]
+    left = penalties / (values + penalties)
+    residuals = (left * along) @ rows.T
+    block = (left[:, None] * rows) @ rows.T - 1 / n_images
+    errors: Float64Array = np.square(np.linalg.solve(block, residuals[..., None])).sum(axis=(1, 2))
+    return errors
 
 
 def _interval(value: float, n_images: int) -> Association:

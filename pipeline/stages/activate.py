@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.artifacts import Activations, ImageSet, Workspace
-from pipeline.artifacts.map_writer import COLLECTED, MapType, MapWriter
+from pipeline.artifacts.map_writer import COLLECTED, MapType, MapWriter, WritingThread
 from pipeline.errors import InputError, MemoryExceededError, NetworkError
 from pipeline.networks.backends import fixed_backends, keyed_backends
 from pipeline.networks.examined import ExaminedNetwork, NetworkRequest
@@ -181,31 +181,32 @@ def activations_of_layers(
 
     part = slice(0, len(inputs)) if part is None else part
     n_images, n_bytes = part.stop - part.start, COLLECTED // len(layers)
-    recorders = {
-        each.name: _Recorder(each, MapWriter(workspaces[each.name], each.name, n_images, dtype, n_bytes))
-        for each in layers
-    }
-    if part.start == 0:
-        _check(examined, layers, recorders, inputs.read(slice(N_SAMPLE)))
-    sound = [name for name, recorder in recorders.items() if recorder.error is None]
-    class_score = np.empty(n_images, dtype=np.float64)
-    if sound:
+    with WritingThread() as thread:
+        recorders = {
+            each.name: _Recorder(each, MapWriter(workspaces[each.name], each.name, n_images, dtype, n_bytes, thread))
+            for each in layers
+        }
+        if part.start == 0:
+            _check(examined, layers, recorders, inputs.read(slice(N_SAMPLE)))
+        sound = [name for name, recorder in recorders.items() if recorder.error is None]
+        class_score = np.empty(n_images, dtype=np.float64)
+        if sound:
 
-        def receive(name: str, output: object) -> None:
-            recorders[name].receive(output)
+            def receive(name: str, output: object) -> None:
+                recorders[name].receive(output)
 
-        with torch.no_grad(), stream(examined.network, sound, receive):
-            for batch, images in batches(inputs, batch_size, part):
-                within = slice(batch.start - part.start, batch.stop - part.start)
-                for name in sound:
-                    recorders[name].start(within)
-                class_score[within] = examined.score(forward(examined.network, images)).cpu().numpy()
-                for name in sound:
-                    recorders[name].end()
-                if all(recorders[name].error for name in sound):
-                    break
-                progress(within.stop, n_images)
-    return {name: recorder.error or recorder.activations(class_score) for name, recorder in recorders.items()}
+            with torch.no_grad(), stream(examined.network, sound, receive):
+                for batch, images in batches(inputs, batch_size, part):
+                    within = slice(batch.start - part.start, batch.stop - part.start)
+                    for name in sound:
+                        recorders[name].start(within)
+                    class_score[within] = examined.score(forward(examined.network, images)).cpu().numpy()
+                    for name in sound:
+                        recorders[name].end()
+                    if all(recorders[name].error for name in sound):
+                        break
+                    progress(within.stop, n_images)
+        return {name: recorder.error or recorder.activations(class_score) for name, recorder in recorders.items()}
 
 
 def _check(
@@ -306,6 +307,8 @@ class _Recorder:
 
     def receive(self, output: object) -> None:
         """Write the output of the layer."""
+        import torch
+
         from pipeline.networks.maps import as_float, as_maps, only_tensor
 
         self._n_runs += 1
@@ -323,9 +326,11 @@ class _Recorder:
                 f"(layer '{self._name}'). `python -m pipeline.layers` lists the layers that can be ranked."
             )
         else:
-            maps = as_maps(as_float(tensor.detach()), self._channels)
+            maps = as_maps(as_float(tensor.detach()), self._channels).transpose(0, 1)
+            # A copy, because the network may change its output, ordered by channel.
+            maps = maps.contiguous() if maps.device.type != "cpu" else maps.clone(memory_format=torch.contiguous_format)
             try:
-                self._writer.append(maps.transpose(0, 1).cpu().numpy())
+                self._writer.append(maps.cpu().numpy())
             except NetworkError as error:
                 self.error = error
 

@@ -39,4 +39,4 @@ def run(reads: AssociateReads, *, images: ImageSet, activations: Activations, pr
     return Probe() if found is None else Probe(found.value, found.low, found.high)
 
 
-STAGE = Stage("associate", 1, "layers", Probe, select, run)
+STAGE = Stage("associate", 2, "layers", Probe, select, run)

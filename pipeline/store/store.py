@@ -182,6 +182,7 @@ class Store:
                 filled = fill(temporaries)
                 seconds = (time.perf_counter() - start) / len(missing)
                 made = [key for key in missing if str(key) in filled]
+                made.sort(key=lambda key: -_size(temporaries[str(key)]))  # so that the last ones end at the same time
                 with ThreadPoolExecutor() as threads:  # checksums of large files take long, and need no Python
                     list(threads.map(lambda key: self._write(key, temporaries[str(key)], seconds, is_temporary), made))
                 for key in made:
@@ -266,6 +267,11 @@ class Store:
 
     def _lock(self, key: ArtifactKey) -> Path:
         return self.root / "locks" / str(key).replace("/", "-")
+
+
+def _size(folder: Path) -> int:
+    """Return the number of bytes in the files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*"))
 
 
 def remove_any(path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_ranking_of_several_layers_that_is_killed_again_and_again_goes_on_with
     several = ("layer=[conv1,conv3,conv*]", "n_images=40", "score.bootstrap=20", "network.disk_gib=0.0007")
     rank_network(settings_in(tmp_path / "whole", *several), tmp_path / "whole" / "run")
     draw = random.Random(0)
-    for _ in range(3):
+    for _ in range(10):
         process, announced = start_network(settings_in(tmp_path / "killed", *several), tmp_path / "killed" / "run")
         for _ in range(draw.randint(2, 10)):  # of at least 16 messages that stages begin or end
             announced.recv()

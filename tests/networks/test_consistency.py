@@ -14,7 +14,7 @@ from torch.nn import functional
 from examples.cifar10_resnet20.network import resnet20
 from pipeline.errors import NetworkError
 from pipeline.networks.ablation import Ablation
-from pipeline.networks.consistency import check_consistent
+from pipeline.networks.consistency import _difference, check_consistent
 from pipeline.networks.examined import ExaminedNetwork
 
 
@@ -143,3 +143,17 @@ def test_other_networks_are_accepted_and_the_generators_are_as_before(name: str)
     assert random.getstate() == before[1]
     assert str(np.random.get_state()) == str(before[2])  # noqa: NPY002
     assert not network.get_submodule(layer)._forward_hooks
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "difference"),
+    [
+        ([1.0, 2.0], [1.0, 2.5], 0.25), ([1.0, NAN, 2.0], [1.0, NAN, 2.5], 0.25), ([INF, 1.0], [INF, 1.0], 0),
+        ([INF, -4.0], [2.0, -3.0], 0.25), ([3e38], [-3e38], 1), ([NAN], [1.0], 0), ([], [], 0), ([0.0], [1e-3], 1),
+    ],
+)  # fmt: skip
+def test_the_difference_is_that_of_the_finite_values(one: list[float], other: list[float], difference: float) -> None:
+    assert _difference([torch.tensor(one)], [torch.tensor(other)]) == pytest.approx(difference)

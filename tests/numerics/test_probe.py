@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from pipeline.arrays import Float64Array
 from pipeline.numerics import probe
@@ -99,3 +100,16 @@ def test_of_many_images_a_random_part_is_taken(monkeypatch: pytest.MonkeyPatch) 
     with_copies = linear_probe(values, response, seed=0, groups=groups)
     assert with_copies is not None
     assert with_copies == linear_probe(values[:, :350], response[:350], seed=0)
+
+
+def test_the_errors_for_images_that_are_left_out_are_those_of_regressions_on_the_others() -> None:
+    rng = np.random.default_rng(3)
+    predictors, response = rng.standard_normal((40, 12)), rng.standard_normal(40)
+    centred = predictors - predictors.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    test = np.array([3, 4, 20, 31, 39])
+    rest = np.setdiff1d(np.arange(40), test)
+    found = probe._errors(np.maximum(values, 0), vectors, vectors.T @ (response - response.mean()), test)
+    for penalty, error in zip(probe.PENALTIES, found, strict=True):
+        ridge = Ridge(alpha=len(rest) * penalty).fit(predictors[rest], response[rest])
+        assert error == pytest.approx(np.square(ridge.predict(predictors[test]) - response[test]).sum(), rel=1e-8)

@@ -220,3 +220,22 @@ def test_activations_that_half_precision_does_not_have_are_refused(compose: Comp
     )  # fmt: skip
     with pytest.raises(NetworkError, match=r"^activate.dtype must be float32 for activations above 65504 in magn"):
         activations(settings, tmp_path)
+
+
+class InPlace(nn.Module):
+    """A network that overwrites the output of its layer, in batches of one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 2, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv1(images).mul_(0).mean(dim=(2, 3)) + images.mean(dim=(1, 2, 3))[:, None]
+
+
+def test_maps_are_those_before_an_operation_in_place(compose: Compose, tmp_path: Path) -> None:
+    settings = compose(
+        "model.factory=tests.stages.test_activate:InPlace", "model.weights=random", "model.class_names=null",
+        "class_name=8", "target_class=1", "model.batch_size=1",
+    )  # fmt: skip
+    assert np.ptp(activations(settings, tmp_path).maps, axis=1).min() > 0
