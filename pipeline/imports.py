@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,10 @@ def import_for_command(*names: str) -> None:
     From then on, garbage is searched for more rarely: the stages import torch, matplotlib and others when they need
     them, and Python's thresholds would let it search the objects of these libraries dozens of times.
 
+    When the process ends, no garbage is searched for either: Python would search all objects several times, which
+    takes a second with torch and MLflow, and all memory is given back then anyway. Functions that are registered with
+    `atexit` are called as always.
+
     Only commands call this function, because this concerns all objects of the process. It does nothing if all
     modules have been imported already, as in the second job of a sweep.
 
@@ -51,3 +56,5 @@ def import_for_command(*names: str) -> None:
             import_module(name)
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
+    atexit.unregister(gc.freeze)  # so that it is registered once
+    atexit.register(gc.freeze)

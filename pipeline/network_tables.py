@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from pipeline.artifacts import NetworkRanking, NetworkSummary, Probe, Projections, Ranking
 from pipeline.network_answer import LABELS, sentences
 from pipeline.networks.layout import LayerInfo
+from pipeline.numerics.rank_statistics import false_discovery_rates
 from pipeline.rankers import ranking_statistic
 from pipeline.stages.rank import SIGNIFICANT
 
@@ -85,7 +85,7 @@ def network_ranking(
     is_tested = channels.p_pooled.notna()
     channels["q"] = np.nan
     if is_tested.any():
-        channels.loc[is_tested, "q"] = false_discovery_control(channels.p_pooled[is_tested].to_numpy(), method="bh")
+        channels.loc[is_tested, "q"] = false_discovery_rates(channels.p_pooled[is_tested].to_numpy())
     by = next(name for name in ("bias_corrected", "cross_fitted", "score") if channels[name].notna().any())
     value = channels[by].fillna(-np.inf)
     order = np.lexsort((channels.channel, channels.position, -channels.score, -value, channels.dead))

@@ -7,7 +7,8 @@ passes write the maps of many layers; then each layer goes through the other sta
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,19 +156,20 @@ class NetworkExecution:
             info.name: plan(self.settings_of[info.name], LAYER_STAGES, known) for info in self.layers
         }
         self.seconds: dict[str, float] = {}
+        self._outer: Store | None = None
 
     def run(self) -> NetworkResult:
         """Run all stages for all layers."""
-        with self._store() as store:
+        found: dict[str, LayerResult] = {}
+        with self._shared_store() as store:
             self.obtain_images(store)
             passes, network_plan = self.plan(store)
             if network_plan.n_stored < len(network_plan.layers):
                 engine.prepare(self.settings, self._note)
             for observer in self._observers:
                 observer.planned(network_plan)
-        found: dict[str, LayerResult] = {}
-        for each in passes:
-            found |= self.run_pass(each)
+            for each in passes:
+                found |= self.run_pass(each)
         self._require_layers()
         names = [info.name for info in self.layers if info.name in found]
         return NetworkResult(
@@ -301,7 +303,7 @@ class NetworkExecution:
     def run_pass(self, each: Pass) -> dict[str, LayerResult]:
         """Compute the maps of the layers of one pass, and run the other stages for each of them."""
         found: dict[str, LayerResult] = {}
-        with self._store() as store:
+        with self._shared_store() as store:
             if each.is_captured:
                 self._capture(store, each.layers, is_temporary=each.is_temporary)
             shared = self._attribute(store, each.layers)
@@ -449,7 +451,17 @@ class NetworkExecution:
         return NetworkRequest.of(self.settings_of[self.layers[0].name])
 
     def _store(self) -> Store:
-        return store_of(self.settings, self._observers)
+        return store_of(self.settings, self._observers) if self._outer is None else self._outer.inner()
+
+    @contextmanager
+    def _shared_store(self) -> Iterator[Store]:
+        """Open a store, of which the stores of the layers inside of the context are inner stores."""
+        with self._store() as store:
+            before, self._outer = self._outer, store
+            try:
+                yield store
+            finally:
+                self._outer = before
 
     def _count(self, stage: str, seconds: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

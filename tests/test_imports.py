@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,3 +30,17 @@ def test_modules_of_a_command_are_imported_without_collection_and_excluded_from_
     with pytest.raises(LookupError):
         import_for_command("fails_when_it_is_imported")
     assert gc.isenabled()
+
+
+def test_no_garbage_is_searched_for_when_the_process_of_a_command_ends() -> None:
+    code = """
+import atexit, gc
+counts = []
+atexit.register(lambda: print(gc.get_freeze_count() - counts[0]))  # is called last
+from pipeline.imports import import_for_command
+import_for_command("pipeline.usage")
+counts.append(gc.get_freeze_count())
+later = [[] for _ in range(20_000)]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 10_000

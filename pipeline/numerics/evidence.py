@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import false_discovery_control, norm, rankdata
+from scipy.special import ndtri
 
 from pipeline.arrays import Float64Array, FloatArray, Int64Array
 from pipeline.numerics.ace import AceEstimator, ByStatistic, correlation
 from pipeline.numerics.groups import Groups
 from pipeline.numerics.predictors import MIN_IMAGES, Predictors
+from pipeline.numerics.rank_statistics import false_discovery_rates, mean_ranks
 from pipeline.progress import Progress
 
 Scorer = Callable[[Sequence[Int64Array], Progress], ByStatistic]
@@ -160,7 +161,7 @@ def _null(observed: FloatArray, null: FloatArray) -> Null:
         deviation=deviation,
         p_value=p_value,
         p_pooled=p_pooled,
-        q_value=false_discovery_control(p_pooled, method="bh"),
+        q_value=false_discovery_rates(p_pooled),
         p_family=(1 + (null.max(axis=0) >= observed[:, None]).sum(axis=1)) / (1 + n_permutations),
     )
 
@@ -292,7 +293,7 @@ def one_by_one(score: Callable[[Int64Array], Mapping[str, FloatArray]]) -> Score
 def _halves(name: str, by_size: Mapping[int, ByStatistic], top_k: int) -> Halves:
     """Summarise one statistic over the sets of images."""
     found = np.ascontiguousarray(by_size[max(by_size)][name].T)
-    ranks = rankdata(-found, method="ordinal", axis=1)
+    ranks = np.argsort(np.argsort(-found, axis=1, kind="stable"), axis=1) + 1
     tail = 100 * (1 - CONFIDENCE) / 2
     agreement = {size: _mean_spearman(scores[name]) for size, scores in by_size.items()}
     return Halves(
@@ -326,7 +327,7 @@ def corrected(observed: FloatArray, at_half: FloatArray) -> tuple[Float64Array, 
     share = np.clip(left_at_half.mean(axis=0) / np.maximum(left, 1e-12), 0, 1)
     per_image = (1 - share) / (2 - share)
     centre = 1 - left / (1 - per_image)
-    reach = norm.ppf((1 + CONFIDENCE) / 2) * left_at_half.std(axis=0) / (1 - per_image)
+    reach = ndtri((1 + CONFIDENCE) / 2) * left_at_half.std(axis=0) / (1 - per_image)
     roots = [np.sqrt(np.clip(value, 0, 1)) for value in (centre, centre - reach, centre + reach)]
     return roots[0], roots[1], roots[2]
 
@@ -348,5 +349,5 @@ def _mean_spearman(scores: FloatArray) -> float:
     """Return the mean Spearman correlation of the columns 0 and 1, 2 and 3, ...; 1 for a single channel."""
     if len(scores) < 2:
         return 1.0
-    ranks = rankdata(scores, axis=0)
-    return float(np.mean([correlation(*pair) for pair in zip(ranks.T[::2], ranks.T[1::2], strict=True)]))
+    ranks = np.ascontiguousarray(mean_ranks(scores).T)
+    return float(np.mean([correlation(*pair) for pair in zip(ranks[::2], ranks[1::2], strict=True)]))

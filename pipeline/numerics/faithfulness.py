@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from pipeline.arrays import BoolArray, FloatArray, Int64Array, IntArray
+from pipeline.numerics.rank_statistics import spearman
 
 N_STEPS = 16  # number of steps of a curve, at most
 BAND = (0.05, 0.95)  # quantiles of the random orders that bound the band in the figures
@@ -16,7 +16,7 @@ def rank_correlation(score: FloatArray, effect: FloatArray) -> float | None:
     """Return Spearman's correlation in [-1, 1]; None for fewer than 3 channels or if all values of one are equal."""
     if len(score) < 3 or np.ptp(score) == 0 or np.ptp(effect) == 0:
         return None
-    return float(stats.spearmanr(score, effect).statistic)
+    return spearman(score, effect)
 
 
 def ablation_counts(n_channels: int, n_steps: int = N_STEPS) -> Int64Array:

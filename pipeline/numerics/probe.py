@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 from threadpoolctl import threadpool_limits
 
 from pipeline.arrays import Float64Array, FloatArray, Int64Array
@@ -171,5 +171,5 @@ def _interval(value: float, n_images: int) -> Association:
     """
     limit = 1 - 1e-12
     variance = (1 / N_FOLDS + 1 / (N_FOLDS - 1)) / max(n_images / N_FOLDS - 3, 1)
-    centre, reach = np.arctanh(np.clip(value, -limit, limit)), norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance)
+    centre, reach = np.arctanh(np.clip(value, -limit, limit)), ndtri((1 + CONFIDENCE) / 2) * np.sqrt(variance)
     return Association(value, float(np.tanh(centre - reach)), float(np.tanh(centre + reach)))

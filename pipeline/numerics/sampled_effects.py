@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from pipeline.arrays import BoolArray, FloatArray, Int64Array
 from pipeline.numerics.evidence import CONFIDENCE
@@ -72,7 +72,7 @@ def agreement(score: FloatArray, changes: FloatArray, is_certain: BoolArray, n_o
             found.append(_fisher(other))
     if len(found) < N_DRAWS / 2:
         return Estimate(value)
-    reach = norm.ppf((1 + CONFIDENCE) / 2) * np.std(found, ddof=1)
+    reach = ndtri((1 + CONFIDENCE) / 2) * np.std(found, ddof=1)
     return Estimate(value, float(np.tanh(_fisher(value) - reach)), float(np.tanh(_fisher(value) + reach)))
 
 
@@ -99,7 +99,7 @@ def over_images(
     found = [other for other in drawn if other is not None]
     if len(found) < N_DRAWS / 2:
         return Estimate(value)
-    reach = norm.ppf((1 + CONFIDENCE) / 2) * float(np.std(found, ddof=1))
+    reach = ndtri((1 + CONFIDENCE) / 2) * float(np.std(found, ddof=1))
     return Estimate(value, value - reach, value + reach)
 
 

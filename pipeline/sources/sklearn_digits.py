@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import Float64Array
 from pipeline.decoding import png
-from pipeline.kept_values import kept_value
 from pipeline.sources.base import Candidate, LocalSource
-from pipeline.sources.choose import ImageRequest
 
 GREY_STEP = 15  # the scans have 17 grey levels, 0 to 16; an integer step per level represents them exactly in 8 bits
 
@@ -27,10 +27,25 @@ def scans() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     digits : ndarray of shape (n_scans,), dtype int64
         Digit on each scan, 0 to 9.
     """
-    from sklearn.datasets import load_digits  # imported here because it takes half a second
+    table = _table()
+    return (table[:, :-1].reshape(-1, 8, 8) * GREY_STEP).astype(np.uint8), table[:, -1].astype(np.int64)
 
-    bunch = load_digits()
-    return (bunch.images * GREY_STEP).astype(np.uint8), bunch.target.astype(np.int64)
+
+def _table() -> Float64Array:
+    """Return the grey levels of each scan, row by row from 0 to 16, followed by its digit, (n_scans, 65).
+
+    They are read from the file in scikit-learn that `load_digits` reads, because importing scikit-learn, with the parts
+    of SciPy that it needs, takes most of a second. `load_digits` is used if a version keeps them elsewhere.
+    """
+    spec = find_spec("sklearn")
+    if spec is not None and spec.origin is not None:
+        file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    data, digits = load_digits(return_X_y=True)
+    return np.column_stack([data, digits])
 
 
 class DigitsSource(LocalSource):
@@ -45,15 +60,6 @@ class DigitsSource(LocalSource):
     def class_names(self) -> tuple[str, ...]:
         """Return the digits, without reading the scans."""
         return tuple(map(str, range(10)))
-
-    def identity(self, request: ImageRequest) -> dict[str, object]:
-        """Return all that determines the image set, for its key; see `LocalSource.identity`.
-
-        It is kept, because the scans are part of scikit-learn, which takes half a second to import.
-        """
-        found = super().identity
-        packages = ("sklearn", "numpy", "PIL")
-        return dict(kept_value("scikit-learn's digits", asdict(request), packages, lambda: found(request)))
 
     def by_class(self) -> Mapping[str, Sequence[Candidate]]:
         """Return the scans of each digit."""

@@ -67,11 +67,15 @@ class Store:
         Folder of the store. It is created when the first artifact is written.
     note : callable
         Called with a message of one line if an artifact is damaged, or if the store waits for another process.
+    outer : Store, optional
+        See `inner`.
     """
 
-    def __init__(self, root: Path, note: Note = _ignore) -> None:
+    def __init__(self, root: Path, note: Note = _ignore, outer: Store | None = None) -> None:
         self.root = root
         self._note = note
+        self._outer = outer
+        self._known: set[str] = set()
         self._in_use = ExitStack()
 
     def __enter__(self) -> Self:
@@ -80,10 +84,20 @@ class Store:
 
     def __exit__(self, *exception: object) -> None:
         """Mark all artifacts as no longer in use."""
+        self._known.clear()
         self._in_use.close()
+
+    def inner(self) -> Store:
+        """Return a store for the same folder, whose context ends before that of this one.
+
+        What this one has returned is not compared with its checksums again.
+        """
+        return Store(self.root, self._note, self)
 
     def find(self, key: ArtifactKey) -> Path | None:
         """Return the folder of the artifact, or None if it is missing or damaged."""
+        if self._outer is not None and self._outer.knows(key):
+            return self.root / str(key)
         try:
             return self._checked(key)
         except DamagedError:
@@ -95,6 +109,10 @@ class Store:
             return Description.load(self.root / str(key)).digest == key.digest
         except DamagedError:
             return False
+
+    def knows(self, key: ArtifactKey) -> bool:
+        """Return whether this store, or the one that it is an inner store of, has returned the artifact."""
+        return str(key) in self._known or (self._outer is not None and self._outer.knows(key))
 
     def obtain(self, key: ArtifactKey, fill: Callable[[Path], object]) -> tuple[Path, bool]:
         """Return the folder of an artifact, and compute the artifact first if it is missing or damaged.
@@ -223,6 +241,7 @@ class Store:
             os.close(descriptor)
             raise
         self._in_use.callback(os.close, descriptor)
+        self._known.add(str(key))
         with suppress(OSError):  # the store may be read-only
             os.utime(folder, follow_symlinks=False)  # the time of the last use, for `collect`
         return folder
@@ -259,6 +278,7 @@ class Store:
         remove_any(target)  # a damaged artifact
         temporary.rename(target)
         fsync(target.parent)
+        self._known.add(str(key))
         shutil.rmtree(parts_folder(temporary), ignore_errors=True)
         return target
 

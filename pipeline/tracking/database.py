@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipeline.errors import StorageError
 from pipeline.files import whole_file
+from pipeline.kept_values import kept_value
 from pipeline.store import process_lock
 
 # MLflow logs each error of its database with a traceback before raising it; `tracking_errors` reports it in one line.
@@ -193,6 +195,8 @@ def _complete(path: Path, copy: Path, artifacts: Path) -> None:
                 "run creates a new database."
             ) from error
     else:
+        with closing(sqlite3.connect(copy)) as new:
+            new.executescript(_tables())
         _initialize(copy, artifacts)
 
 
@@ -201,6 +205,28 @@ def _has_runs(path: Path) -> bool:
     with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         return "runs" in tables and database.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
+
+
+def _tables() -> str:
+    """Return the SQL statements that create MLflow's tables, without any run or experiment.
+
+    They are kept, because MLflow creates its first tables of 2019 and then migrates them sixty times, which takes a
+    second.
+    """
+    packages = ("mlflow", "alembic", "sqlalchemy")
+    return str(kept_value("the tables of MLflow's database", sqlite3.sqlite_version, packages, _migrated_tables))
+
+
+def _migrated_tables() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        engine = sqlalchemy.create_engine(address(path))
+        try:
+            mlflow_db._initialize_tables(engine)  # type: ignore[no-untyped-call]
+        finally:
+            engine.dispose()
+        with closing(sqlite3.connect(path)) as database:
+            return "\n".join(database.iterdump())
 
 
 def _initialize(path: Path, artifacts: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from pipeline.artifacts import ImageSet
 from pipeline.errors import InputError
-from pipeline.sources import ImageRequest
+from pipeline.sources import ImageRequest, sklearn_digits
 from pipeline.sources.base import Source
 from pipeline.sources.folder import FolderSource
 from pipeline.sources.sklearn_digits import DigitsSource, scans
@@ -55,6 +56,18 @@ def test_the_digits_are_the_unchanged_scans(tmp_path: Path) -> None:
     for path, index in zip(images.paths, eights, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels[index])
     assert pixels.max() == 240
+
+
+def test_the_scans_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = load_digits()
+    images, digits = scans()
+    np.testing.assert_array_equal(images, expected.images * 15)
+    np.testing.assert_array_equal(digits, expected.target)
+    monkeypatch.setattr(sklearn_digits, "find_spec", lambda name: None)  # as if a version kept the file elsewhere
+    again, digits_again = scans()
+    np.testing.assert_array_equal(again, images)
+    np.testing.assert_array_equal(digits_again, digits)
+    assert (again.dtype, digits_again.dtype) == (images.dtype, digits.dtype)
 
 
 def test_the_manifest_names_the_source_of_each_image(photos: Path, tmp_path: Path) -> None:

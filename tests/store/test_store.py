@@ -44,6 +44,21 @@ def test_an_artifact_that_was_not_computed_is_not_found(tmp_path: Path) -> None:
     assert Store(tmp_path / "never").find(KEY) is None
 
 
+def test_an_inner_store_does_not_read_again_what_the_outer_one_has_returned(tmp_path: Path) -> None:
+    other = artifact_key("reduce", 1, {"n_components": 4}, {})
+    with Store(tmp_path) as outer:
+        folder, of_other = filled(outer), filled(Store(tmp_path), other)
+        (folder / "values.txt").write_text("others")
+        (of_other / "values.txt").write_text("others")
+        with outer.inner() as middle, middle.inner() as inner:
+            assert inner.obtain(KEY, writing("values")) == (folder, True)
+            assert inner.find(other) is None
+        assert outer.knows(KEY)
+        assert not outer.knows(other)
+    assert outer.find(KEY) is None
+    assert not outer.knows(KEY)
+
+
 def test_a_failure_leaves_no_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
 

@@ -21,6 +21,7 @@ from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from pipeline.errors import StorageError
 from pipeline.tracking import database
@@ -121,6 +122,29 @@ def test_a_database_that_was_copied_alone_still_finds_the_files_of_earlier_runs(
     client, experiment = connect(copy, None, "pcace")
     assert_stored_below(original, client, first)
     assert_stored_below(copy, client, logged_run(client, experiment))
+
+
+@pytest.mark.slow
+def test_a_new_database_is_the_one_that_mlflow_would_create(tmp_path: Path) -> None:
+    artifacts = tmp_path / "mlartifacts"
+    expected, path = tmp_path / "expected.db", tmp_path / "mlflow.db"
+    SqlAlchemyStore(database.address(expected), artifacts.as_uri())._dispose_engine()  # type: ignore[no-untyped-call]
+    for _ in range(2):  # MLflow's tables may be kept already, and are the second time
+        path.unlink(missing_ok=True)
+        database.prepare(path, artifacts)
+        assert content(path) == content(expected)
+
+
+def content(path: Path) -> dict[str, object]:
+    """Return the tables, indices and triggers of a database, and all rows apart from times."""
+    with closing(sqlite3.connect(path)) as opened:
+        names = [name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found: dict[str, object] = {name: opened.execute(f'SELECT * FROM "{name}"').fetchall() for name in names}
+        found["experiments"] = opened.execute(
+            "SELECT experiment_id, name, artifact_location FROM experiments"
+        ).fetchall()
+        found["definitions"] = set(opened.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+        return found
 
 
 def incomplete(path: Path, *, with_run: bool = False) -> None:
