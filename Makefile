@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # pip prints only warnings and errors; the user's PIP_* environment variables are respected.
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
+# pip would compile the 25,000 modules in one process. Some packages contain templates that are not valid Python.
+COMPILE := $(BIN)/python -W ignore -m compileall -qq -j 0 .venv/lib || true
 
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 
@@ -75,9 +77,12 @@ clean:  ## delete the outputs of runs and tools, but not .venv and the included 
 
 .venv/installed: .venv/python pyproject.toml constraints.txt
 	@$(PIP) -e .
+	@$(COMPILE)
 	@touch $@
 
-.venv/installed-dev: .venv/installed
+# On a new checkout, everything is installed at once.
+.venv/installed-dev: .venv/python pyproject.toml constraints.txt
 	@$(PIP) -e ".[dev]"
 	@$(PIP) --no-deps hydra-ray-launcher
-	@touch $@
+	@$(COMPILE)
+	@touch .venv/installed $@

@@ -6,13 +6,16 @@ Constants and functions that tests import are in `tests.helpers`; nothing import
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from PIL import Image
 
 from pipeline.config import compose_settings
 from pipeline.settings import Settings
@@ -29,9 +32,15 @@ hypothesis_settings.load_profile("pcace")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the solver once, in the controlling process of pytest-xdist, before it starts the workers."""
-    is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    """Before pytest-xdist starts its workers: divide the cores among them, and compile the solver once.
+
+    By default, each worker would use all cores, and the threads of PyTorch would wait for one another in busy loops.
+    Numbers of threads that tests and settings state themselves are not changed.
+    """
+    n_workers = config.getoption("numprocesses", None)
+    is_controller = n_workers and not hasattr(config, "workerinput")
     if is_controller and not config.option.collectonly:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_workers)))
         from tests.helpers.compiled import compile_solver
 
         compile_solver()
@@ -106,6 +115,17 @@ def compose(tmp_path: Path) -> Compose:
         return compose_settings([f"paths.outputs={tmp_path / 'outputs'}", *small, *overrides])
 
     return _compose
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the test, files of figures are pictures of one pixel: drawing figures is half of the time of a small run.
+
+    For tests that run the pipeline several times in their own process and do not read its figures.
+    """
+    buffer = BytesIO()
+    Image.new("L", (1, 1)).save(buffer, "PNG")
+    monkeypatch.setattr("pipeline.figures.style.render_png", lambda figure, dpi: buffer.getvalue())
 
 
 @pytest.fixture

@@ -132,6 +132,7 @@ def logged(outputs: Path) -> list[Run]:
     return logged_runs(client)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_run_is_reproduced_until_its_weights_change(
     compose: Compose, tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pipeline.artifacts import ChannelScores, Projections
+from pipeline.artifacts.base import own_files
 from pipeline.config import compose_settings
 from pipeline.errors import InputError, NetworkError, PipelineError
 from pipeline.observer import Observer, RunResult, StageReport
@@ -84,6 +86,26 @@ def test_a_run_computes_all_stages_and_its_repetition_none(compose: Compose, tmp
     assert one == two
 
 
+def test_the_number_of_threads_of_the_libraries_changes_no_bit(
+    compose: Compose, tmp_path: Path, complete: Path
+) -> None:
+    other = 1 if any(pool["num_threads"] > 1 for pool in threadpool_info()) else 2
+    with threadpool_limits(other):
+        assert {pool["num_threads"] for pool in threadpool_info()} == {other}
+        assert recorded_run(compose(), tmp_path / "run").computed == NAMES
+
+    def results(outputs: Path) -> dict[str, bytes]:
+        folders = (outputs / "store").glob("*/*")
+        return {
+            f"{folder.parent.name}/{name}": (folder / name).read_bytes()
+            for folder in folders
+            if folder.parent.name in NAMES
+            for name in own_files(folder)
+        }
+
+    assert results(tmp_path / "outputs") == results(complete)
+
+
 def test_the_run_folder_has_the_results_and_the_settings(compose: Compose, tmp_path: Path) -> None:
     recorder = recorded_run(compose(), tmp_path / "run")
     files = sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.*"))
@@ -105,6 +127,7 @@ def test_the_run_folder_has_the_results_and_the_settings(compose: Compose, tmp_p
     assert (written["layer"], written["target_class"]) == ("conv1", 8)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_only_stages_that_depend_on_a_changed_setting_are_computed_again(compose: Compose, tmp_path: Path) -> None:
     recorded_run(compose(), tmp_path / "0")
     assert recorded_run(compose("n_components=2"), tmp_path / "1").computed == [
@@ -122,6 +145,7 @@ def test_only_stages_that_depend_on_a_changed_setting_are_computed_again(compose
     assert recorded_run(compose("score.n_jobs=2", "target_class=8"), tmp_path / "5").computed == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_artifact_without_one_of_its_files_is_computed_again(compose: Compose, tmp_path: Path) -> None:
     first = recorded_run(compose(), tmp_path / "first")
     (first.ended.artifacts.folders[Projections] / "values.npy").unlink()
@@ -163,6 +187,7 @@ def test_a_run_that_is_refused_leaves_no_files(compose: Compose, tmp_path: Path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_finished_stages_stay_in_the_store_if_a_later_one_fails(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +205,7 @@ def test_finished_stages_stay_in_the_store_if_a_later_one_fails(
     assert recorder.cached == ["download", "activate", "reduce"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_dead_channels_score_zero_and_come_last(compose: Compose, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

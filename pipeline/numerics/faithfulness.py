@@ -60,6 +60,16 @@ def ablation_sets(orders: IntArray, n_channels: int, n_steps: int = N_STEPS) -> 
     return sets
 
 
+def normalised(class_scores: FloatArray) -> FloatArray:
+    """Return class scores, (n_orders, n_points), as shares: 1 with no channel ablated and 0 with all; NaN if equal."""
+    whole, nothing = class_scores[:, 0].mean(), class_scores[:, -1].mean()
+    if whole == nothing:
+        return np.full_like(class_scores, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left: FloatArray = (class_scores - nothing) / (whole - nothing)
+    return left
+
+
 def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int, n_steps: int = N_STEPS) -> pd.DataFrame:
     """Return the deletion and insertion curves: the normalised class score against the number of channels.
 
@@ -83,10 +93,7 @@ def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int, n_s
         random orders, with the band from ``deletion_random_low`` to ``deletion_random_high``. The ``insertion_...``
         columns are the scores with only so many channels kept: the first, the last, or random ones.
     """
-    class_scores = np.concatenate([ranked, random])
-    whole, nothing = class_scores[:, 0].mean(), class_scores[:, -1].mean()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        left = (class_scores - nothing) / (whole - nothing) if whole != nothing else np.full_like(class_scores, np.nan)
+    left = normalised(np.concatenate([ranked, random]))
     low, high = np.quantile(left[2:], BAND, axis=0)
     drawn = {"": left[2:].mean(axis=0), "_low": low, "_high": high}
     table = pd.DataFrame({"n_channels": ablation_counts(n_channels, n_steps)})
@@ -99,6 +106,10 @@ def ablation_curves(ranked: FloatArray, random: FloatArray, n_channels: int, n_s
 
 def area(curves: pd.DataFrame, name: str) -> float | None:
     """Return the area under a curve over the share of channels, from 0 to 1; None where the curve is not defined."""
-    share = curves.n_channels / curves.n_channels.max()
-    found = float(np.trapezoid(curves[name], share))
+    return area_under(curves[name].to_numpy(), curves.n_channels.to_numpy())
+
+
+def area_under(values: FloatArray, n_channels: Int64Array) -> float | None:
+    """Return the area under one curve, given as arrays of shape (n_points,); None where it is not defined."""
+    found = float(np.trapezoid(values, n_channels / n_channels.max()))
     return found if np.isfinite(found) else None

@@ -135,15 +135,19 @@ def _areas(curves: pd.DataFrame, ranked: FloatArray, n_varying: int, n_steps: in
     seed : int
         Seed of the bootstrap.
     """
-    from pipeline.numerics.faithfulness import ablation_curves, area
+    from pipeline.numerics.faithfulness import ablation_counts, area, area_under, normalised
     from pipeline.numerics.sampled_effects import over_images
 
     areas: dict[str, Any] = {}
+    counts = ablation_counts(n_varying, n_steps)
     for name in ("deletion", "insertion"):
 
         def again(images: Int64Array, name: str = name) -> float | None:
             means = ranked[..., images].mean(axis=2)
-            return area(ablation_curves(means, means[:1], n_varying, n_steps), f"{name}_top")
+            deletion_top, deletion_bottom, _ = normalised(np.concatenate([means, means[:1]]))
+            # The insertion curve of the first channels is the deletion curve of the last channels, read from its end.
+            curve = deletion_top if name == "deletion" else np.ascontiguousarray(deletion_bottom[::-1])
+            return area_under(curve, counts)
 
         found = over_images(area(curves, f"{name}_top"), again, ranked.shape[2], seed)
         areas[f"{name}_area"], areas[f"{name}_area_low"], areas[f"{name}_area_high"] = found

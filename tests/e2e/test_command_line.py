@@ -65,7 +65,7 @@ def test_a_run_prints_its_stages_the_best_channels_and_the_paths_of_its_results(
     assert [line.endswith("from the store") for line in out[1:9]] == [True] * 8
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("tracked", "blank_figures")
 def test_a_sweep_is_summarised_even_if_a_job_fails(cli: Cli, tmp_path: Path) -> None:
     code, out, err = cli(*SMALL, "tracking.enabled=true", "layer=conv1,conv9,conv2", "--multirun")
     assert code == 1
@@ -99,7 +99,7 @@ def test_a_sweep_is_summarised_even_if_a_job_fails(cli: Cli, tmp_path: Path) -> 
     assert sorted(run.info.status for run in jobs) == ["FAILED", "FINISHED", "FINISHED"]
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("tracked", "blank_figures")
 def test_a_ranking_is_lost_when_the_weights_of_its_layer_are_randomised(cli: Cli, tmp_path: Path) -> None:
     small = [override for override in SMALL if not override.startswith(("layer", "n_images", "visualize.maximize"))]
     code, out, err = cli(
@@ -130,6 +130,7 @@ def test_a_ranking_is_lost_when_the_weights_of_its_layer_are_randomised(cli: Cli
     assert "agreement.png" in {artifact.path for artifact in client.list_artifacts(summed_up.info.run_id)}
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_rankers_are_compared_by_faithfulness_reliability_and_time_in_one_table(cli: Cli, tmp_path: Path) -> None:
     small = [override for override in SMALL if not override.startswith(("score.", "visualize.maximize"))]
     code, out, err = cli("--multirun", "experiment=compare_rankers", *small, "layer=conv2", "score.bootstrap=4")
@@ -147,6 +148,7 @@ def test_rankers_are_compared_by_faithfulness_reliability_and_time_in_one_table(
     assert {"reliability", "faithfulness", "score"} <= set(heading.split())
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize(("dirty", "n_notes"), [("true", 1), ("false", 0)])
 def test_uncommitted_changes_are_noted(cli: Cli, monkeypatch: pytest.MonkeyPatch, dirty: str, n_notes: int) -> None:
     monkeypatch.setattr(console, "git_state", lambda: {"git_commit": "0123", "git_dirty": dirty})
@@ -166,6 +168,7 @@ def test_the_summary_reports_a_job_that_was_killed(tmp_path: Path) -> None:
     assert table.error.tolist() == ["out of memory.", lost]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_path: Path) -> None:
     overrides = [override for override in SMALL if not override.startswith("n_components")]
     code, _, err = cli("--multirun", "experiment=pca_sizes", *overrides)

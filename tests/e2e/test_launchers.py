@@ -17,7 +17,8 @@ from tests.helpers.project import ROOT, tool_is_missing
 from tests.helpers.settings import SMALL
 
 LAYERS = ("conv1", "relu1", "conv2")  # more jobs than a machine with two cores runs at once
-SWEEP = [*SMALL[1:], f"layer={','.join(LAYERS)}", "--multirun"]
+FEW = ("score.permutations=20", "score.bootstrap=20", "ablate.n_draws=2")
+SWEEP = [*SMALL[1:], *FEW, f"layer={','.join(LAYERS)}", "--multirun"]
 
 
 def sweep(folder: Path, *overrides: str, environment: dict[str, str] | None = None) -> dict[str, bytes]:

@@ -77,6 +77,7 @@ def test_torchvision_networks_rank_a_layer_on_photographs(
     settings = compose(
         f"model={model}", "model.weights=random", "data=folder", f"data.root={photographs}", "class_name=ship",
         f"layer={layer}", "n_images=8", "model.transform.kind=resize", "model.transform.size=64",
+        "ablate.budget_tflop=0.1",
     )  # fmt: skip
     table = run(settings, tmp_path / "run").ranking.table
     assert len(table) == {"vgg16": 512, "densenet121": 1024}[model]

@@ -113,6 +113,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("layer", list(EXPECTED))
 def test_all_kinds_of_layers_are_ranked_by_their_channels(compose: Compose, tmp_path: Path, layer: str) -> None:
     configured = settings(compose, layer)

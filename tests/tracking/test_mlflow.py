@@ -184,7 +184,7 @@ def test_a_run_whose_batch_was_halved_is_logged_with_the_size_that_was_used(
     assert own.data.tags["notes"].count("does not fit into the memory") == 2
 
 
-@pytest.mark.usefixtures("tracked")
+@pytest.mark.usefixtures("tracked", "blank_figures")
 def test_the_stages_of_a_repeated_run_are_logged_as_cached(compose: Compose, tmp_path: Path) -> None:
     settings = compose("tracking.enabled=true")
     for name in ("first", "again"):

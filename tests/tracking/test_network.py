@@ -52,6 +52,7 @@ def ranked(compose: Compose, tracked: Path, tmp_path: Path) -> Ranked:
     return rank
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_network_has_a_page_and_runs_that_can_be_compared(
     ranked: Ranked, tmp_path: Path, tracked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
