@@ -64,7 +64,7 @@ class Activations(Artifact):
         return words
 
     def save(self, folder: Path) -> Self:
-        """Write a ``.npy`` file for each attribute; maps that are mapped from a file there are only flushed."""
+        """Write a ``.npy`` file for each attribute; maps that are mapped from a file there are not written again."""
         save_array(folder / self.MAPS, self.maps)
         save_array(folder / self.CLASS_SCORE, self.class_score)
         if self.rounding is not None:

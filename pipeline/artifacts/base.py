@@ -46,7 +46,7 @@ class Artifact(ABC):
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array to a ``.npy`` file.
 
-    An array that is mapped from this file, because it may be larger than the memory, is only flushed to the disk.
+    An array that is mapped from this file, because it may be larger than the memory, is there already.
 
     NumPy writes to an object that is no file, piece by piece. If it wrote to the file itself and the disk were full,
     its error would not contain the reason (errno).
@@ -56,8 +56,6 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
             copied = Workspace(path.parent).empty(path.name, array.shape, array.dtype)
             for target, source in zip(copied, array, strict=True):
                 target[...] = source
-        else:
-            array.flush()
         return
     with path.open("wb") as file:
         np.save(SimpleNamespace(write=file.write), np.ascontiguousarray(array))

@@ -22,7 +22,7 @@ from pipeline.progress import Progress
 
 N_KNOTS = 7
 N_FUNCTIONS = 4
-CHUNK = 4  # channels worked on together: their functions stay in the cache
+CHUNK = 16  # channels worked on together; with fewer, threads wait for Python's global lock more often
 VALUES = 2**19  # of the predictors of these channels, which are fewer if there are many images
 BYTES_OF_VALUE = 500  # that are allocated for each of these values, about
 WORKING_BYTES = 2**30  # that all threads allocate together

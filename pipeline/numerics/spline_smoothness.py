@@ -35,7 +35,7 @@ MIN_IMAGES_TO_CHOOSE = 2 * MIN_IMAGES
 MOST_CHANNELS = 128  # that take part in the choice, evenly spaced over the layer
 MOST_VALUES = 2**25  # of their predictors: with many images, fewer channels take part, but at least the number below
 FEWEST_CHANNELS = 32
-CHUNK = 16  # channels worked on together
+CHUNK = 32  # channels worked on together; with fewer, threads wait for Python's global lock more often
 LARGEST = 1 - 1e-6  # held-out correlations are limited to this before Fisher's transformation
 # Penalties are averaged on a logarithmic scale, on which 0 and 1 have no place.
 CURVATURE_LIMITS = (0.03, 0.98)
