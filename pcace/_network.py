@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.allocator import freed_memory_kept
 from pipeline.errors import NetworkError, listed
 from pipeline.networks.backends import fixed_backends
 from pipeline.networks.forward import evaluated
@@ -147,6 +148,7 @@ def borrowed(network: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(fixed_backends())
+        stack.enter_context(freed_memory_kept())
         devices = {each.device.index for each in network.parameters() if each.device.type == "cuda"} - {None}
         stack.enter_context(random_states_kept(sorted(devices)))
         stack.enter_context(_buffers(network))

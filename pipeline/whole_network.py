@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import engine
+from pipeline.allocator import freed_memory_kept
 from pipeline.artifacts import Activations, Figures, ImageSet, NetworkRanking, Probe, Projections, Ranking, Workspace
 from pipeline.cost import seconds_of_layers
 from pipeline.errors import (
@@ -161,7 +162,7 @@ class NetworkExecution:
     def run(self) -> NetworkResult:
         """Run all stages for all layers."""
         found: dict[str, LayerResult] = {}
-        with self._shared_store() as store:
+        with self._shared_store() as store, freed_memory_kept():
             self.obtain_images(store)
             passes, network_plan = self.plan(store)
             if network_plan.n_stored < len(network_plan.layers):

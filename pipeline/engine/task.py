@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.allocator import freed_memory_kept
 from pipeline.artifacts import ImageSet
 from pipeline.engine.installation import Installation
 from pipeline.errors import PipelineError, StorageError
@@ -129,7 +130,8 @@ def perform(task: Task) -> Outcome:
         task.installation.check(task.shard.settings, runs_network=task.runs_network, host=host)
         if not is_visible(task.folder.parent, SECONDS_SHARED):
             raise not_shared(task.folder.parent, host)
-        write_part(task.folder, lambda folder: task.work(task.shard, folder))
+        with freed_memory_kept():
+            write_part(task.folder, lambda folder: task.work(task.shard, folder))
     except (PipelineError, OSError) as error:
         return Outcome(host, error)
     return Outcome(host)

@@ -1,7 +1,7 @@
-"""Settings of the process that are fixed while a network runs: those of PyTorch's backends, and how memory is freed.
+"""Settings of PyTorch's backends that decide the last digits, fixed while a network runs.
 
-Those of the backends decide the last digits, and any code may change them. Fixed values need no place in the keys of
-the artifacts. See docs/decisions/0112.
+They belong to the process, and any code may change them. Fixed values need no place in the keys of the artifacts. See
+docs/decisions/0112.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
-
-from pipeline.networks.allocator import keep_freed_memory, return_freed_memory
 
 _Setting = tuple[Callable[[], Any], Callable[[Any], object], Any]  # how it is read, how it is written, its fixed value
 _lock = threading.Lock()
@@ -26,16 +24,14 @@ def fixed_backends() -> Iterator[None]:
 
     TensorFloat-32 and bfloat16 are not used in the place of float32; cuDNN and oneDNN are enabled; cuDNN takes
     deterministic algorithms and does not choose them by their speed. ``torch.use_deterministic_algorithms`` stays as it
-    is, because some networks have no deterministic kernels on a GPU. Memory that a batch has freed is kept for the next
-    one, see `pipeline.networks.allocator`. At the end, all settings are as they were; if the context is entered several
-    times, also by other threads, at the last end. At the end of an inner context, they are fixed again, because the
-    code of the user may have changed them there.
+    is, because some networks have no deterministic kernels on a GPU. At the end, all settings are as they were; if the
+    context is entered several times, also by other threads, at the last end. At the end of an inner context, they are
+    fixed again, because the code of the user may have changed them there.
     """
     global _n_inside
     with _lock:
         if _n_inside == 0:
             _changed[:] = _values()
-            keep_freed_memory()
         _n_inside += 1
     try:
         _fix()
@@ -48,7 +44,6 @@ def fixed_backends() -> Iterator[None]:
             else:
                 for (_, write, _), value in _changed:
                     write(value)
-                return_freed_memory()
 
 
 def _fix() -> None:

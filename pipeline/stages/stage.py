@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, Protocol, TypeVar, get_type_hints
 
+from pipeline.allocator import freed_memory_kept
 from pipeline.artifacts import Artifact, Workspace
 from pipeline.progress import Progress
 from pipeline.settings import Settings
@@ -126,7 +127,8 @@ class Stage(Generic[ReadsT, ArtifactT]):
         """
         provided = {"workspace": workspace, "progress": progress}
         given = {**upstream, **{name: provided[name] for name in self.provided}}
-        return self.run(self.select(settings), **given)
+        with freed_memory_kept():
+            return self.run(self.select(settings), **given)
 
 
 def _artifact(name: str, hint: Any) -> type[Artifact] | None:

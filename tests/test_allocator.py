@@ -1,4 +1,4 @@
-"""Memory that a batch has freed is kept for the next one while a network runs."""
+"""Freed memory is kept while a network or numerical code runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import resource
 import pytest
 import torch
 
-from pipeline.networks import allocator
-from pipeline.networks.backends import fixed_backends
+from pipeline import allocator
+from pipeline.allocator import freed_memory_kept
 
 
 def pages_taken() -> int:
@@ -19,13 +19,15 @@ def pages_taken() -> int:
 
 
 @pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
-def test_memory_is_kept_while_a_network_runs_and_returned_afterwards() -> None:
-    with fixed_backends():
+def test_memory_is_kept_until_the_last_context_ends_and_returned_then() -> None:
+    with freed_memory_kept():
+        with freed_memory_kept():
+            pages_taken()
         fewest = min(pages_taken() for _ in range(20))  # a block is kept, but small ones may lie behind it at first
     assert fewest < pages_taken() / 10
 
 
 def test_without_glibc_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
-    with fixed_backends():
+    with freed_memory_kept():
         assert torch.ones(3).sum() == 3
