@@ -1,4 +1,4 @@
-"""Stages of the next layers that are computed in another thread while the stages of a layer are computed."""
+"""Stages of the next layers that are computed in other threads while the stages of a layer are computed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pipeline.settings import AceSettings, Settings
 from pipeline.stages.stage import Stage
 from pipeline.store import Store
 
-# Stages that use neither the network nor results of other stages that use it.
-AHEAD = ("reduce", "associate")
+# Stages that do not use the network, and the number of the thread that computes them.
+THREADS = {"reduce": 0, "score": 1, "associate": 0}
 N_AHEAD = 2  # layers, each of which takes a few file descriptors
 
 
@@ -78,7 +78,7 @@ class LayersAhead:
     ) -> None:
         self._waiting, self._stages, self._executed = list(layers), stages, executed
         self._layers: dict[str, _Layer] = {}
-        self._stopped, self._threads = Event(), ThreadPoolExecutor(1)
+        self._stopped, self._threads = Event(), [ThreadPoolExecutor(1) for _ in range(2)]
 
     @contextmanager
     def stages_of(self, layer: str) -> Iterator[None]:
@@ -95,10 +95,13 @@ class LayersAhead:
     def _start(self, layer: str) -> None:
         progress = _Progress(self._stopped)
         store, execution = self._executed(layer, progress)
-        context, reports = copy_context(), {}
+        reports: dict[str, Future[StageReport]] = {}
         for stage in self._stages:
             begun = progress.begun[stage.name] = Event()
-            reports[stage.name] = self._threads.submit(context.run, execution.obtain, stage)
+            upstream = stage.upstream.values()
+            before = [reports[each.name] for each in self._stages if each.artifact in upstream]
+            thread = self._threads[THREADS[stage.name]]
+            reports[stage.name] = thread.submit(copy_context().run, _obtained, execution, stage, before)
             reports[stage.name].add_done_callback(lambda _, begun=begun: begun.set())  # type: ignore[misc]
         self._layers[layer] = _Layer(store, progress, reports)
 
@@ -126,11 +129,19 @@ class LayersAhead:
         return execution.adopt(layer.reports[stage.name].result())
 
     def close(self) -> None:
-        """End the stage that is being computed, and wait for it."""
+        """End the stages that are being computed, and wait for them."""
         self._stopped.set()
-        self._threads.shutdown(cancel_futures=True)
+        for thread in self._threads:
+            thread.shutdown(cancel_futures=True)
         for layer in self._layers.values():
             layer.store.__exit__()
+
+
+def _obtained(execution: Execution, stage: Stage[Any, Any], before: Sequence[Future[StageReport]]) -> StageReport:
+    """Obtain a stage as soon as other stages of the layer, which may be computed in another thread, have ended."""
+    for report in before:
+        report.result()
+    return execution.obtain(stage)
 
 
 @contextmanager
@@ -140,9 +151,9 @@ def layers_ahead(
     stages: Sequence[Stage[Any, Any]],
     executed: Callable[[str, Observer], tuple[Store, Execution]],
 ) -> Iterator[LayersAhead]:
-    """Compute some stages of the next layers in another thread, if the ranker does not depend on it.
+    """Compute some stages of the next layers in other threads, if the ranker does not depend on it.
 
-    The ranking by ACE keeps all cores busy only at times. BLAS uses one thread inside the context, so that the last
+    No stage keeps all cores busy all the time. BLAS uses one thread inside the context, so that the last
     digits of what it computes do not depend on what is computed at the same time. Other rankers may depend on the
     number of its threads or use the network; with these, nothing is computed ahead.
 
@@ -151,7 +162,7 @@ def layers_ahead(
     settings : Settings
         The settings of the run.
     layers, stages, executed
-        As in `LayersAhead`; of the stages, those in `AHEAD` are computed.
+        As in `LayersAhead`; of the stages, those in `THREADS` are computed.
     """
     is_independent = isinstance(settings.score, AceSettings) and settings.score.solver == "compiled"
     if not is_independent or len(layers) < 2:
@@ -161,7 +172,7 @@ def layers_ahead(
         if settings.engine.kind != "local":  # other processes keep the cores busy
             yield LayersAhead((), (), executed)
             return
-        ahead = LayersAhead(layers, [stage for stage in stages if stage.name in AHEAD], executed)
+        ahead = LayersAhead(layers, [stage for stage in stages if stage.name in THREADS], executed)
         try:
             yield ahead
         finally:
