@@ -197,7 +197,7 @@ def test_a_sweep_over_five_pca_sizes_downloads_and_activates_once(cli: Cli, tmp_
         ),
         (
             ["layer=[conv1,conv4]"],
-            "error: layer must be one of the network's layers; got 'conv4'. Nearest: conv3, conv2, conv1. `python -m",
+            "error: layer must be one of the network's layers; got 'conv4'. Nearest: conv3, conv2, conv1. `pcace",
         ),
         (
             ["layer=features*"],

@@ -143,7 +143,11 @@ def content(path: Path) -> dict[str, object]:
         found["experiments"] = opened.execute(
             "SELECT experiment_id, name, artifact_location FROM experiments"
         ).fetchall()
-        found["definitions"] = set(opened.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+        found["definitions"] = {
+            # The order of the constraints differs between processes.
+            (*names, tuple(sorted(line.strip().rstrip(",") for line in (sql or "").splitlines())))
+            for *names, sql in opened.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+        }
         return found
 
 
