@@ -44,9 +44,13 @@ class WritingThread:
 
     def submit(self, write: Callable[[], None], n_bytes: int) -> None:
         """Call `write`, which writes so many bytes, after all others; raise the error of an earlier one."""
+        self.make_room(n_bytes)
+        self._waiting.append((self._thread.submit(write), n_bytes))
+
+    def make_room(self, n_bytes: int) -> None:
+        """Wait until so many bytes more may wait to be written."""
         while self._waiting and sum(size for _, size in self._waiting) + n_bytes > COLLECTED:
             self._waiting.popleft()[0].result()
-        self._waiting.append((self._thread.submit(write), n_bytes))
 
     def finish(self) -> None:
         """Wait until everything is written."""

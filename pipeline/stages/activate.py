@@ -183,7 +183,9 @@ def activations_of_layers(
     n_images, n_bytes = part.stop - part.start, COLLECTED // len(layers)
     with WritingThread() as thread:
         recorders = {
-            each.name: _Recorder(each, MapWriter(workspaces[each.name], each.name, n_images, dtype, n_bytes, thread))
+            each.name: _Recorder(
+                each, MapWriter(workspaces[each.name], each.name, n_images, dtype, n_bytes, thread), thread
+            )
             for each in layers
         }
         if part.start == 0:
@@ -290,10 +292,10 @@ class _Recorder:
         Why the layer has no maps.
     """
 
-    def __init__(self, layer: LayerInfo, writer: MapWriter) -> None:
+    def __init__(self, layer: LayerInfo, writer: MapWriter, thread: WritingThread) -> None:
         assert layer.channels is not None  # a layer that can be ranked has it
         self.error: NetworkError | None = None
-        self._name, self._channels, self._writer = layer.name, layer.channels, writer
+        self._name, self._channels, self._writer, self._thread = layer.name, layer.channels, writer, thread
         self._batch, self._n_runs = slice(0), 0
 
     def activations(self, class_score: Float64Array) -> Activations:
@@ -327,6 +329,7 @@ class _Recorder:
             )
         else:
             maps = as_maps(as_float(tensor.detach()), self._channels).transpose(0, 1)
+            self._thread.make_room(maps.nbytes)  # before there is a copy
             # A copy, because the network may change its output, ordered by channel.
             maps = maps.contiguous() if maps.device.type != "cpu" else maps.clone(memory_format=torch.contiguous_format)
             try:
