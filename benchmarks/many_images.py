@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axis import Axis
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 from torch import nn
 
@@ -132,12 +134,20 @@ def table() -> list[list[str]]:
         )
     for axes, label in ((by_time, "CPU seconds, download to rank"), (by_memory, "peak anonymous memory, MiB")):
         axes.set(xlabel="images", ylabel=label, xscale="log")
+        _set_ticks(axes.xaxis, (1_250, 5_000, 12_500, 50_000))
         axes.legend()
     by_time.set_yscale("log")
+    _set_ticks(by_time.yaxis, (5, 10, 20, 50))
     by_memory.set_ylim(bottom=0)
     figure.savefig(RESULTS / "many_images.png", dpi=120)
     rows += [_row(name, in_own_process(n_channels, side, n_images)) for name, n_channels, side, n_images in SIZES]
     return rows
+
+
+def _set_ticks(axis: Axis, values: Sequence[int]) -> None:
+    """Label these values of a logarithmic axis, and no others."""
+    axis.set_ticks(values, [f"{value:,}" for value in values])
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _row(name: str, found: dict[str, Any]) -> list[str]:
