@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -76,23 +74,6 @@ def once(key: tuple[Any, ...], decode: Callable[[], _ResultT], size: Callable[[_
         found = decode()
         kept.put(key, found, size(found))
     return cast(_ResultT, found)
-
-
-def in_threads(function: Callable[[Path], _ResultT], paths: Sequence[Path]) -> list[_ResultT]:
-    """Return ``function(path)`` for every path, computed in as many threads as there are cores.
-
-    Pillow decodes and resizes without the interpreter's lock. The first exception in the order of the paths is raised.
-    """
-    n_threads = min(os.cpu_count() or 1, len(paths))
-    if n_threads < 2:
-        return [function(path) for path in paths]
-    with ThreadPoolExecutor(n_threads) as threads:
-        tasks = [threads.submit(copy_context().run, function, path) for path in paths]
-        try:
-            return [task.result() for task in tasks]
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 def ahead(

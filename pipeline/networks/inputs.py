@@ -19,9 +19,10 @@ from pipeline.arrays import Int64Array
 from pipeline.decoding import ImageError, decode
 from pipeline.errors import InputError
 from pipeline.networks.crops import Box
-from pipeline.networks.decoded import ahead, in_threads, once
+from pipeline.networks.decoded import ahead, once
 from pipeline.networks.libraries import library
 from pipeline.settings import ModelSettings
+from pipeline.threads import in_threads
 
 ToInput = Callable[[Image.Image], torch.Tensor]
 
@@ -110,7 +111,7 @@ class Preprocessing:
         def read(path: Path) -> torch.Tensor:
             return once((path, model), lambda: transform(self._decode(path)), lambda image: image.nbytes)
 
-        inputs = in_threads(read, paths)
+        inputs = list(in_threads(read, paths))
         sizes = {tuple(image.shape[1:]) for image in inputs}
         if len(sizes) > 1:
             found = ", ".join(f"{height} x {width}" for height, width in sorted(sizes)[:3])

@@ -15,6 +15,7 @@ from pipeline.digests import digest_bytes
 from pipeline.errors import InputError, listed
 from pipeline.progress import Progress
 from pipeline.sources.choose import ImageRequest, TooFewError, choose
+from pipeline.threads import in_threads
 
 
 class Source(ABC):
@@ -37,7 +38,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that can be chosen: its id, and a function that returns the bytes of its file."""
+    """An image that can be chosen: its id, and a function that returns the bytes of its file, called in any thread."""
 
     id: str
     read: Callable[[], bytes]
@@ -76,8 +77,10 @@ class LocalSource(Source):
             If there are fewer than ``request.n_images`` images, or one of them cannot be read or decoded.
         """
         (folder / "images").mkdir()
-        records, pixels = [], []
-        for index, (class_name, candidate) in enumerate(self._chosen(request)):
+
+        def copied(item: tuple[int, tuple[str, Candidate]]) -> tuple[ImageRecord, str]:
+            """Copy an image, and return its record and the digest of its pixels."""
+            index, (class_name, candidate) = item
             data = self._read(candidate)
             try:
                 decoded = decode_whole(data)
@@ -87,9 +90,13 @@ class LocalSource(Source):
                     "Repair or remove it, and run again."
                 ) from error
             source = f"{self.name}:{candidate.id}"
-            records.append(write_image(folder, index, data, decoded, candidate.id, source, class_name))
-            pixels.append(decoded.digest)
-            progress(index + 1, request.n_images)
+            return write_image(folder, index, data, decoded, candidate.id, source, class_name), decoded.digest
+
+        records, pixels = [], []
+        for record, digest in in_threads(copied, list(enumerate(self._chosen(request)))):
+            records.append(record)
+            pixels.append(digest)
+            progress(len(records), request.n_images)
         return ImageSet(folder, tuple(records), first_copies(pixels))
 
     def _chosen(self, request: ImageRequest) -> list[tuple[str, Candidate]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Generator
@@ -16,7 +15,7 @@ from pipeline.config import compose_settings
 from pipeline.decoding import decode
 from pipeline.errors import InputError
 from pipeline.networks import decoded, inputs
-from pipeline.networks.decoded import ahead, decoded_once, in_threads
+from pipeline.networks.decoded import ahead, decoded_once
 from pipeline.networks.inputs import FileInputs, Preprocessing, batches
 
 
@@ -89,13 +88,6 @@ def test_batches_are_read_with_gradients_as_the_consumer_has_them() -> None:
     with torch.no_grad():
         assert not any(bool(is_grad) for _, is_grad in ahead(read_batch, range(3)))
     assert all(bool(is_grad) for _, is_grad in ahead(read_batch, range(3)))
-
-
-def test_the_results_of_threads_are_in_the_order_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    paths = [Path(str(index)) for index in range(50)]
-    assert in_threads(str, paths) == [str(path) for path in paths]
-    assert len(set(in_threads(lambda path: threading.get_ident(), paths)) - {threading.get_ident()}) >= 1
 
 
 def test_an_image_is_decoded_once_in_a_run(
