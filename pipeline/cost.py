@@ -27,12 +27,13 @@ SECONDS_PER_TERA = 14.0  # of operations of a network, see pipeline.networks.ope
 START = 5.0  # seconds of imports, settings and checks
 SECONDS_PER_IMAGE, SECONDS_PER_PIXEL = 1e-3, 1.5e-7  # to decode and transform an image
 SECONDS_PER_BYTE = 4e-9  # to write maps, read them again and compute their checksums
-FIGURES = 6.0  # seconds to draw the figures of a layer
-SECONDS_PER_SCORE, SECONDS_PER_TERM = 1.6e-5, 1.05e-8  # a spline fit of a channel; for each image and component
+FIGURES = 3.5  # seconds to draw the figures of a layer
+SECONDS_PER_FIT, SECONDS_PER_TERM = 3e-6, 6e-9  # a spline fit of a channel; for each image and component
+SECONDS_PER_SCORE = 1.6e-5  # a score of a channel by a ranker that fits nothing
 SECONDS_PER_SMOOTH = 9.6e-8  # the supersmoother, for each image and component
 SECONDS_PER_GRAM, SECONDS_PER_EIGEN = 4e-11, 1.2e-10  # principal components of a channel
 BASE_MEMORY, FIGURE_BYTES = 1080 * 2**20, 2 * 2**20  # of the process with its libraries; of the files of the figures
-N_CHECKED, BOOTSTRAP = 40, 0.8  # images of the checks of a cut network; seconds of the intervals of the faithfulness
+N_CHECKED, BOOTSTRAP = 40, 0.1  # images of the checks of a cut network; seconds of the intervals of the faithfulness
 LARGEST_COMPONENTS = 20  # with n_components=auto
 N_DISTANCES = 5  # matrices of the distances between all images that score=distance_correlation has in memory
 
@@ -74,7 +75,7 @@ def costs_of(settings: Settings, layer: LayerInfo, timing: Timing) -> list[Cost]
     n, (n_channels, height, width), p = settings.n_images, layer.maps, _n_components(settings)
     n_pixels, input_values = height * width, timing.input_values
     maps, values = float(map_bytes(layer, settings)), 8.0 * n_channels * n * p
-    of_batch = 4.0 * min(settings.model.batch_size, n) * (input_values + 3 * timing.largest_output)
+    of_batch = 4.0 * min(settings.model.batch_size, n) * (input_values + 5 * timing.largest_output)
     decoding = n * (SECONDS_PER_IMAGE + SECONDS_PER_PIXEL * input_values / 3)
     memory = of_batch if RANKERS[settings.score.kind].runs_network else _score_memory(settings, values)
     plan = ablation_plan(settings, timing)
@@ -125,7 +126,7 @@ def scoring(settings: Settings, n_channels: int, timing: Timing | None = None) -
         terms = n * _n_components(settings)
         if score.smoother == "supersmoother":
             return n_fits * terms * SECONDS_PER_SMOOTH
-        return n_fits * (SECONDS_PER_SCORE + terms * SECONDS_PER_TERM)
+        return n_fits * (SECONDS_PER_FIT + terms * SECONDS_PER_TERM)
     seconds = n_channels * (1 + n_halves) * SECONDS_PER_SCORE
     if timing is None:
         return seconds

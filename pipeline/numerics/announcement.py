@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-ANNOUNCEMENT = "Compiling the solver: about 15 seconds, once on this machine."
+ANNOUNCEMENT = "Compiling numerical functions: up to 15 seconds, once on this machine."
 
 
 def _to_stderr(message: str) -> None:

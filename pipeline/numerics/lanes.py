@@ -94,9 +94,9 @@ def _comparison(symbol, context, builder, sig, args):
     return builder.fcmp_ordered(symbol, *args)
 
 
-def _magnitude(context, builder, sig, args):
-    name, kind = f"llvm.fabs.v{N_LANES}f64", ir.FunctionType(VECTOR, [VECTOR])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+def _elementary(name, context, builder, sig, args):
+    kind = ir.FunctionType(VECTOR, [VECTOR])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{N_LANES}f64"), args)
 
 
 for _name in ("add", "sub", "mul", "truediv"):
@@ -104,7 +104,8 @@ for _name in ("add", "sub", "mul", "truediv"):
         _register(_function, LANES, 2, partial(_arithmetic, f"f{_name.removeprefix('true')}"))
 for _function, _name in ((operator.lt, "<"), (operator.gt, ">")):
     _register(_function, MASK, 2, partial(_comparison, _name))
-_register(abs, LANES, 1, _magnitude)
+for _function, _name in ((abs, "fabs"), (math.sqrt, "sqrt")):
+    _register(_function, LANES, 1, partial(_elementary, _name))
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,12 +38,14 @@ def without_heavy_tails(x: FloatArray) -> FloatArray:
     low, high = x.min(axis=-1, keepdims=True), x.max(axis=-1, keepdims=True)
     # Halved first, because the difference of two huge values may overflow.
     reach = np.where(high > low, high / 2 - low / 2, 1.0)
-    scaled = (x / 2 - low / 2) / reach
+    scaled = x / 2
+    scaled -= low / 2
+    scaled /= reach
     scaled -= scaled.mean(axis=-1, keepdims=True)
     square = scaled * scaled
     variance = square.mean(axis=-1)
     kurtosis = np.divide(
-        np.mean(square * square, axis=-1),
+        np.einsum("...n,...n->...", square, square) / x.shape[-1],
         variance * variance,
         out=np.zeros_like(variance),
         where=high[..., 0] > low[..., 0],

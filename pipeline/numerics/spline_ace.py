@@ -20,7 +20,13 @@ from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
 from pipeline.numerics.predictors import Predictors, Transforms
 from pipeline.numerics.spline_basis import SplineBasis
-from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
+from pipeline.numerics.spline_layer import (
+    N_FUNCTIONS,
+    SplineLayer,
+    all_functions,
+    channels_at_once,
+    predictor_penalty,
+)
 from pipeline.numerics.spline_solver import NUGGET, Pairs, Smoothness, leading_pairs, penalised
 from pipeline.progress import Progress
 
@@ -207,14 +213,20 @@ def permuted_spline_correlations(
     scores = ScoreArrays(layer.n_channels, len(indices))
 
     def work(first: int, basis: SplineBasis) -> None:
-        penalty = predictor_penalty(basis, smoothness)
-        for channel, functions in enumerate(all_functions(basis)):
-            within = functions @ functions.T / layer.n_images
+        penalty, every = predictor_penalty(basis, smoothness), all_functions(basis)
+        at_once = channels_at_once(every.shape[1] * permuted.shape[1])
+        for start in range(0, len(every), at_once):
+            functions, own_penalty = every[start : start + at_once], penalty[start : start + at_once]
+            within = functions @ np.swapaxes(functions, 1, 2) / layer.n_images
             cross = functions @ permuted
-            solved = np.linalg.solve(penalised(within, penalty[channel]), cross)
-            cross, solved = (each.reshape(len(each), -1, len(indices)).transpose(2, 0, 1) for each in (cross, solved))
-            pairs = leading_pairs(cross, solved, penalty[channel], *side, first_covariances(within, basis))
-            scores.put(first + channel, pairs)
+            solved = np.linalg.solve(penalised(within, own_penalty), cross)
+            cross, solved = (
+                np.ascontiguousarray(each.reshape(*each.shape[:2], -1, len(indices)).transpose(0, 3, 1, 2))
+                for each in (cross, solved)
+            )
+            own_first = first_covariances(within, basis)[:, None]
+            pairs = leading_pairs(cross, solved, own_penalty[:, None], *side, own_first)
+            scores.put(slice(first + start, first + start + len(functions)), pairs)
 
     layer.each_chunk(work, progress)
     return SplineScores(*scores.arrays)

@@ -26,6 +26,7 @@ EVEN_SPACING = 0.1
 # Share of a function's sum of squares that rounding leaves where the function is 0 at every image but for a straight
 # line, which happens where the variable has fewer distinct values than there are knots.
 SMALLEST_SHARE = 1e-12
+LARGEST_EXPONENT = 1000  # of the powers of two that are multiplied with; the next ones may be infinite
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ class SplineBasis:
         -------
         ndarray of shape (..., n_functions, n_values)
         """
-        scaled = np.ldexp(np.asarray(x, dtype=np.float64), -self.exponent[..., None])
-        scaled = (scaled - self.start[..., None]) / self.length[..., None]
+        scaled = _within(np.asarray(x, dtype=np.float64), self.exponent, self.start, self.length)
         first, n_knots = self.weights[..., :1], self.knots.shape[-1]
         curved = _curved(scaled, self.knots) if n_knots > 2 else np.empty((*scaled.shape[:-1], 0, scaled.shape[-1]))
         values: Float64Array = self.weights[..., 2:] @ curved
@@ -123,7 +123,7 @@ def spline_basis(x: FloatArray, n_functions: int, n_knots: int) -> SplineBasis:
 
     values = np.empty((*x.shape[:-1], n_functions, n_images))
     values[..., 0, :] = line
-    values[..., 1:, :] = rotation @ curved
+    np.matmul(rotation, curved, out=values[..., 1:, :])
     roughness = np.zeros((*x.shape[:-1], n_functions))
     roughness[..., 1:] = factor * factor
     weights = np.zeros((*x.shape[:-1], n_functions, n_knots))
@@ -143,7 +143,18 @@ def _unit_interval(x: Float64Array) -> tuple[Float64Array, tuple[Int64Array, Flo
     start = np.ldexp(low, -exponent)
     length = np.ldexp(high, -exponent) - start
     length = np.where(length > 0, length, 1.0)
-    return (np.ldexp(x, -exponent[..., None]) - start[..., None]) / length[..., None], (exponent, start, length)
+    return _within(x, exponent, start, length), (exponent, start, length)
+
+
+def _within(x: FloatArray, exponent: Int64Array, start: Float64Array, length: Float64Array) -> Float64Array:
+    """Return ``(ldexp(x, -exponent) - start) / length``."""
+    if np.abs(exponent).max(initial=0) < LARGEST_EXPONENT:
+        scaled = np.asarray(x * np.ldexp(1.0, -exponent)[..., None], dtype=np.float64)  # the same number, in less time
+    else:
+        scaled = np.ldexp(np.asarray(x, dtype=np.float64), -exponent[..., None])
+    scaled -= start[..., None]
+    scaled /= length[..., None]
+    return scaled
 
 
 def _knots(scaled: Float64Array, n_knots: int) -> Float64Array:
@@ -164,18 +175,27 @@ def _curved(x: Float64Array, knots: Float64Array) -> Float64Array:
     The result has the shape (..., n_knots - 2, n_values). Each function is 0 up to the knot before its own and a
     straight line from the knot after it.
     """
-    gap = np.diff(knots, axis=-1)[..., None]
-    past = np.maximum(np.minimum(x, 1.0)[..., None, :] - knots[..., :-1, None], 0.0)
-    cubes = np.empty((*past.shape[:-2], knots.shape[-1], past.shape[-1]))
-    np.multiply(past, past, out=cubes[..., :-1, :])
-    cubes[..., :-1, :] *= past
-    cubes[..., -1, :] = 0.0
-    steps = np.diff(cubes, axis=-2)
-    steps *= 1 / (6 * gap)
-    curved: Float64Array = np.diff(steps, axis=-2)
+    gap = np.diff(knots, axis=-1)
+    past = np.minimum(x, 1.0)[..., None, :] - knots[..., :-1, None]
+    np.maximum(past, 0.0, out=past)
+    cubes = past * past
+    cubes *= past
+    curved: Float64Array = _second_differences(gap) @ cubes
     if (x > 1).any():
-        curved += np.maximum(x - 1.0, 0.0)[..., None, :] * (gap[..., :-1, :] + gap[..., 1:, :]) / 2
+        curved += np.maximum(x - 1.0, 0.0)[..., None, :] * ((gap[..., :-1] + gap[..., 1:]) / 2)[..., None]
     return curved
+
+
+def _second_differences(gap: Float64Array) -> Float64Array:
+    """Return the coefficients of the cubes of what exceeds each knot but the last, in the functions of `_curved`."""
+    slopes = 1 / (6 * gap)
+    n_inner = gap.shape[-1] - 1
+    inner = np.arange(n_inner)
+    coefficients = np.zeros((*gap.shape[:-1], n_inner, n_inner + 1))
+    coefficients[..., inner, inner] = slopes[..., :-1]
+    coefficients[..., inner, inner + 1] = -(slopes[..., :-1] + slopes[..., 1:])
+    coefficients[..., inner[:-1], inner[:-1] + 2] = slopes[..., 1:-1]
+    return coefficients
 
 
 def _penalty(knots: Float64Array) -> Float64Array:

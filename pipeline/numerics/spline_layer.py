@@ -77,7 +77,8 @@ class SplineLayer:
 
         def run(first: int) -> int:
             last: int = min(first + chunk, self.n_channels)
-            work(first, self.basis_of(np.swapaxes(self.predictors.read(first, last), 1, 2)))
+            # Contiguous, because there are several passes over the images of each component.
+            work(first, self.basis_of(np.ascontiguousarray(np.swapaxes(self.predictors.read(first, last), 1, 2))))
             return last
 
         with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
@@ -105,6 +106,11 @@ def division(n_values: int, chunk: int, n_threads: int) -> tuple[int, int]:
     """Return how many channels are worked on together and in how many threads, given the values of a channel."""
     chunk = max(1, min(chunk, VALUES // n_values))
     return chunk, max(1, min(n_threads, WORKING_BYTES // (chunk * n_values * BYTES_OF_VALUE)))
+
+
+def channels_at_once(n_values: int) -> int:
+    """Return how many channels of a chunk are worked on together where each of them takes so many values besides."""
+    return max(1, VALUES // n_values)
 
 
 def all_functions(basis: SplineBasis) -> Float64Array:

@@ -20,7 +20,15 @@ from pipeline.numerics.groups import Groups
 from pipeline.numerics.predictors import MIN_IMAGES, Predictors
 from pipeline.numerics.spline_basis import SplineBasis
 from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
-from pipeline.numerics.spline_solver import Smoothness, correlation, leading_pairs, moments, penalised
+from pipeline.numerics.spline_solver import (
+    Smoothness,
+    correlation,
+    curvature_penalty,
+    leading_pairs,
+    moments,
+    regressions,
+    whitener,
+)
 
 Setting = tuple[int, Smoothness]  # components that enter, and the smoothness
 Grid = tuple[Sequence[float], Sequence[float], Sequence[float]]
@@ -319,28 +327,29 @@ def _held_out(
     fitted = [np.setdiff1d(np.arange(layer.n_images), fold) for fold in folds]
     own = [(moments(values[:, rest], values[:, rest])[0], moments(values[:, fold], values[:, fold])[0])
            for rest, fold in zip(fitted, folds, strict=True)]  # fmt: skip
-    # Settings that differ in the response's smoothness alone share the regression on the predictors.
-    shared: dict[tuple[int, float, float], list[int]] = {}
-    for number, (n_components, each) in enumerate(settings):
-        shared.setdefault((n_components, each.predictors, each.shrinkage), []).append(number)
-
-    def side(fold: int, members: Sequence[int]) -> tuple[Float64Array, Float64Array]:
-        """Return the response's penalties and whiteners for settings, with an axis for the channels."""
-        each = [layer.response_side(settings[member][1], own[fold][0]) for member in members]
-        return np.array([penalty for penalty, _ in each])[:, None], np.array([white for _, white in each])[:, None]
-
-    sides = {(fold, key): side(fold, members) for fold in range(len(folds)) for key, members in shared.items()}
+    batches = _batches(settings, n_functions)
+    of_response = [
+        np.array([[curvature_penalty(layer.response.roughness, settings[each][1].response) for each in row]
+                  for row in members])
+        for _, members in batches
+    ]  # fmt: skip
+    # With an axis for the channels.
+    sides = [[(penalty[:, :, None], whitener(covariance, penalty)[:, :, None]) for penalty in of_response]
+             for covariance, _ in own]  # fmt: skip
 
     def work(first: int, basis: SplineBasis) -> None:
         functions, channels = all_functions(basis), slice(first, first + len(basis.values))
+        penalties = [
+            np.array([predictor_penalty(basis, settings[each][1])[:, :n_used] for each in members[:, 0]])
+            for n_used, members in batches
+        ]
         for fold, (rest, held) in enumerate(zip(fitted, folds, strict=True)):
             within, cross = moments(functions[:, :, rest], values[:, rest])
             held_within, held_cross = moments(functions[:, :, held], values[:, held])
-            for key, members in shared.items():
-                used = slice(key[0] * n_functions)
-                penalty = predictor_penalty(basis, settings[members[0]][1])[:, used]
-                solved = np.linalg.solve(penalised(within[:, used, used], penalty), cross[:, used])
-                pairs = leading_pairs(cross[:, used], solved, penalty, *sides[fold, key], within[:, :1, :1])
+            for (n_used, members), penalty, response_side in zip(batches, penalties, sides[fold], strict=True):
+                used = slice(n_used)
+                solved = regressions(within[:, used, used], penalty, cross[:, used])[:, None]
+                pairs = leading_pairs(cross[:, used], solved, penalty[:, None], *response_side, within[:, :1, :1])
                 a, b, on_fold = pairs.predictors, pairs.response, (held_within[:, used, used], held_cross[:, used])
                 found[0, members, fold, channels] = _correlations(a, b, *on_fold, own[fold][1])
                 if with_first:
@@ -350,6 +359,20 @@ def _held_out(
 
     layer.each_chunk(work, chunk=CHUNK)
     return found
+
+
+def _batches(settings: Sequence[Setting], n_functions: int) -> list[tuple[int, Int64Array]]:
+    """Return settings that are computed together: the number of their functions and their places in `settings`.
+
+    Those in a row differ in the response's smoothness alone, and share the regression on the predictors.
+    """
+    rows: dict[tuple[int, float, float], list[int]] = {}
+    for number, (n_components, each) in enumerate(settings):
+        rows.setdefault((n_components, each.shrinkage, each.predictors), []).append(number)
+    alike: dict[tuple[int, float, int], list[list[int]]] = {}
+    for (n_components, shrinkage, _), row in rows.items():
+        alike.setdefault((n_components, shrinkage, len(row)), []).append(row)
+    return [(n * n_functions, np.array(some)) for (n, _, _), some in alike.items()]
 
 
 def _correlations(

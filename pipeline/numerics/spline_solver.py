@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline.arrays import Float64Array, FloatArray
 from pipeline.errors import InputError
+from pipeline.numerics import small_systems
 
 # Added to every penalty, in units of a function's variance. It decides what duplicated predictors and more functions
 # than images leave undecided, and lowers the singular value by about as much.
@@ -126,11 +127,31 @@ def whitener(covariance: FloatArray, penalty: FloatArray) -> Float64Array:
 
 
 def penalised(covariance: FloatArray, penalty: FloatArray) -> Float64Array:
-    """Return covariances with the penalty and the nugget added to their diagonals."""
-    total = np.array(covariance, dtype=np.float64)
+    """Return covariances, (..., q, q), with the penalty, (..., q), and the nugget added to their diagonals."""
+    total: Float64Array = np.empty(np.broadcast_shapes(covariance.shape, (*penalty.shape, 1)))
+    total[...] = covariance
     diagonal = np.arange(total.shape[-1])
     total[..., diagonal, diagonal] += penalty + NUGGET
     return total
+
+
+def regressions(covariance: FloatArray, penalties: FloatArray, cross: FloatArray) -> Float64Array:
+    """Return ``(A + P)^-1 S`` for every matrix, and for several penalties of each.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (..., q, q)
+        A.
+    penalties : ndarray of shape (m, ..., q)
+        Diagonals of P without the nugget, which is added here.
+    cross : ndarray of shape (..., q, k)
+        S.
+
+    Returns
+    -------
+    ndarray of shape (m, ..., q, k)
+    """
+    return small_systems.solve(covariance, penalties + NUGGET, cross)
 
 
 def leading_pairs(
@@ -160,10 +181,9 @@ def leading_pairs(
     """
     transposed = np.swapaxes(response_whitener, -1, -2)
     product = response_whitener @ (np.swapaxes(cross, -1, -2) @ solved) @ transposed
-    squares, vectors = np.linalg.eigh(product)
-    square = np.clip(squares[..., -1], 0.0, 1.0)
-    value = np.sqrt(square)
-    b = np.matmul(transposed, vectors[..., -1:])[..., 0]
+    square, vector = small_systems.leading_eigenpairs(product)
+    value = np.sqrt(np.clip(square, 0.0, 1.0))
+    b = (transposed @ vector[..., None])[..., 0]
     b = b * np.where(b[..., :1] < 0, -1.0, 1.0)
     varies = value > SMALLEST_VALUE
     inverse = np.where(varies, 1 / np.where(varies, value, 1.0), 0.0)

@@ -10,8 +10,14 @@ from pipeline.errors import InputError
 from pipeline.numerics.predictors import MIN_IMAGES, Predictors
 from pipeline.numerics.spline_ace import ScoreArrays, SplineScores, first_covariances
 from pipeline.numerics.spline_basis import SplineBasis
-from pipeline.numerics.spline_layer import N_FUNCTIONS, SplineLayer, all_functions, predictor_penalty
-from pipeline.numerics.spline_solver import Smoothness, leading_pairs, penalised
+from pipeline.numerics.spline_layer import (
+    N_FUNCTIONS,
+    SplineLayer,
+    all_functions,
+    channels_at_once,
+    predictor_penalty,
+)
+from pipeline.numerics.spline_solver import Smoothness, leading_pairs, regressions
 from pipeline.progress import Progress
 
 SUBSETS_AT_ONCE = 16  # of one channel: their images stay in the cache
@@ -66,13 +72,18 @@ def subset_spline_correlations(
     scores = ScoreArrays(layer.n_channels, len(chosen))
 
     def work(first: int, basis: SplineBasis) -> None:
-        penalty = predictor_penalty(basis, smoothness)
-        for channel, functions in enumerate(all_functions(basis)):
-            cross = (functions @ responses).reshape(-1, n_functions, len(chosen)).transpose(2, 0, 1)
-            within = _covariances(functions, chosen, weights, is_paired)
-            solved = np.linalg.solve(penalised(within, penalty[channel]), cross)
-            pairs = leading_pairs(cross, solved, penalty[channel], *side, first_covariances(within, basis))
-            scores.put(first + channel, pairs)
+        penalty, every = predictor_penalty(basis, smoothness), all_functions(basis)
+        n_rows = every.shape[1]
+        at_once = channels_at_once(len(chosen) * n_rows * n_rows)
+        for start in range(0, len(every), at_once):
+            functions = every[start : start + at_once]
+            cross = (functions @ responses).reshape(len(functions), n_rows, n_functions, -1)
+            cross = np.ascontiguousarray(cross.transpose(0, 3, 1, 2))
+            within = np.stack([_covariances(each, chosen, weights, is_paired) for each in functions])
+            of_subsets = np.broadcast_to(penalty[start : start + at_once, None], cross.shape[:3])
+            (solved,) = regressions(within, of_subsets[None], cross)
+            pairs = leading_pairs(cross, solved, of_subsets, *side, first_covariances(within, basis))
+            scores.put(slice(first + start, first + start + len(functions)), pairs)
 
     layer.each_chunk(work, progress)
     return SplineScores(*scores.arrays)

@@ -106,4 +106,4 @@ def inputs_of(
     )
 
 
-STAGE = Stage("score", 10, "channels", ChannelScores, select, run)
+STAGE = Stage("score", 11, "channels", ChannelScores, select, run)
