@@ -99,6 +99,8 @@ def costs_of(settings: Settings, layer: LayerInfo, timing: Timing) -> list[Cost]
 def seconds_of_layers(settings: Sequence[Settings], layers: Sequence[LayerInfo]) -> float:
     """Return the estimated time of the stages after the forward passes for several layers, without measuring anything.
 
+    The stages that use all cores take less time with more of them; the maps and the figures do not.
+
     Parameters
     ----------
     settings : sequence of Settings
@@ -106,15 +108,15 @@ def seconds_of_layers(settings: Sequence[Settings], layers: Sequence[LayerInfo])
     layers : sequence of LayerInfo
         The layers.
     """
-    seconds = 0.0
+    one_core = all_cores = 0.0
     for own, layer in zip(settings, layers, strict=True):
         n_channels, height, width = layer.maps
-        maps = map_bytes(layer, own)
         budgets = own.ablate.budget_tflop * (own.ablate.when == "auto")
         budgets += own.visualize.maximize_tflop * (own.visualize.maximize == "auto")
-        seconds += maps * SECONDS_PER_BYTE + FIGURES + budgets * SECONDS_PER_TERA
-        seconds += _reducing(own.n_images, n_channels, height * width) + scoring(own, n_channels)
-    return seconds
+        one_core += map_bytes(layer, own) * SECONDS_PER_BYTE + FIGURES
+        all_cores += budgets * SECONDS_PER_TERA
+        all_cores += _reducing(own.n_images, n_channels, height * width) + scoring(own, n_channels)
+    return one_core + all_cores / (os.cpu_count() or 1)
 
 
 def scoring(settings: Settings, n_channels: int, timing: Timing | None = None) -> float:
