@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
@@ -23,11 +23,11 @@ def in_threads(function: Callable[[_ItemT], _ResultT], items: Sequence[_ItemT]) 
     if n_threads < 2:
         yield from map(function, items)
         return
+    tasks: deque[Future[_ResultT]] = deque()
     with ThreadPoolExecutor(n_threads) as threads:
-        tasks = deque(threads.submit(copy_context().run, function, item) for item in items)
         try:
+            tasks.extend(threads.submit(copy_context().run, function, item) for item in items)
             while tasks:
                 yield tasks.popleft().result()
         finally:
-            for task in tasks:
-                task.cancel()
+            threads.shutdown(cancel_futures=True)

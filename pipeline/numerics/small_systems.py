@@ -28,7 +28,7 @@ def solve(matrices: FloatArray, diagonals: FloatArray, right: FloatArray) -> Flo
     Parameters
     ----------
     matrices : ndarray of shape (..., q, q)
-        Symmetric; only the lower triangles are read. The sums must be positive definite.
+        Finite and symmetric; only the lower triangles are read. The sums must be positive definite.
     diagonals : ndarray of shape (m, ..., q)
         Diagonals of the matrices D_hi.
     right : ndarray of shape (..., q, k)
@@ -45,9 +45,9 @@ def solve(matrices: FloatArray, diagonals: FloatArray, right: FloatArray) -> Flo
     # first of the two triangular systems.
     given, found = (aligned_zeros((n_rows + n_right, n_rows, N_LANES)) for _ in range(2))
     _solve(
-        _contiguous(matrices).reshape(-1, n_rows, n_rows),
+        _contiguous(matrices).reshape(n_matrices, n_rows, n_rows),
         _contiguous(diagonals).reshape(len(diagonals), n_matrices, n_rows),
-        _contiguous(right).reshape(-1, n_rows, n_right),
+        _contiguous(right).reshape(n_matrices, n_rows, n_right),
         solved.reshape(len(diagonals), n_matrices, n_rows, n_right),
         given,
         aligned_zeros((1, n_rows, N_LANES)),
@@ -62,7 +62,7 @@ def leading_eigenpairs(matrices: FloatArray) -> tuple[Float64Array, Float64Array
     Parameters
     ----------
     matrices : ndarray of shape (..., k, k)
-        Symmetric and positive semidefinite.
+        Finite, symmetric and positive semidefinite.
 
     Returns
     -------
@@ -113,8 +113,8 @@ def _solve(matrices, diagonals, right, solved, given, diagonal, found):
 def _decompose(rows, added, factor, n_right):
     """Fill `factor` with the rows of the Cholesky factor L, whose diagonal is inverted, and those of right' L'^-1.
 
-    Four rows at a time, up to the first column in which they differ in what they need, because a sum of products in
-    one register would wait for the end of each addition.
+    The columns before a block of four rows are computed for the four rows together, because a sum of products in one
+    register would wait for the end of each addition; the other columns row by row.
     """
     n_rows = added.size
     i = 0

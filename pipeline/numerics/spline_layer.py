@@ -109,7 +109,7 @@ def division(n_values: int, chunk: int, n_threads: int) -> tuple[int, int]:
 
 
 def channels_at_once(n_values: int) -> int:
-    """Return how many channels of a chunk are worked on together where each of them takes so many values besides."""
+    """Return how many channels of a chunk are computed together, given how many further values each channel needs."""
     return max(1, VALUES // n_values)
 
 

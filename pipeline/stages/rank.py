@@ -129,4 +129,4 @@ def _trust(reads: RankReads, scores: ChannelScores) -> Trust:
     return Trust(found, images_for(reads.n_images, found), n_significant, points, stands_for, error)
 
 
-STAGE = Stage("rank", 5, "channels", Ranking, select, run)
+STAGE = Stage("rank", 6, "channels", Ranking, select, run)
