@@ -108,15 +108,17 @@ def seconds_of_layers(settings: Sequence[Settings], layers: Sequence[LayerInfo])
     layers : sequence of LayerInfo
         The layers.
     """
-    one_core = all_cores = 0.0
+    one_core = all_cores = scores = 0.0
+    n_cores = os.cpu_count() or 1
     for own, layer in zip(settings, layers, strict=True):
         n_channels, height, width = layer.maps
         budgets = own.ablate.budget_tflop * (own.ablate.when == "auto")
         budgets += own.visualize.maximize_tflop * (own.visualize.maximize == "auto")
         one_core += map_bytes(layer, own) * SECONDS_PER_BYTE + FIGURES
         all_cores += budgets * SECONDS_PER_TERA
-        all_cores += _reducing(own.n_images, n_channels, height * width) + scoring(own, n_channels)
-    return one_core + all_cores / (os.cpu_count() or 1)
+        all_cores += _reducing(own.n_images, n_channels, height * width)
+        scores += scoring(own, n_channels) / (getattr(own.score, "n_jobs", None) or n_cores)
+    return one_core + all_cores / n_cores + scores
 
 
 def scoring(settings: Settings, n_channels: int, timing: Timing | None = None) -> float:

@@ -37,6 +37,11 @@ def solve(matrices: FloatArray, diagonals: FloatArray, right: FloatArray) -> Flo
     Returns
     -------
     ndarray of shape (m, ..., q, k)
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a solution is not finite, because a sum is not positive definite or a value is not finite.
     """
     n_rows, n_right = right.shape[-2:]
     solved = np.empty((*diagonals.shape, n_right))
@@ -53,6 +58,8 @@ def solve(matrices: FloatArray, diagonals: FloatArray, right: FloatArray) -> Flo
         aligned_zeros((1, n_rows, N_LANES)),
         found,
     )
+    if not np.isfinite(solved).all():
+        raise np.linalg.LinAlgError("matrices with their diagonals must be finite and positive definite.")
     return solved
 
 
@@ -69,7 +76,14 @@ def leading_eigenpairs(matrices: FloatArray) -> tuple[Float64Array, Float64Array
     values : ndarray of shape (...)
     vectors : ndarray of shape (..., k)
         Of length 1, with either sign.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a value is not finite.
     """
+    if not np.isfinite(matrices).all():
+        raise np.linalg.LinAlgError("matrices must be finite.")
     *axes, size, _ = matrices.shape
     values, vectors = np.empty(axes), np.empty((*axes, size))
     given, found = (aligned_zeros((size, size, N_LANES)) for _ in range(2))

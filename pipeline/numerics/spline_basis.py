@@ -106,7 +106,7 @@ def spline_basis(x: FloatArray, n_functions: int, n_knots: int) -> SplineBasis:
     curved = _curved(scaled, knots)
     mean = curved.mean(axis=-1, keepdims=True)
     curved -= mean
-    size = np.einsum("...kn,...kn->...k", curved, curved) / n_images
+    size = np.square(curved).mean(axis=-1)
     slope = curved @ line[..., None] / n_images
     curved -= slope * line[..., None, :]
 

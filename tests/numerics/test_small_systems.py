@@ -119,3 +119,17 @@ def test_elements_whose_squares_underflow_do_not_matter() -> None:
 
     assert values == 0.5
     np.testing.assert_allclose((vectors**2).sum(), 1)
+
+
+@pytest.mark.parametrize("value", [-2.0, np.nan, np.inf])
+def test_systems_without_a_solution_are_refused(value: float) -> None:
+    covariances, diagonals, right = systems(N_LANES + 1, 4, 4, 1)
+    diagonals[0, N_LANES, 2] = value - covariances[N_LANES, 2, 2]
+    right[N_LANES, 2] = np.inf if np.isinf(value) else right[N_LANES, 2]
+    with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        solve(covariances, diagonals, right)
+
+
+def test_eigenpairs_of_matrices_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(np.linalg.LinAlgError, match="must be finite"):
+        leading_eigenpairs(np.array([[0.5, np.nan], [np.nan, 0.3]]))
